@@ -1,0 +1,42 @@
+# Every target makes the virtual environment when it is missing. PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-all lint format ui bench clean
+
+demo: $(READY) ## popularity, markov, sasrec and slmrec with and without its teacher, side by side
+	$(BIN)/python -m recbench -m model=popularity,markov,sasrec,slmrec_plain,slmrec data=synthetic
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(READY) ## with the slow tests, and those that need a GPU
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+ui: $(READY) ## MLflow's page on http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+bench: $(READY) ## ratios against rivals, in environments of their own
+	$(BIN)/python -m benchmarks.run
+
+# torch first: its pinned version decides what the others bring along.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist runs mlruns mlflow.db outputs multirun
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

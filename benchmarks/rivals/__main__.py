@@ -1,0 +1,15 @@
+"""``python -m benchmarks.rivals``: install every rival and fetch tcmalloc; what is there already is left alone."""
+
+from __future__ import annotations
+
+from benchmarks.rivals.environments import PYTHON, environment, fetch_tcmalloc
+
+
+def main() -> None:
+    for rival in PYTHON:
+        print(f"{rival}: {environment(rival)}")
+    print(f"tcmalloc: {fetch_tcmalloc() or 'not found; install the package libtcmalloc-minimal4 to measure with it'}")
+
+
+if __name__ == "__main__":
+    main()

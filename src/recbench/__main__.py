@@ -1,0 +1,8 @@
+"""``python -m recbench key=value ...``."""
+
+import sys
+
+from recbench.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

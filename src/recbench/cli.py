@@ -1,0 +1,175 @@
+"""The command line: Hydra composes, the experiment runs, and a mistake of the user is one clear line and exit status 2."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from recbench.config import conf_dir, one_line
+from recbench.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+logger = logging.getLogger(__name__)
+
+HELP = """recbench: sequential recommenders under one split, one ranking kernel, one budget
+
+usage: python -m recbench [key=value ...]         one run; without keys: model=slmrec data=synthetic
+       python -m recbench -m key=a,b,c ...        a sweep over every combination
+       python -m recbench --cfg job [key=value]   print exactly what would run
+
+groups (choose with group=option):
+{groups}
+keys (change with key=value):
+  seed, runs_dir, cache_dir
+  training.{{max_epochs,batch_size,lr,weight_decay,patience,max_length,warmup_steps,schedule,gradient_clip}}
+  evaluation.cutoffs
+  tracking.{{enabled,uri,experiment}}   hardware.{{accelerator,devices,threads,logits}}
+  model.*  data.*  protocol.*  distillation.*   as `--cfg job` prints them for the chosen options
+
+also:  python -m recbench.tracking sync     send finished runs to a tracking server that was away
+       mlflow ui                            compare runs
+       --hydra-help                         Hydra's own flags
+"""
+
+
+def main() -> int:
+    """Run the command line of this process; returns its exit status."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(help_text())
+        return 0
+    # Hydra would print its own text for an error and exit with 1; with this it raises, and we speak.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    import hydra
+    from hydra.core.plugins import Plugins
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from recbench import sweep
+    from recbench.config_source import TOP, SchemaSource, SearchPath
+
+    sys.argv[1:] = [_opened(argument) for argument in sys.argv[1:]]
+    _speak()
+    Plugins.instance().register(SchemaSource)
+    Plugins.instance().register(SearchPath)
+    outcome = sweep.Outcome()
+    try:
+        hydra.main(version_base="1.3", config_path=None, config_name=TOP)(outcome.job)()
+    except UserError as error:
+        return _complain(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        return _complain(explain(error))
+    except OSError as error:
+        # Of a job nothing comes through here: this is the folder that Hydra makes for a sweep.
+        if error.filename is None:
+            raise
+        return _complain(f"cannot write {error.filename}: {error.strerror}; choose another place with runs_dir=PATH")
+    except ValueError as error:
+        if not str(error).startswith("Config group override"):  # Hydra's, for such as model=3
+            raise
+        return _complain(one_line(error))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    finally:
+        sweep.end_early()
+    return outcome.exit_status()
+
+
+#: Nodes that take the keys of whatever model they name. Hydra would ask for a '+' before a key that is not there by default.
+OPEN_NODES = ("distillation.teacher.", "model.item_table.")
+
+
+def _opened(argument: str) -> str:
+    return f"++{argument}" if argument.startswith(OPEN_NODES) else argument
+
+
+def _speak() -> None:
+    """Messages of recbench go to stderr as plain lines, in a job of a sweep as in a single run."""
+    package = logging.getLogger("recbench")
+    if not package.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        package.addHandler(handler)
+        package.setLevel(logging.INFO)
+        package.propagate = False  # Hydra's own handler on the root would say everything twice
+
+
+def _complain(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def run_job(composed: DictConfig, parent: str | None = None) -> list[Any]:
+    """One job: run it, show it, send it. Returns the runs to show, the asked one last."""
+    from recbench.config import RunConfig
+    from recbench.experiment import Stage, check_dependencies, reference, run
+    from recbench.report.console import show_run
+
+    config = RunConfig.from_hydra(composed)
+    _speak()
+    check_dependencies(config)
+    stage = Stage.of(config)
+    show_run_start(config, stage)
+    made = run(config, stage)
+    shown = [reference(config, stage), *made.dependencies.values(), made]
+    # A run may be its own reference or stand twice among the dependencies.
+    unique = list({part.folder.key: part for part in reversed(shown)}.values())[::-1]
+    if parent is None:
+        show_run(unique, stage)
+    if config.tracking.enabled:
+        from recbench.tracking.mlflow_store import deliver
+
+        if deliver(config.tracking, [part.folder for part in unique], parent) and parent is None:
+            logger.info("compare runs: mlflow ui --backend-store-uri %s", config.tracking.uri)
+    return unique
+
+
+def show_run_start(config: Any, stage: Any) -> None:
+    data = stage.data
+    logger.info(
+        "data %s: %s users, %s items, %s interactions; protocol %s",
+        data.folder.name,
+        f"{data.n_users:,}",
+        f"{data.n_items:,}",
+        f"{data.n_interactions:,}",
+        stage.split.protocol_id,
+    )
+
+
+def help_text() -> str:
+    """The help, from the file names of ``conf/`` and the registry; nothing heavy is imported for it."""
+    from recbench.models.registry import model_names
+
+    lines = []
+    for group in ("model", "data", "protocol", "distillation", "hardware", "tracking"):
+        options = {path.stem for path in (conf_dir() / group).glob("*.yaml")} | (
+            set(model_names()) if group == "model" else set()
+        )
+        lines.append(f"  {group:<13} {', '.join(sorted(options))}")
+    return HELP.format(groups="\n".join(lines) + "\n")
+
+
+def explain(error: Exception) -> str:
+    """One line for an error of Hydra's or OmegaConf's, with the nearest right name where there is one."""
+    from hydra.errors import MissingConfigException, OverrideParseException
+
+    if isinstance(error, OverrideParseException):
+        return f"cannot read '{error.override}'; write key=value, with quotes around special characters, as in \"key='~/a b'\""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        known = [str(name) for name in error.options or []]
+        return f"unknown {group or 'config'} '{option}'; {nearest(option, known)}"
+    cause = error.__cause__ if error.__cause__ is not None else error
+    if isinstance(cause, UserError):
+        return str(cause)
+    parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
+    if type(cause).__name__ in ("ConfigAttributeError", "ConfigKeyError") and parent is not None:
+        full = str(getattr(cause, "full_key", key))
+        return f"unknown key '{full}'; {nearest(str(key), [str(name) for name in parent if name != 'hydra'])}"
+    if str(cause).startswith("Ambiguous value"):
+        return f"{one_line(cause)}: put -m before the keys for a sweep, or brackets around the values for a list"  # type: ignore[arg-type]
+    return one_line(cause)  # type: ignore[arg-type]

@@ -1,0 +1,88 @@
+"""How Hydra reads ``conf/``: YAML values laid over the dataclass that the option's name stands for, imported only when chosen.
+
+A group of many models would otherwise import all of them, and torch, to show a help text. An option without a YAML file is
+found by its registered name alone, so that a model from another package needs no file in ours.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from recbench.config import GROUPS, RootConfig, conf_dir, with_schema
+from recbench.models.registry import model_names
+
+#: The name of the top config; its schema is RootConfig.
+TOP = "config"
+
+
+class SchemaSource(ConfigSource):
+    """Config source ``recbench://FOLDER``."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "recbench"
+
+    def _file(self, config_path: str) -> Path:
+        return Path(self.path) / self._normalize_file_name(config_path)
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        path = self._file(config_path)
+        group, _, option = config_path.removesuffix(".yaml").rpartition("/")
+        if not path.is_file() and not (group == "model" and option in model_names()):
+            raise ConfigLoadError(f"Config not found : {path}")
+        text = path.read_text(encoding="utf-8") if path.is_file() else f"name: {option}"
+        values = yaml.safe_load(text) or {}
+        defaults = values.pop("defaults", None)
+        config = self._typed(group, option, values)
+        if defaults is not None:
+            with open_dict(config):
+                config.defaults = defaults
+        header = self._get_header_dict(text[:512])
+        return ConfigResult(provider=self.provider, path=f"{self.scheme()}://{self.path}", config=config, header=header)
+
+    @staticmethod
+    def _typed(group: str, option: str, values: dict[str, Any]) -> DictConfig:
+        if group in GROUPS:
+            return with_schema(group, values.get("name", option), values)
+        if not group and option == TOP:
+            hydra_part = values.pop("hydra", {})
+            config = OmegaConf.merge(OmegaConf.structured(RootConfig), values)
+            assert isinstance(config, DictConfig)
+            with open_dict(config):
+                config.hydra = hydra_part
+            return config
+        return OmegaConf.create(values)
+
+    def available(self) -> bool:
+        return Path(self.path).is_dir()
+
+    def is_group(self, config_path: str) -> bool:
+        return (Path(self.path) / config_path).is_dir()
+
+    def is_config(self, config_path: str) -> bool:
+        group, _, option = config_path.removesuffix(".yaml").rpartition("/")
+        return self._file(config_path).is_file() or (group == "model" and option in model_names())
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        found: list[str] = []
+        names = [entry.name for entry in (Path(self.path) / config_path).iterdir()]
+        if config_path.strip("/") == "model":
+            names += [f"{name}.yaml" for name in model_names()]
+        for name in names:
+            self._list_add_result(found, f"{config_path}/{name}".lstrip("/"), name, results_filter)
+        return sorted(set(found))
+
+
+class SearchPath(SearchPathPlugin):
+    """Puts ``conf/`` on Hydra's search path, read through SchemaSource."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="recbench", path=f"{SchemaSource.scheme()}://{conf_dir()}")

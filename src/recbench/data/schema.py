@@ -1,0 +1,105 @@
+"""What every data source takes and gives: its config, the rows it spools, the item table.
+
+A source is a module with
+
+- ``read(config, spool, cache_dir) -> RawData``: find or fetch the raw files, check every row, write the good ones to a
+  Parquet file in the folder ``spool``;
+- optionally ``locate(config, cache_dir) -> dict[str, dict]``: find or fetch the raw files without reading them. The
+  store needs their hashes to tell whether the data were prepared before; a generator, without files, leaves it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbench.errors import UserError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    ItemReader = Callable[["pl.Series"], "pl.DataFrame"]
+
+#: Marks a config field that says where bytes lie, not what they are: it stays out of the key of the prepared data.
+PATH_ONLY = {"path_only": True}
+
+#: Columns of the spooled interactions, in file order. A source may leave out the last three; they then read as null.
+INTERACTION_COLUMNS = ("user", "item", "timestamp", "rating", "behaviour", "session")
+
+#: Seconds from 1970 to the year 10000. A timestamp beyond is in another unit than it claims.
+LATEST_SECOND = 253_402_300_800
+
+#: Columns of an item table beside the id; a source may leave out those that it does not know.
+ITEM_COLUMNS = ("title", "brand", "categories", "price", "description")
+
+
+@dataclass
+class DataConfig:
+    """Settings that every data source shares; each source derives its own config from this one.
+
+    name: the source. raw_dir: folder with the raw files, searched before the cache. version, category: which release
+    and which part of it, where a source has several. k_core: keep users and items with at least that many interactions
+    (0: all). min_rating: keep interactions rated at least that (None: all). repeats: "keep", or "first" to keep only a
+    user's first interaction with an item. bad_rows: "error" stops at the first unreadable row and names it, "skip"
+    counts and drops them.
+    """
+
+    name: str = ""
+    raw_dir: str | None = field(default=None, metadata=PATH_ONLY)
+    version: str | None = None
+    category: str | None = None
+    k_core: int = 5
+    min_rating: float | None = None
+    repeats: str = "keep"
+    bad_rows: str = "error"
+
+    def validate(self) -> None:
+        """Raises UserError for a value outside the choices."""
+        check_choice("data.repeats", self.repeats, ("keep", "first"))
+        check_choice("data.bad_rows", self.bad_rows, ("error", "skip"))
+        if self.k_core < 0:
+            raise UserError(f"data.k_core={self.k_core} is negative; use 0 to keep every user and item")
+
+    def labels(self) -> list[str]:
+        """Words by which a person knows these data."""
+        return [str(word) for word in (self.name, self.version, self.category) if word]
+
+
+def check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises UserError, listing the choices, if ``value`` is none of them."""
+    if value not in choices:
+        raise UserError(f"{key}={value} is not known; choose one of: {', '.join(choices)}")
+
+
+def content_settings(config: Any) -> dict[str, Any]:
+    """The settings of a config dataclass that decide what the data are, nested ones included; paths are left out."""
+    settings: dict[str, Any] = {}
+    for part in fields(config):
+        if part.metadata.get("path_only"):
+            continue
+        value = getattr(config, part.name)
+        settings[part.name] = content_settings(value) if hasattr(value, "__dataclass_fields__") else value
+    return settings
+
+
+@dataclass
+class RawData:
+    """What a source read.
+
+    interactions: Parquet file with INTERACTION_COLUMNS in file order: user, item (str, never null), timestamp (int64
+    Unix time, ``ticks_per_second`` of them a second, never null), rating (float32), behaviour, session (str). items:
+    the item table (``item`` and ITEM_COLUMNS), or a function that reads it for the wanted raw ids alone, so that a
+    large metadata file is never held whole; None where the source has none. files: file name -> {"path", "size",
+    "sha256"}. counts: rows read and rejected, by reason. extra: goes into the manifest. ticks_per_second: 1000 keeps
+    events of one second in their order of milliseconds; the store keeps whole seconds.
+    """
+
+    interactions: Path
+    items: pl.DataFrame | ItemReader | None = None
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    has_timestamps: bool = True
+    extra: dict[str, Any] = field(default_factory=dict)
+    ticks_per_second: int = 1

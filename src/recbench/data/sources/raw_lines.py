@@ -1,0 +1,110 @@
+"""Blocks of whole lines from a text file, plain or gzip, without ever holding more than a few blocks of it.
+
+The next block is unpacked in a thread while the caller parses the last one: zlib lets go of the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+
+from recbench.data.progress import Progress
+from recbench.errors import UserError
+
+BLOCK_BYTES = 16 << 20
+
+
+class BadRows:
+    """What to do about a row that cannot be used: stop and name it, or count it and go on (``data.bad_rows``)."""
+
+    def __init__(self, policy: str) -> None:
+        self.policy = policy
+        self.counts: Counter[str] = Counter()
+
+    def add(self, path: Path, line: int, reason: str) -> None:
+        """Under "error" raises UserError naming file, line (from 1) and reason; under "skip" counts the row."""
+        if self.policy == "error":
+            raise UserError(
+                f"{path.name} line {line}: {reason}; mend it, or set data.bad_rows=skip to drop such rows ({path})"
+            )
+        # Only what stands before the colon is the kind of problem; the rest is this row's own value.
+        self.counts[f"rows_rejected_{reason.split(':')[0].replace(' ', '_')}"] += 1
+
+
+def is_gzip(path: Path) -> bool:
+    return path.suffix == ".gz"
+
+
+def line_blocks(path: Path, size: int = BLOCK_BYTES) -> Iterator[tuple[int, bytes]]:
+    """Yield (number of the first line, block of whole lines), about ``size`` bytes each; lines count from 1.
+
+    A last line without an end is given one. Raises UserError if a gzip file is cut short, damaged or not gzip.
+    """
+    line, rest = 1, b""
+    for piece in _pieces(path, size):
+        cut = piece.rfind(b"\n") + 1
+        if cut == 0:
+            rest += piece
+            continue
+        block = rest + piece[:cut]
+        rest = piece[cut:]
+        yield line, block
+        line += block.count(b"\n")
+    if rest:
+        yield line, rest + b"\n"
+
+
+def unpack(path: Path, to: Path) -> Path:
+    """Write the unpacked text of a gzip file to ``to``; same errors as ``line_blocks``."""
+    with to.open("wb") as out:
+        for piece in _pieces(path, BLOCK_BYTES):
+            out.write(piece)
+    return to
+
+
+def _pieces(path: Path, size: int) -> Iterator[bytes]:
+    with (
+        path.open("rb") as file,
+        Progress(f"reading {path.name}", path.stat().st_size) as progress,
+        ThreadPoolExecutor(1) as reader,
+    ):
+        handle: IO[bytes] = gzip.GzipFile(fileobj=file) if is_gzip(path) else file  # type: ignore[assignment]
+        try:
+            ahead = reader.submit(handle.read, size)
+            while piece := ahead.result():
+                ahead = reader.submit(handle.read, size)
+                yield piece
+                progress.to(file.tell())
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UserError(_damage(path, error)) from error
+
+
+def _damage(path: Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        head = file.read(2)
+    if head != b"\x1f\x8b":
+        return f"{path} is not a gzip file, whatever its name says; delete it and fetch it again"
+    how = "is cut short" if isinstance(error, EOFError) else f"is damaged ({error})"
+    return f"{path} {how}: {_readable_lines(path):,} rows can be read from it; delete it and fetch it again"
+
+
+def _readable_lines(path: Path) -> int:
+    """Whole lines before the damage. Counted apart, since the gzip reader drops what it holds when it fails."""
+    lines = 0
+    with path.open("rb") as file:
+        decompress = zlib.decompressobj(wbits=31)
+        while block := file.read(1 << 16):
+            while block:
+                try:
+                    lines += decompress.decompress(block).count(b"\n")
+                except zlib.error:
+                    return lines
+                block = decompress.unused_data
+                if decompress.eof:
+                    decompress = zlib.decompressobj(wbits=31)
+    return lines

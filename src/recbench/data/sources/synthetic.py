@@ -1,0 +1,228 @@
+"""Synthetic interactions with known structure: any size, the same bytes for the same seed, and a known best score.
+
+What users do follows the latent structures described in ``synthetic_world``; each has a strength here. The rest of the shares
+``transition + second_order + cluster`` up to 1 is noise. Beside the data goes the best NDCG@10 and HR@10 that any model could reach
+on the leave-one-out targets (``synthetic_oracle``), so that a result can be read as a part of what was possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recbench.data.schema import DataConfig, RawData
+from recbench.errors import UserError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from recbench.data.sources.synthetic_events import Histories
+
+#: Users drawn and written at a time. Part of the definition of the data: another number gives other users for the same seed.
+BLOCK_USERS = 8192
+#: Streams of random numbers of one seed, so that, say, another text leaves the events as they are.
+WORLD, TEXT, EVENTS = range(3)
+
+
+@dataclass
+class SyntheticConfig(DataConfig):
+    """Size and strengths. The defaults are learned by a small transformer in well under a minute on two CPU cores."""
+
+    name: str = "synthetic"
+    k_core: int = 0
+    #: Seed of the data; independent of the seed of a run.
+    seed: int = 0
+    n_users: int = 6_000
+    n_items: int = 300
+    #: Events of a user: at least, on average (before the cut) and at most.
+    min_length: int = 5
+    mean_length: float = 9.0
+    max_length: int = 30
+    #: Share of events that follow the last item in a sparse graph.
+    transition: float = 0.2
+    #: Share of events that follow the last item but one in another graph: out of reach of a first-order model.
+    second_order: float = 0.6
+    #: Share of events from the cluster of the last item.
+    cluster: float = 0.1
+    #: Successors of each item in each graph, with weights 1, 1/2, 1/4 and so on.
+    n_successors: int = 3
+    n_clusters: int = 60
+    #: How far the first-order successors depend on the pause before the last event: 0 not at all, 1 two separate graphs.
+    gap_dependence: float = 1.0
+    #: Share of events that come after a long pause; such a pause also starts a session.
+    long_gap_share: float = 0.4
+    #: Zipf exponent of item popularity; 0: all alike.
+    popularity_skew: float = 0.6
+    #: How far view, cart and buy depend on what led to the event, 0..1.
+    behaviour_signal: float = 1.0
+    #: How far words, brand and category tell an item's cluster, 0..1.
+    text_signal: float = 0.8
+    #: Whether a user may meet an item again.
+    allow_repeats: bool = False
+    #: The best score is computed on at most this many users, evenly spread.
+    oracle_users: int = 20_000
+
+    def validate(self) -> None:
+        """Raises UserError for sizes or strengths from which no data can be drawn."""
+        super().validate()
+        for key in (
+            "transition",
+            "second_order",
+            "cluster",
+            "gap_dependence",
+            "long_gap_share",
+            "behaviour_signal",
+            "text_signal",
+        ):
+            _require(0 <= getattr(self, key) <= 1, f"data.{key}={getattr(self, key)} must lie between 0 and 1")
+        shares = self.transition + self.second_order + self.cluster
+        _require(
+            shares <= 1 + 1e-9, f"data.transition + second_order + cluster = {shares:g} exceeds 1; lower one of them"
+        )
+        for key in ("n_users", "n_items", "n_clusters", "n_successors", "oracle_users"):
+            _require(getattr(self, key) >= 1, f"data.{key}={getattr(self, key)} must be at least 1")
+        _require(self.seed >= 0, f"data.seed={self.seed} must not be negative")
+        _require(self.popularity_skew >= 0, f"data.popularity_skew={self.popularity_skew} must not be negative")
+        _require(
+            self.n_successors < self.n_items, f"data.n_successors={self.n_successors} needs more than that many items"
+        )
+        _require(
+            self.n_clusters <= self.n_items, f"data.n_clusters={self.n_clusters} exceeds data.n_items={self.n_items}"
+        )
+        _require(
+            3 <= self.min_length <= self.mean_length <= self.max_length,
+            f"data.min_length={self.min_length}, mean_length={self.mean_length:g}, max_length={self.max_length} must rise from 3 or more",
+        )
+        _require(
+            self.allow_repeats or self.max_length < self.n_items,
+            f"data.max_length={self.max_length} needs more than data.n_items={self.n_items} items, or data.allow_repeats=true",
+        )
+        _require(self.min_rating is None, "synthetic data has no ratings; leave data.min_rating empty")
+        unused = [key for key in ("raw_dir", "version", "category") if getattr(self, key) is not None]
+        _require(
+            not unused,
+            f"synthetic data is generated, so data.{unused[0] if unused else ''} means nothing here; leave it out",
+        )
+
+
+def _require(good: bool, message: str) -> None:
+    if not good:
+        raise UserError(message)
+
+
+def read(config: SyntheticConfig, spool: Path, cache_dir: Path) -> RawData:
+    """Generate the data into ``spool``. Raises UserError as ``config.validate`` does. ``cache_dir`` is not used."""
+    import pyarrow.parquet as pq
+
+    from recbench.data.sources.synthetic_oracle import oracle_users
+    from recbench.data.sources.synthetic_text import item_table
+    from recbench.data.sources.synthetic_world import build_world
+
+    config.validate()
+    world = build_world(config, np.random.default_rng([config.seed, WORLD]))
+    names = _names("i", np.arange(config.n_items), config.n_items)
+    judged = oracle_users(config.n_users, config.n_items, config.oracle_users)
+    kept: list[Histories] = []
+    counts = np.zeros(config.n_items, dtype=np.int64)
+    path = spool / "interactions.parquet"
+    writer: pq.ParquetWriter | None = None
+    for first_user, block in _blocks(world, config):
+        counts += np.bincount(block.items[block.items >= 0], minlength=config.n_items)
+        kept.append(
+            _rows(block, judged[(judged >= first_user) & (judged < first_user + len(block.lengths))] - first_user)
+        )
+        table = _frame(block, first_user, names, config.n_users).to_arrow()
+        writer = writer or pq.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()
+    return RawData(
+        interactions=path,
+        items=item_table(names, world.cluster, config.text_signal, np.random.default_rng([config.seed, TEXT])),
+        counts={"rows_read": int(counts.sum())},
+        extra={"oracle": _oracle(world, config, kept, counts > 0)},
+    )
+
+
+def _blocks(world: Any, config: SyntheticConfig) -> Iterator[tuple[int, Histories]]:
+    """Blocks of users, each with a stream of random numbers of its own: (index of the first user, their histories)."""
+    from recbench.data.sources.synthetic_events import draw_histories
+
+    for number, first in enumerate(range(0, config.n_users, BLOCK_USERS)):
+        rng = np.random.default_rng([config.seed, EVENTS, number])
+        yield first, draw_histories(world, config, min(BLOCK_USERS, config.n_users - first), rng)
+
+
+def _oracle(world: Any, config: SyntheticConfig, kept: list[Histories], occurs: np.ndarray) -> dict[str, Any]:
+    """What stands in the manifest under "oracle". Empty of numbers where cleaning may change the sequences."""
+    from recbench.data.sources.synthetic_oracle import oracle
+
+    if config.k_core > 1 or (config.allow_repeats and config.repeats == "first"):
+        return {"note": "none: the filters data.k_core or data.repeats change the generated sequences"}
+    histories = _stack(kept)
+    judged = len(histories.lengths)
+    note = (
+        f"best reachable under leave_one_out with full ranking, on {judged:,} of {config.n_users:,} users; seen items "
+    )
+    note += "may come again" if config.allow_repeats else "never come again"
+    return {
+        **oracle(world, histories, occurs, config.allow_repeats, config.long_gap_share),
+        "n_users": judged,
+        "note": note,
+    }
+
+
+def _rows(block: Histories, rows: np.ndarray) -> Histories:
+    from recbench.data.sources.synthetic_events import Histories
+
+    return Histories(
+        block.items[rows], block.after_long[rows], block.times[rows], block.behaviours[rows], block.lengths[rows]
+    )
+
+
+def _stack(blocks: list[Histories]) -> Histories:
+    """Blocks of differing width as one."""
+    from recbench.data.sources.synthetic_events import Histories
+
+    width = max(block.items.shape[1] for block in blocks)
+
+    def joined(name: str) -> np.ndarray:
+        parts = [getattr(block, name) for block in blocks]
+        return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1])), constant_values=-1) for p in parts])
+
+    lengths = np.concatenate([block.lengths for block in blocks])
+    return Histories(joined("items"), joined("after_long"), joined("times"), joined("behaviours"), lengths)
+
+
+def _frame(block: Histories, first_user: int, names: pl.Series, n_users: int) -> pl.DataFrame:
+    """The events of a block as rows of the spool, user by user in time order."""
+    import polars as pl
+
+    from recbench.data.sources.synthetic_events import BEHAVIOURS
+
+    real = block.items >= 0
+    users = _names("u", first_user + np.arange(len(block.lengths)), n_users)
+    row = np.nonzero(real)[0]
+    session = np.cumsum(block.after_long, axis=1)[real]
+    user = users.gather(row)
+    return pl.DataFrame(
+        {
+            "user": user,
+            "item": names.gather(block.items[real]),
+            "timestamp": block.times[real],
+            "rating": pl.Series([None], dtype=pl.Float32).new_from_index(0, len(row)),
+            "behaviour": pl.Series(list(BEHAVIOURS)).gather(block.behaviours[real]),
+            "session": user + "-" + pl.Series(session).cast(pl.String),
+        }
+    )
+
+
+def _names(letter: str, numbers: np.ndarray, total: int) -> pl.Series:
+    """Raw ids of equal width: "u0007"."""
+    import polars as pl
+
+    return letter + pl.Series(numbers).cast(pl.String).str.zfill(len(str(total - 1)))

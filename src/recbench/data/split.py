@@ -1,0 +1,110 @@
+"""From prepared data and a protocol to arrays: what is training, which cases are asked, and the audit of both.
+
+Nothing is copied: a split is ranges over the flat arrays of the data. Shapes: U users, C cases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recbench.data.candidates import sampled_candidates
+from recbench.data.cases import Cases
+from recbench.data.protocol import ProtocolConfig, SampledConfig, TemporalConfig
+from recbench.data.temporal import temporal_cases
+from recbench.errors import UserError
+from recbench.evaluation.audit import audit
+
+if TYPE_CHECKING:
+    from recbench.data.store import PreparedData
+
+__all__ = ["Cases", "Split", "make_split"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A protocol applied to one data set.
+
+    train_start, train_end [U] int64: the training events of user u are the flat positions
+    ``train_start[u]:train_end[u]``. seen_items: ``mask`` or ``keep``, resolved. audit: see
+    ``recbench.evaluation.audit``. split_hash: over every array, so that two runs can prove that they were asked the
+    same.
+    """
+
+    protocol_id: str
+    seen_items: str
+    metric_prefix: str
+    train_start: np.ndarray
+    train_end: np.ndarray
+    validation: Cases
+    test: Cases
+    audit: dict[str, float | int]
+    split_hash: str
+
+
+def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -> Split:
+    """Build the split that the protocol describes.
+
+    cache: folder where sampled candidates are kept and found again; None draws them in memory. Raises UserError if the
+    config is wrong, the data lacks what the protocol needs, or nothing is left to validate or test on.
+    """
+    config.validate()
+    if isinstance(config, TemporalConfig):
+        train_start, train_end, validation, test, counts = temporal_cases(data, config)
+    else:
+        train_start, train_end, validation, test, counts = leave_one_out_cases(data)
+    seen_items = config.resolve_seen_items(data.has_repeats)
+    protocol_id = config.identity(seen_items)
+    _refuse_empty(data, protocol_id, int((train_end - train_start).sum()), validation, test, counts)
+    if isinstance(config, SampledConfig):
+        validation, test = (
+            replace(cases, candidates=sampled_candidates(data, cases, config, part, cache))
+            for part, cases in (("validation", validation), ("test", test))
+        )
+    return Split(
+        protocol_id=protocol_id,
+        seen_items=seen_items,
+        metric_prefix=config.metric_prefix,
+        train_start=train_start,
+        train_end=train_end,
+        validation=validation,
+        test=test,
+        audit=audit(data, train_start, train_end, validation, test) | counts,
+        split_hash=_hash_arrays(train_start, train_end, *validation.arrays(), *test.arrays()),
+    )
+
+
+def leave_one_out_cases(data: PreparedData) -> tuple[np.ndarray, np.ndarray, Cases, Cases, dict[str, int]]:
+    """(train_start [U], train_end [U], validation, test, counts). Users with fewer than three events only train."""
+    start, end = data.offsets[:-1], data.offsets[1:]
+    enough = end - start >= 3
+    user = np.flatnonzero(enough)
+    validation = Cases.single(data.items, user, start[user], end[user] - 2)
+    test = Cases.single(data.items, user, start[user], end[user] - 1)
+    counts = {"users_with_fewer_than_3_events": int((~enough).sum())}
+    return start.copy(), np.where(enough, end - 2, end), validation, test, counts
+
+
+def _refuse_empty(
+    data: PreparedData, protocol_id: str, training_events: int, validation: Cases, test: Cases, counts: dict[str, int]
+) -> None:
+    if training_events and len(validation) and len(test):
+        return
+    detail = ", ".join(f"{name} {value}" for name, value in counts.items())
+    raise UserError(
+        f"protocol {protocol_id} leaves {training_events} training events, {len(validation)} validation cases and "
+        f"{len(test)} test cases of {data.n_interactions} events by {data.n_users} users ({detail}); move the cuts, "
+        f"filter less or use more data"
+    )
+
+
+def _hash_arrays(*arrays: np.ndarray) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,121 @@
+"""The global cut in time: where the windows lie, and which events inside them are targets.
+
+Training is every event before the validation cut; the validation window runs from there to the test cut, the test
+window from the test cut on. An event exactly at a cut belongs to the later part. Shapes: U users, N events, C cases, T
+targets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recbench.data.cases import Cases, flat_ranges
+from recbench.data.protocol import TemporalConfig
+from recbench.errors import UserError
+
+if TYPE_CHECKING:
+    from recbench.data.store import PreparedData
+
+
+def cut_times(data: PreparedData, config: TemporalConfig) -> tuple[int, int]:
+    """(validation cut, test cut) in Unix seconds.
+
+    The cut at quantile q is the time of event number floor(q * N) of all events in time order, so that at least a share
+    1 - q of them lies at or after it. Raises UserError if both fall on the same second.
+    """
+    dates = config.dates()
+    if dates is not None:
+        return int(dates[0].timestamp()), int(dates[1].timestamp())
+    ranks = [int(q * data.n_interactions) for q in (config.validation_quantile, config.test_quantile)]
+    ordered = np.partition(data.timestamps, ranks)
+    validation, test = int(ordered[ranks[0]]), int(ordered[ranks[1]])
+    if validation >= test:
+        raise UserError(
+            f"protocol=temporal: the quantiles {config.validation_quantile} and {config.test_quantile} fall on the "
+            f"same time ({validation}), so validation would be empty; move them apart or use protocol=leave_one_out"
+        )
+    return validation, test
+
+
+def temporal_cases(
+    data: PreparedData, config: TemporalConfig
+) -> tuple[np.ndarray, np.ndarray, Cases, Cases, dict[str, int]]:
+    """(train_start [U], train_end [U], validation, test, counts).
+
+    Raises UserError for data without timestamps.
+    """
+    if not data.has_timestamps:
+        raise UserError("protocol=temporal needs timestamps and this data has none; use protocol=leave_one_out")
+    first_cut, second_cut = cut_times(data, config)
+    start, end = data.offsets[:-1], data.offsets[1:]
+    train_end = start + _events_before(data, first_cut)
+    test_start = start + _events_before(data, second_cut)
+    counts: dict[str, int] = {"validation_cut": first_cut, "test_cut": second_cut}
+    in_training = _training_items(data, start, train_end)
+    parts = []
+    for number, (name, low, high) in enumerate((("validation", train_end, test_start), ("test", test_start, end))):
+        cases, without_history = _window_cases(data, config, low, high, np.random.default_rng((config.seed, number)))
+        warm = in_training[cases.targets]
+        if config.cold_targets == "drop":
+            cases = cases.keep_targets(warm)
+            counts[f"{name}_targets_dropped_as_cold"] = int((~warm).sum())
+        counts[f"{name}_users_without_history"] = without_history
+        parts.append(cases)
+    return start.copy(), train_end, parts[0], parts[1], counts
+
+
+def _events_before(data: PreparedData, cut: int) -> np.ndarray:
+    """[U] how many events of each user lie before the cut."""
+    running = np.concatenate([[0], np.cumsum(np.asarray(data.timestamps) < cut)])
+    return running[data.offsets[1:]] - running[data.offsets[:-1]]
+
+
+def _training_items(data: PreparedData, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """[n_items + 1] bool: which items occur in training."""
+    seen = np.zeros(data.n_items + 1, dtype=bool)
+    seen[data.items[flat_ranges(start, end)[1]]] = True
+    return seen
+
+
+def _window_cases(
+    data: PreparedData, config: TemporalConfig, low: np.ndarray, high: np.ndarray, generator: np.random.Generator
+) -> tuple[Cases, int]:
+    """Cases of one window, and the number of users that have events in it but none before any of them.
+
+    low, high [U]: the events of user u inside the window are the positions ``low[u]:high[u]``.
+    """
+    start = data.offsets[:-1]
+    # A target needs at least one event before it; for a set of targets that event lies before the cut.
+    reachable = np.where(low > start, low, high if config.target == "all" else low + 1)
+    user = np.flatnonzero(reachable < high)
+    without_history = int((high > low).sum()) - len(user)
+    low, high, start = reachable[user], high[user], start[user]
+    if config.target == "all":
+        return _set_cases(data, user, start, low, high), without_history
+    if config.target == "successive":
+        row, position = flat_ranges(low, high)
+        user, start = user[row], start[row]
+    elif config.target == "random":
+        position = low + (generator.random(len(user)) * (high - low)).astype(np.int64)
+    else:
+        position = high - 1
+    return Cases.single(data.items, user, start, position), without_history
+
+
+def _set_cases(data: PreparedData, user: np.ndarray, start: np.ndarray, low: np.ndarray, high: np.ndarray) -> Cases:
+    """One case a user whose targets are the distinct items of ``low:high``, each at its first position; history ends at
+    ``low``."""
+    row, position = flat_ranges(low, high)
+    item = np.asarray(data.items[position], dtype=np.int64)
+    _, first = np.unique(row * (data.n_items + 1) + item, return_index=True)
+    first.sort()
+    return Cases(
+        user=user.astype(np.int64),
+        start=start.astype(np.int64),
+        end=low.astype(np.int64),
+        target_offsets=np.concatenate([[0], np.cumsum(np.bincount(row[first], minlength=len(user)))]).astype(np.int64),
+        targets=item[first].astype(np.int32),
+        target_positions=position[first].astype(np.int64),
+    )

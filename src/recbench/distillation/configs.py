@@ -1,0 +1,40 @@
+"""The schema of each distillation option; light to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from recbench.errors import UserError, nearest
+
+
+@dataclass
+class DistillationConfig:
+    """No distillation: the student learns from the data alone."""
+
+    name: str = "none"
+
+
+@dataclass
+class SLMRecDistillation(DistillationConfig):
+    """The objective of SLMRec (arXiv 2405.17890, section 3): see ``distillation/slmrec.py`` for the formula and its two forms."""
+
+    name: str = "slmrec"
+    #: The teacher's keys, laid over the student's own where both are the same model: ``{"model": ..., "n_layers": ..., "training": {...}}``.
+    teacher: dict[str, Any] = field(default_factory=lambda: {"model": "slmrec", "n_layers": 8})
+    n_blocks: int = 4  # B; divides the depth of both
+    cosine_weight: float = 1.0  # lambda_1
+    norm_weight: float = 0.1  # lambda_2
+    supervision_weight: float = 0.1  # lambda_3
+    form: str = "paper"  # paper: mean over blocks, squared norm | released: sum over blocks, plain norm
+    force: bool = False  # learn even from a teacher that popularity beats
+
+
+_CONFIGS: dict[str, type[DistillationConfig]] = {"none": DistillationConfig, "slmrec": SLMRecDistillation}
+
+
+def config_class(name: str) -> type[DistillationConfig]:
+    """The dataclass of a distillation option. Raises UserError for an unknown name."""
+    if name not in _CONFIGS:
+        raise UserError(f"unknown distillation '{name}'; {nearest(name, sorted(_CONFIGS))}")
+    return _CONFIGS[name]

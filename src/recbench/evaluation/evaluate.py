@@ -1,0 +1,262 @@
+"""From a scoring function and cases to ranks: block by block, in memory that does not grow with users or catalogue.
+
+The list of blocks depends on data and config alone. Several processes take the blocks in turn, so what they find
+together is exactly what one process finds. Shapes: C cases, T targets, B rows of a block, W = n_items + 1, k length of
+a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbench.data.batches import Batch, evaluation_batches
+from recbench.data.cases import Cases
+from recbench.data.split import Split
+from recbench.data.store import PreparedData
+from recbench.errors import UserError
+from recbench.evaluation.beyond_accuracy import beyond_accuracy
+from recbench.evaluation.metrics import ranking_metrics
+from recbench.evaluation.ranking import Seen, check_lists, check_scores, drop_seen, rank_from_lists, rank_targets
+from recbench.evaluation.top_k import top_k_lists
+
+#: Bounds of a block: scores (float32, 32 MiB) and history positions that a model sees at once.
+BLOCK_SCORES = 1 << 23
+BLOCK_POSITIONS = 1 << 16
+
+ScoreFunction = Callable[[Batch], Tensor]
+RecommendFunction = Callable[[Batch, int], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found, one row a target, ordered by case.
+
+    case, user [T] int64 · target [T] int32 · rank [T] float64, from 1 · n_equal [T] int64: items with the target's
+    score, itself included · truncated [T] bool: the model gave a list and the target was not in it, so the rank is the
+    worst one · history_length [T] int64, complete · top_k_case [C], top_k [C, k] int32: the best items of each case
+    (empty unless asked for; 0 = none). n_ranked: items that each target was ranked among. cases_without_targets:
+    skipped, not counted as zero.
+    """
+
+    case: np.ndarray
+    user: np.ndarray
+    target: np.ndarray
+    rank: np.ndarray
+    n_equal: np.ndarray
+    truncated: np.ndarray
+    history_length: np.ndarray
+    top_k_case: np.ndarray
+    top_k: np.ndarray
+    n_ranked: int
+    cases_without_targets: int
+
+    def metrics(self, cutoffs: Sequence[int]) -> dict[str, float]:
+        """Accuracy by plain name (see ``recbench.evaluation.metrics``); ``truncated`` is added where lists were cut."""
+        values = ranking_metrics(self.rank, self.case, self.n_equal, self.n_ranked, cutoffs)
+        if self.truncated.any():
+            values["truncated"] = float(self.truncated.mean())
+        return values
+
+    def beyond_accuracy(self, training_counts: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float]:
+        """Coverage, Gini, popularity and novelty of the lists. training_counts [n_items + 1]."""
+        return beyond_accuracy(self.top_k, training_counts, cutoffs)
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Columns of the per-target table, [T] each."""
+        names = ("case", "user", "target", "rank", "n_equal", "truncated", "history_length")
+        return {name: getattr(self, name) for name in names}
+
+
+def block_rows(n_items: int, max_length: int) -> int:
+    """Cases a block: as many as both bounds allow, at least one. Independent of device and number of processes."""
+    return max(1, min(BLOCK_SCORES // (n_items + 1), BLOCK_POSITIONS // max(max_length, 1)))
+
+
+def evaluate(
+    score: ScoreFunction,
+    data: PreparedData,
+    cases: Cases,
+    split: Split,
+    max_length: int,
+    *,
+    top_k: int = 0,
+    device: torch.device | str = "cpu",
+    part: int = 0,
+    parts: int = 1,
+    rows: int | None = None,
+) -> Evaluation:
+    """Rank every target of the cases under the split's rules.
+
+    score: batch of B histories (most recent ``max_length`` events) -> scores [B, W] of any float type. top_k: also keep
+    the best k items of each case, over the whole catalogue. part of parts: this process's share of the blocks; see
+    ``merge``. rows: cases a block, by default from ``block_rows``. Raises ScoreError for scores that are NaN or +inf or
+    of the wrong shape.
+    """
+
+    def rank_block(block: _Block) -> _Ranks:
+        scores = check_scores(score(block.batch), block.user, data.n_items)
+        rank, n_equal = rank_targets(scores, block.row, block.target, block.seen, block.candidates)
+        lists = top_k_lists(scores, top_k, block.batch.user, block.seen) if top_k else None
+        return _Ranks(rank, n_equal, torch.zeros_like(block.row, dtype=torch.bool), lists)
+
+    blocks = _blocks(data, cases, split, max_length, device, part, parts, rows)
+    return _collect(blocks, rank_block, data, cases, min(top_k, data.n_items))
+
+
+def evaluate_lists(
+    recommend: RecommendFunction,
+    data: PreparedData,
+    cases: Cases,
+    split: Split,
+    max_length: int,
+    list_length: int,
+    *,
+    top_k: int = 0,
+    device: torch.device | str = "cpu",
+    part: int = 0,
+    parts: int = 1,
+    rows: int | None = None,
+) -> Evaluation:
+    """Like ``evaluate`` for models that give lists: recommend(batch, list_length) -> (items [B, list_length], scores).
+
+    Where seen items are masked they are taken out of the lists and later items move up, so ask for longer lists than
+    the cutoffs. Targets beyond the list get the worst rank and are flagged. Raises UserError for protocols that rank
+    among candidates.
+    """
+    if cases.candidates is not None:
+        raise UserError(
+            f"{split.protocol_id} ranks given candidates, which a model that only gives lists cannot; use leave_one_out"
+        )
+    kept = min(top_k, list_length, data.n_items)
+
+    def rank_block(block: _Block) -> _Ranks:
+        items, _ = recommend(block.batch, list_length)
+        items = drop_seen(check_lists(items, len(block.user), data.n_items), block.seen, data.n_items)
+        rank, truncated = rank_from_lists(items, block.row, block.target, data.n_items)
+        return _Ranks(rank, torch.ones_like(block.row), truncated, items[:, :kept].int() if kept else None)
+
+    blocks = _blocks(data, cases, split, max_length, device, part, parts, rows)
+    return _collect(blocks, rank_block, data, cases, kept)
+
+
+def merge(parts: Sequence[Evaluation]) -> Evaluation:
+    """What all processes found together, ordered by case: equal to what a single process finds."""
+    joined = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])
+        for field in fields(Evaluation)
+        if field.name not in ("n_ranked", "cases_without_targets")
+    }
+    by_case = np.argsort(joined["case"], kind="stable")
+    by_list = np.argsort(joined["top_k_case"], kind="stable")
+    ordered = {name: array[by_list if name.startswith("top_k") else by_case] for name, array in joined.items()}
+    return Evaluation(**ordered, n_ranked=parts[0].n_ranked, cases_without_targets=parts[0].cases_without_targets)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One batch and what is asked about it. row, target [t] int64: targets of the block; index [t]: their places in
+    ``cases.targets``."""
+
+    case: np.ndarray
+    user: np.ndarray
+    index: np.ndarray
+    batch: Batch
+    row: Tensor
+    target: Tensor
+    seen: Seen
+    candidates: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Ranks:
+    rank: Tensor
+    n_equal: Tensor
+    truncated: Tensor
+    lists: Tensor | None
+
+
+def _blocks(
+    data: PreparedData,
+    cases: Cases,
+    split: Split,
+    max_length: int,
+    device: torch.device | str,
+    part: int,
+    parts: int,
+    rows: int | None,
+) -> Iterator[_Block]:
+    asked = np.flatnonzero(cases.n_targets > 0)
+    wanted = cases if len(asked) == len(cases) else cases.select(asked)
+    rows = rows or block_rows(data.n_items, max_length)
+    for chosen, batch in evaluation_batches(data, wanted, max_length, rows, part, parts):
+        case = asked[chosen]
+        row, index = cases.targets_of(case)
+        # The complete history, not the part of it that the model was shown.
+        masked = split.seen_items == "mask"
+        seen = (
+            Seen.of_histories(data.items, cases.start[case], cases.end[case], device)
+            if masked
+            else Seen.nothing(device)
+        )
+        candidates = None if cases.candidates is None else np.asarray(cases.candidates[case], dtype=np.int64)
+        yield _Block(
+            case=case,
+            user=cases.user[case],
+            index=index,
+            batch=batch.to(device),
+            row=torch.from_numpy(row).to(device),
+            target=torch.from_numpy(cases.targets[index].astype(np.int64)).to(device),
+            seen=seen,
+            candidates=None if candidates is None else torch.from_numpy(candidates).to(device),
+        )
+
+
+@torch.inference_mode()
+def _collect(
+    blocks: Iterator[_Block], rank_block: Callable[[_Block], _Ranks], data: PreparedData, cases: Cases, k: int
+) -> Evaluation:
+    """Rank every block and put the findings in order of case."""
+    case_of_target = np.repeat(np.arange(len(cases)), cases.n_targets)
+    empty = np.empty(0, dtype=np.int64)
+    index, rank, n_equal, truncated, list_case = (
+        [empty],
+        [empty.astype(np.float64)],
+        [empty],
+        [empty.astype(bool)],
+        [empty],
+    )
+    lists = [np.empty((0, k), dtype=np.int32)]
+    for block in blocks:
+        found = rank_block(block)
+        index.append(block.index)
+        rank.append(found.rank.cpu().numpy())
+        n_equal.append(found.n_equal.cpu().numpy())
+        truncated.append(found.truncated.cpu().numpy())
+        if found.lists is not None:
+            list_case.append(block.case)
+            lists.append(found.lists.cpu().numpy())
+    # Targets stand in order of case, so their index orders both.
+    targets = np.concatenate(index)
+    order = np.argsort(targets)
+    targets = targets[order]
+    case = case_of_target[targets]
+    listed = np.concatenate(list_case)
+    by_case = np.argsort(listed)
+    return Evaluation(
+        case=case,
+        user=np.asarray(cases.user[case]),
+        target=np.asarray(cases.targets[targets]),
+        rank=np.concatenate(rank)[order],
+        n_equal=np.concatenate(n_equal)[order],
+        truncated=np.concatenate(truncated)[order],
+        history_length=np.asarray(cases.end[case] - cases.start[case]),
+        top_k_case=listed[by_case],
+        top_k=np.concatenate(lists)[by_case],
+        n_ranked=data.n_items if cases.candidates is None else cases.candidates.shape[1] + 1,
+        cases_without_targets=int((cases.n_targets == 0).sum()),
+    )

@@ -1,0 +1,269 @@
+"""The story of one run: prepare, find what it needs, build, fit, test, record.
+
+The recursion over dependencies lives here: an item table or a teacher is a run like any other, found by its key or made first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recbench import runs
+from recbench.config import RunConfig, compose_model
+from recbench.data.split import Split, make_split
+from recbench.data.store import PreparedData, prepare
+from recbench.distillation.configs import DistillationConfig
+from recbench.errors import UserError
+from recbench.models.base import ClosedForm, ModelContext, Recommender, TrainingData
+from recbench.models.registry import lookup
+from recbench.runs import RunFolder
+from recbench.weights import load_weights, save_weights
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: where it lies, its figures, and the runs it stands on."""
+
+    folder: RunFolder
+    config: RunConfig
+    metrics: dict[str, Any]
+    dependencies: Mapping[str, Run]
+    reused: bool
+
+
+@dataclass
+class Stage:
+    """Data and split of a run; shared by the run and its dependencies, so that both are read once."""
+
+    data: PreparedData
+    split: Split
+    made: dict[str, Run] = field(default_factory=dict)  # by key
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Stage:
+        data = prepare(config.data, config.cache_dir)
+        return cls(data, make_split(data, config.protocol, data.folder))
+
+
+def run(config: RunConfig, stage: Stage | None = None) -> Run:
+    """Find the run of a config, or make it. Raises UserError for whatever the user can mend."""
+    stage = stage or Stage.of(config)
+    check_requirements(config, stage.data)
+    wanted = dependency_configs(config)
+    key = run_key(config, stage)
+    if key in stage.made:
+        return stage.made[key]
+    # The dependencies' own locks are taken and released before ours, so no two processes can wait for each other.
+    needed = {name: run(part, stage) for name, part in wanted.items()}
+    check_teacher(config, needed, stage)
+    folder = runs.open_folder(config.runs_dir, key)
+    with runs.locked(folder):
+        reused = folder.finished
+        if not reused:
+            with runs.recording(folder):
+                make(config, stage, needed, folder)
+        else:
+            logger.info("%s is there already", key)
+    stage.made[key] = Run(folder, config, folder.read("metrics.json"), needed, reused)
+    return stage.made[key]
+
+
+def make(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: RunFolder) -> None:
+    """Train and test one run into its folder; called with its lock held."""
+    from recbench import measure
+    from recbench.models.base import count_parameters
+    from recbench.tracking.provenance import provenance
+
+    started = time.perf_counter()
+    folder.write("config.yaml", config.as_dict())
+    folder.write(
+        "provenance.json", provenance(config, stage.data, stage.split, {n: r.folder.key for n, r in needed.items()})
+    )
+    measure.prepare_device(config.hardware, config.seed)
+    loaded = {name: load_model(part, stage) for name, part in needed.items()}
+    model = build_model(config, stage, loaded)
+    train = TrainingData.of(stage.data, stage.split)
+    logger.info("%s: training on %s", folder.key, stage.data.folder.name)
+    figures = fit(model, train, config, stage, folder, loaded.get("teacher"))
+    parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
+    outcome = measure.test(model, stage.data, stage.split, config, folder)
+    metrics = {
+        **outcome,
+        **figures,
+        **parameters,
+        "cost/wall_seconds": time.perf_counter() - started,
+        "protocol": stage.split.protocol_id,
+        "audit": stage.split.audit,
+        "oracle": stage.data.manifest.get("extra", {}).get("oracle", {}),
+        "dependencies": {name: part.folder.key for name, part in needed.items()},
+    }
+    folder.write("metrics.json", metrics)
+    folder.set_state("finished")
+    folder.resume_checkpoint.unlink(missing_ok=True)
+
+
+def fit(
+    model: Recommender,
+    train: TrainingData,
+    config: RunConfig,
+    stage: Stage,
+    folder: RunFolder,
+    teacher: Recommender | None,
+) -> dict[str, float]:
+    """Train or compute a model and leave its weights in the folder; returns figures on the training."""
+    if isinstance(model, ClosedForm):
+        started = time.perf_counter()
+        model.fit_to(train)
+        save_weights(model, folder.weights)
+        return {"cost/train_seconds": time.perf_counter() - started}
+    # Imported here because Lightning alone takes seconds, and a computed model does without it.
+    from recbench import measure, training
+    from recbench.progress import Progress
+
+    return training.fit(
+        model,
+        train,
+        folder,
+        config.training,
+        config.hardware,
+        config.seed,
+        validate=lambda m: measure.validate(m, stage.data, stage.split, config),
+        monitor=stage.split.metric_prefix + config.evaluation.monitor,
+        progress=Progress(folder.key, config.training.max_epochs, config.evaluation.monitor),
+        objective=build_objective(config, model, teacher),
+        teacher=teacher,
+    )
+
+
+def run_key(config: RunConfig, stage: Stage) -> str:
+    """The key of a run: everything that changes its result, its data, and the keys of what it stands on."""
+    trained = lookup(config.model.name).model.trains_by_gradient
+    training: Mapping[str, Any] = dataclasses.asdict(config.training)
+    parts = {
+        "model": dataclasses.asdict(config.model),
+        "protocol": stage.split.protocol_id,
+        "split": stage.split.split_hash,
+        "data": stage.data.fingerprint,
+        "cutoffs": sorted(config.evaluation.cutoffs),
+        # A computed model knows no seed and no learning rate: it is the same run under all of them.
+        "training": training if trained else {"max_length": config.training.max_length},
+        "seed": config.seed if trained else None,
+        "distillation": dataclasses.asdict(config.distillation) if config.distillation.name != "none" else None,
+        "dependencies": {name: run_key(part, stage) for name, part in dependency_configs(config).items()},
+    }
+    return runs.make_key(config.model.name, parts)
+
+
+def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:
+    """The runs a config needs, by role. A dependency shares data, protocol and seed, and is never distilled itself."""
+    wanted = {
+        name: (keys, f"model.{name}")
+        for name, keys in lookup(config.model.name).model.dependencies(config.model).items()
+    }
+    taught_by = getattr(config.distillation, "teacher", None)
+    if taught_by is not None:
+        wanted["teacher"] = (teacher_keys(config, taught_by), "distillation.teacher")
+    found = {}
+    for name, (keys, where) in wanted.items():
+        model, training = compose_model(keys, where, config.data.name)
+        found[name] = replace(
+            config, model=model, training=replace(config.training, **training), distillation=no_distillation()
+        )
+        found[name].check()
+    return found
+
+
+def check_dependencies(config: RunConfig) -> None:
+    """Raise UserError for wrong keys of the runs that a config needs, and of those that they need, before any data are read."""
+    for part in dependency_configs(config).values():
+        check_dependencies(part)
+
+
+def no_distillation() -> Any:
+    return DistillationConfig()
+
+
+def teacher_keys(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A teacher of the student's own kind shares the student's keys, except for those that are given."""
+    if given.get("model", config.model.name) != config.model.name:
+        return dict(given)
+    own = dataclasses.asdict(config.model)
+    own.pop("name")
+    return {**own, "model": config.model.name, **given}
+
+
+def check_requirements(config: RunConfig, data: PreparedData) -> None:
+    """Refuse data that lack what a model reads, by name, before anything is trained."""
+    offered = {"timestamps": data.has_timestamps, "text": data.has_text, "behaviours": data.has_behaviours}
+    missing = sorted(need for need in lookup(config.model.name).model.requires if not offered[need])
+    if missing:
+        raise UserError(
+            f"the model '{config.model.name}' needs {' and '.join(missing)}, which data={config.data.name} does not have"
+        )
+
+
+def reference(config: RunConfig, stage: Stage) -> Run:
+    """The popularity run on the same data and protocol: the floor that stands beside every table."""
+    model, _ = compose_model({"model": "popularity"}, "reference", config.data.name)
+    return run(replace(config, model=model, distillation=no_distillation()), stage)
+
+
+def check_teacher(config: RunConfig, needed: Mapping[str, Run], stage: Stage) -> None:
+    """Stop before a student learns from a teacher that popularity beats on validation, unless forced."""
+    teacher = needed.get("teacher")
+    if teacher is None or config.distillation.force:
+        return
+    name = f"validation/{stage.split.metric_prefix}{config.evaluation.monitor}"
+    floor = reference(config, stage).metrics[name]
+    if teacher.metrics[name] <= floor:
+        raise UserError(
+            f"the teacher {teacher.folder.key} has {name} {teacher.metrics[name]:.4f}, no better than popularity ({floor:.4f}): a student "
+            "would learn nothing from it; train it longer (distillation.teacher.training.max_epochs) or set distillation.force=true"
+        )
+
+
+def build_model(config: RunConfig, stage: Stage, loaded: Mapping[str, Recommender]) -> Recommender:
+    """The model of a config, untrained."""
+    counts = torch.from_numpy(TrainingData.of(stage.data, stage.split).item_counts())
+    context = ModelContext(stage.data.n_items, stage.data.n_users, config.training.max_length, counts, loaded)
+    torch.manual_seed(config.seed)
+    return lookup(config.model.name).model(config.model, context)
+
+
+def load_model(finished: Run, stage: Stage) -> Recommender:
+    """The model of a finished run with its weights, in evaluation mode and frozen."""
+    model = build_model(finished.config, stage, {})
+    load_weights(model, finished.folder.weights)
+    return model.eval().requires_grad_(False)
+
+
+def build_objective(config: RunConfig, student: Recommender, teacher: Recommender | None) -> Any:
+    """The distillation objective of a config; None without one. Raises UserError where student and teacher do not fit it."""
+    if config.distillation.name == "none":
+        return None
+    from recbench.distillation.slmrec import SLMRecObjective
+
+    if teacher is None or not hasattr(student, "catalogue_loss"):
+        raise UserError(
+            f"the model '{config.model.name}' cannot be a student of distillation={config.distillation.name}; set distillation=none"
+        )
+    return SLMRecObjective(config.distillation, student, teacher)  # type: ignore[arg-type]
+
+
+def open_run(path: Path) -> tuple[Run, Stage]:
+    """A finished run by its folder, with its data. Raises UserError if it is none."""
+    folder = RunFolder(path)
+    if not folder.finished:
+        raise UserError(f"{path} holds no finished run (its state is '{folder.state}')")
+    config = RunConfig.from_dict(folder.config())
+    stage = Stage.of(config)
+    return Run(folder, config, folder.read("metrics.json"), {}, reused=True), stage

@@ -1,0 +1,181 @@
+"""Training losses over the catalogue: one choice for every model that scores by ``hidden . item vector``.
+
+Shapes: N predicted positions (real ones only), D width, V = n_items + 1 rows of the item table (row 0 is the pad), K negatives.
+
+    softmax           -log softmax(h E^T)[target] over the whole catalogue; exact; chunked, never more than CHUNK_VALUES logits at once
+    sampled_softmax   the same with K negatives shared by the batch and the logQ correction
+                      [Bengio and Senecal 2008; Jean et al. 2015]: a negative drawn with probability q counts as exp(s) / (K q)
+    bce               -log sigma(s+) - mean of log(1 - sigma(s-)) over K negatives of each position [Kang and McAuley 2018, with K = 1]
+    gbce              bce whose positive term is weighted by beta = 1 - t (1 - alpha), alpha = K / (n_items - 1)
+                      [Petrov and Macdonald 2023, eq. 9]; sigma(s)^beta needs no transform of the score here, because the
+                      logarithm turns it into beta log sigma(s)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbench.errors import UserError
+
+LOSSES = ("softmax", "sampled_softmax", "bce", "gbce")
+
+#: Logits that exist at the same time: 8 M values are 16 MB in bfloat16, which stays in a server's last-level cache.
+CHUNK_VALUES = 8 * 2**20
+
+
+@dataclass
+class LossConfig:
+    """The loss part of a model's config; the defaults train with the exact softmax."""
+
+    loss: str = "softmax"
+    n_negatives: int = 1024
+    sampling: str = "uniform"  # of negatives: uniform | popularity
+    gbce_t: float = 0.75  # calibration: 0 is bce, 1 is fully calibrated
+
+
+class CatalogueLoss(nn.Module):
+    """Loss of hidden states against the item table, as its config says."""
+
+    sampling_weights: Tensor
+
+    def __init__(self, config: LossConfig, n_items: int, item_counts: Tensor | None = None) -> None:
+        super().__init__()
+        if config.loss not in LOSSES:
+            raise UserError(f"unknown model.loss '{config.loss}'; known: {', '.join(LOSSES)}")
+        if config.sampling not in ("uniform", "popularity"):
+            raise UserError(f"unknown model.sampling '{config.sampling}'; known: uniform, popularity")
+        if config.loss != "softmax" and config.n_negatives < 1:
+            raise UserError(
+                f"model.n_negatives must be at least 1 for the loss '{config.loss}', not {config.n_negatives}"
+            )
+        self.config, self.n_items = config, n_items
+        self.bfloat16_logits = False
+        weights = torch.ones(n_items + 1)
+        if config.sampling == "popularity" and item_counts is not None:
+            weights = item_counts.float() + 1.0  # add one: every item must stay reachable
+        weights[0] = 0.0
+        # Not stored: it follows from the training data, which the run key names.
+        self.register_buffer("sampling_weights", weights / weights.sum(), persistent=False)
+
+    def forward(self, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        """hidden [N, D], table [V, D], targets [N] int64 in 1..n_items -> scalar mean loss."""
+        if self.config.loss == "softmax":
+            return full_softmax(hidden, table, targets, self.bfloat16_logits)
+        if self.config.loss == "sampled_softmax":
+            return self._sampled_softmax(hidden, table, targets)
+        return self._binary(hidden, table, targets)
+
+    def _draw(self, shape: tuple[int, ...]) -> Tensor:
+        if self.config.sampling == "uniform":
+            return torch.randint(1, self.n_items + 1, shape, device=self.sampling_weights.device)
+        count = int(torch.Size(shape).numel())
+        return torch.multinomial(self.sampling_weights, count, replacement=True).view(shape)
+
+    def _sampled_softmax(self, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        negatives = self._draw((self.config.n_negatives,))
+        positive = (hidden * table[targets]).sum(-1, keepdim=True)
+        expected = self.config.n_negatives * self.sampling_weights[negatives]
+        scores = hidden @ table[negatives].T - expected.log()
+        # A drawn target is already in the sum as the positive.
+        scores = scores.masked_fill(negatives == targets[:, None], -torch.inf)
+        return (torch.cat([positive, scores], dim=1).logsumexp(1) - positive.squeeze(1)).mean()
+
+    def _binary(self, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        k = self.config.n_negatives
+        negatives = self._draw((len(targets), k))
+        positive = (hidden * table[targets]).sum(-1)
+        scores = torch.einsum("nd,nkd->nk", hidden, table[negatives])
+        pushed_down = F.softplus(scores).masked_fill(negatives == targets[:, None], 0.0)
+        beta = 1.0
+        if self.config.loss == "gbce":
+            alpha = min(1.0, k / max(self.n_items - 1, 1))
+            beta = 1.0 - self.config.gbce_t * (1.0 - alpha)
+        if self.config.loss == "bce":
+            return (F.softplus(-positive) + pushed_down.mean(1)).mean()
+        return ((beta * F.softplus(-positive) + pushed_down.sum(1)) / (k + 1)).mean()
+
+
+def full_softmax(hidden: Tensor, table: Tensor, targets: Tensor, bfloat16: bool = False) -> Tensor:
+    """Mean cross-entropy of ``hidden @ table.T`` against targets over items 1..n_items; the pad row takes no part.
+
+    hidden [N, D], table [V, D], targets [N]. With ``bfloat16`` the three matrix products and the softmax run in bfloat16
+    (each still accumulated in float32); the loss then carries a rounding error of about 0.002 a position.
+    """
+    return _ChunkedSoftmax.apply(hidden, table, targets, bfloat16)
+
+
+class _ChunkedSoftmax(torch.autograd.Function):
+    """Loss and both gradients in one pass over row chunks, so that a chunk of logits is used while it is still in cache.
+
+    ``torch.nn.functional.linear_cross_entropy`` does the same job in general; on two CPU cores at 12,102 x 64 it takes 3.7 to 4.8
+    times as long as this in bfloat16 (``benchmarks/losses.py``), because it computes the logits again for the backward pass and allocates anew.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, bfloat16: bool) -> Tensor:
+        dtype = torch.bfloat16 if bfloat16 else torch.float32
+        n, rows = len(targets), max(1, CHUNK_VALUES // len(table))
+        narrow_table, narrow_hidden = table.detach().to(dtype), hidden.detach().to(dtype)
+        want_hidden, want_table = ctx.needs_input_grad[:2]
+        grad_hidden = torch.empty_like(narrow_hidden) if want_hidden else None
+        grad_table = torch.zeros_like(table, dtype=torch.float32) if want_table else None
+        logits = _workspace(min(rows, n) * len(table), dtype, table.device)
+        losses = []
+        for first in range(0, n, rows):
+            states, chosen = narrow_hidden[first : first + rows], targets[first : first + rows, None]
+            p = logits[: len(states) * len(table)].view(len(states), len(table))
+            torch.mm(states, narrow_table.T, out=p)
+            p[:, 0] = -torch.inf
+            torch.ops.aten._softmax.out(p, -1, False, out=p)
+            probability = p.gather(1, chosen).float()
+            losses.append(-probability.clamp_min(torch.finfo(torch.float32).tiny).log().sum())
+            # p becomes the gradient of the loss by the logits: softmax minus one at the target.
+            # (index_put_, because scatter_ copies the whole matrix in bfloat16.)
+            p.index_put_(
+                (torch.arange(len(states), device=p.device), chosen[:, 0]), (probability[:, 0] - 1.0).to(dtype)
+            )
+            if grad_hidden is not None:
+                torch.mm(p, narrow_table, out=grad_hidden[first : first + rows])
+            if grad_table is not None:
+                grad_table.add_(p.T @ states)
+        ctx.grad_hidden = None if grad_hidden is None else grad_hidden.to(hidden.dtype).div_(n)
+        ctx.grad_table = None if grad_table is None else grad_table.div_(n).to(table.dtype)
+        return torch.stack(losses).sum() / n
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        scale = grads[0]
+        given = tuple(None if g is None else g.mul_(scale) for g in (ctx.grad_hidden, ctx.grad_table))
+        ctx.grad_hidden = ctx.grad_table = None
+        return (*given, None, None)
+
+
+_buffers: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+
+def _workspace(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A flat buffer of at least ``size`` values that is reused from step to step.
+
+    A fresh one each step would be handed back to the kernel by glibc's allocator, and paid for in page faults.
+    """
+    kept = _buffers.get((dtype, device))
+    if kept is None or len(kept) < size:
+        kept = _buffers[dtype, device] = torch.empty(size, dtype=dtype, device=device)
+    return kept
+
+
+@cache
+def has_fast_bfloat16(device_type: str) -> bool:
+    """Whether bfloat16 matrix products are native there: an AVX512-BF16 or AMX processor, or a GPU of compute capability 8 or more."""
+    if device_type == "cuda":
+        return torch.cuda.get_device_capability()[0] >= 8
+    if device_type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False

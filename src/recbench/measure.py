@@ -1,0 +1,81 @@
+"""Validation during training and the test at its end, both through the one ranking kernel."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from recbench.config import HardwareConfig, RunConfig
+from recbench.data.cases import Cases
+from recbench.data.split import Split
+from recbench.data.store import PreparedData
+from recbench.errors import UserError
+from recbench.evaluation.evaluate import Evaluation, evaluate, evaluate_lists
+from recbench.models.base import Recommender, TrainingData
+from recbench.runs import RunFolder, replacing
+
+
+def prepare_device(hardware: HardwareConfig, seed: int) -> None:
+    """Threads and random numbers of this process, before a model is built. Raises UserError for a GPU that is not there."""
+    if hardware.accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError(
+            f"hardware.accelerator=gpu, but torch {torch.__version__} finds no CUDA device here; use hardware=cpu"
+        )
+    if hardware.threads:
+        torch.set_num_threads(hardware.threads)
+    torch.manual_seed(seed)
+
+
+def device_of(hardware: HardwareConfig) -> torch.device:
+    """Where evaluation computes."""
+    use_gpu = hardware.accelerator == "gpu" or (hardware.accelerator == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+def rank_cases(
+    model: Recommender, data: PreparedData, split: Split, cases: Cases, config: RunConfig, top_k: int = 0
+) -> Evaluation:
+    """Rank the targets of the cases with a model, in evaluation mode and on the device of the config."""
+    device = device_of(config.hardware)
+    model = model.to(device).eval()
+    length = config.training.max_length
+    if type(model).score is Recommender.score:
+        wanted = 2 * max(config.evaluation.cutoffs) + (length if split.seen_items == "mask" else 0)
+        return evaluate_lists(model.recommend, data, cases, split, length, wanted, top_k=top_k, device=device)
+    return evaluate(model.score, data, cases, split, length, top_k=top_k, device=device)
+
+
+def validate(model: Recommender, data: PreparedData, split: Split, config: RunConfig) -> dict[str, float]:
+    """Validation metrics by plain name with the protocol's prefix; no lists are made, so it is cheap."""
+    found = rank_cases(model, data, split, split.validation, config).metrics(config.evaluation.cutoffs)
+    return {split.metric_prefix + name: value for name, value in found.items()}
+
+
+def test(model: Recommender, data: PreparedData, split: Split, config: RunConfig, folder: RunFolder) -> dict[str, Any]:
+    """Final figures of a run, by name as in ``test/ndcg@10``; the ranks of every case go to ``ranks.parquet``."""
+    cutoffs = config.evaluation.cutoffs
+    started = time.perf_counter()
+    ranked = rank_cases(model, data, split, split.test, config, top_k=min(max(cutoffs), data.n_items))
+    seconds = time.perf_counter() - started
+    write_ranks(ranked, folder)
+    lists = ranked.beyond_accuracy(TrainingData.of(data, split).item_counts(), cutoffs)
+    measured = {**ranked.metrics(cutoffs), **lists}
+    figures: dict[str, Any] = {f"test/{split.metric_prefix}{name}": value for name, value in measured.items()}
+    for name, value in validate(model, data, split, config).items():
+        figures[f"validation/{name}"] = value
+    return {
+        **figures,
+        "test/cases": len(split.test),
+        "test/skipped_cases": ranked.cases_without_targets,
+        "cost/test_seconds": seconds,
+    }
+
+
+def write_ranks(ranked: Evaluation, folder: RunFolder) -> None:
+    """One row a target: case, user, target, rank, n_equal, truncated, history_length."""
+    import polars as pl
+
+    with replacing(folder.ranks) as temporary:
+        pl.DataFrame(ranked.table()).write_parquet(temporary)

@@ -1,0 +1,191 @@
+"""The contract that every model keeps, and the little that all of them share.
+
+Shapes: B rows, L the longest history of the batch, D hidden size, k length of a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recbench.data.batches import Batch
+from recbench.errors import UserError
+
+if TYPE_CHECKING:
+    from recbench.data.split import Split
+    from recbench.data.store import PreparedData
+
+
+@dataclass
+class ModelConfig:
+    """What the config of every model holds: the registered name. Model configs derive from it."""
+
+    name: str = "?"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training part of a split: all that a model may learn from.
+
+    start, end [U]: flat positions; the training events of user u are ``start[u] : end[u]``.
+    """
+
+    data: PreparedData
+    start: np.ndarray
+    end: np.ndarray
+
+    @classmethod
+    def of(cls, data: PreparedData, split: Split) -> TrainingData:
+        return cls(data, split.train_start, split.train_end)
+
+    @property
+    def n_items(self) -> int:
+        return self.data.n_items
+
+    @property
+    def n_users(self) -> int:
+        return self.data.n_users
+
+    def flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(user [M], item [M], timestamp [M]) of the training events, by user and then by time."""
+        length = self.end - self.start
+        user = np.repeat(np.arange(len(length)), length)
+        position = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length) + self.start[user]
+        return user, np.asarray(self.data.items[position]), np.asarray(self.data.timestamps[position])
+
+    def item_counts(self) -> np.ndarray:
+        """[n_items + 1] int64: how often each item occurs in training (0 for the pad)."""
+        return np.bincount(self.flat()[1], minlength=self.n_items + 1)
+
+
+@dataclass(frozen=True)
+class ModelContext:
+    """What a model is built from besides its config.
+
+    Building a model for a stored run passes the same context less ``dependencies``: whatever a model takes from a dependency it
+    must keep in its own state, so that its checkpoint is complete.
+    """
+
+    n_items: int
+    n_users: int
+    max_length: int
+    item_counts: Tensor | None = None
+    dependencies: Mapping[str, Recommender] = field(default_factory=dict)
+    item_texts: list[str] | None = None
+
+
+@runtime_checkable
+class HasItemVectors(Protocol):
+    """A model that can lend its item table to another."""
+
+    def item_vectors(self) -> Tensor:
+        """[n_items + 1, D]; row 0 is the pad."""
+
+
+class Recommender(nn.Module):
+    """A sequential recommender. A subclass gives ``loss_from_states`` or ``training_loss``, and ``score`` or ``recommend``.
+
+    A plain module: the one LightningModule is ``recbench.training.Learner``, which wraps it. So to list, configure, score or serve a
+    model nobody has to import a trainer, which alone takes seconds.
+    """
+
+    #: What the data must offer: any of "timestamps", "text", "behaviours". Data that lacks one is refused before training, by name.
+    requires: ClassVar[frozenset[str]] = frozenset()
+    #: False for models that are computed rather than trained by gradient (see ClosedForm).
+    trains_by_gradient: ClassVar[bool] = True
+    #: Whether the scores of a prefix stay the same whatever comes after it; the contract test checks what is claimed.
+    is_causal: ClassVar[bool] = True
+
+    def __init__(self, config: Any, context: ModelContext) -> None:
+        super().__init__()
+        self.config = config
+        self.n_items, self.max_length = context.n_items, context.max_length
+
+    @classmethod
+    def dependencies(cls, config: Any) -> dict[str, dict[str, Any]]:
+        """Runs that must exist before this model is built: a name -> {"model": registered name, its keys ...}."""
+        return {}
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Scalar loss of a training batch. A model with hidden states gives ``loss_from_states`` instead."""
+        return self.loss_from_states(self.hidden_states(batch), batch)
+
+    def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
+        """Scalar loss from the states of the batch, so that a distillation objective can share one forward pass."""
+        raise NotImplementedError(f"{type(self).__name__} is not trained by gradient")
+
+    def score(self, batch: Batch) -> Tensor:
+        """[B, n_items + 1] scores of the item that follows each history; column 0 is the pad and is never ranked."""
+        raise NotImplementedError(f"{type(self).__name__} gives no scores over the catalogue, only lists")
+
+    def recommend(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
+        """(items [B, k], scores [B, k]), best first. k is cut to the catalogue."""
+        scores = self.score(batch).float()
+        scores[:, 0] = -torch.inf
+        best = scores.topk(min(k, self.n_items), dim=1)
+        return best.indices, best.values
+
+    def hidden_states(self, batch: Batch) -> list[Tensor]:
+        """States after the input layer and after each block, [B, L, D] each, for distillation."""
+        raise NotImplementedError(
+            f"{type(self).__name__} exposes no hidden states, so it can neither teach nor learn by them"
+        )
+
+    def stored_state(self) -> dict[str, Tensor]:
+        """What the checkpoint holds; a model with a frozen pretrained part leaves that part out."""
+        return self.state_dict()
+
+    def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what ``stored_state`` gave. Raises RuntimeError if names or shapes differ."""
+        self.load_state_dict(dict(state))
+
+
+class ClosedForm(Recommender):
+    """A model that is computed from the training data in one go. All it learns lives in buffers set by ``set_state``."""
+
+    trains_by_gradient = False
+    #: Names of the buffers; they are empty until ``fit_to`` or a checkpoint fills them, whatever their shapes.
+    state_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: Any, context: ModelContext) -> None:
+        super().__init__(config, context)
+        for name in self.state_names:
+            self.register_buffer(name, torch.empty(0))
+
+    def fit_to(self, train: TrainingData) -> None:
+        """Compute the state from the training events."""
+        raise NotImplementedError
+
+    def set_state(self, name: str, value: Tensor) -> None:
+        if name not in self.state_names:
+            raise KeyError(f"{name} is not among the state names of {type(self).__name__}")
+        self.register_buffer(name, value)
+
+    def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
+        missing = set(self.state_names) ^ set(state)
+        if missing:
+            raise RuntimeError(f"the checkpoint of {type(self).__name__} does not fit: {sorted(missing)}")
+        for name, value in state.items():
+            self.set_state(name, value)
+
+
+def check_sizes(config: Any, *sizes: str) -> None:
+    """Raise UserError for a size of a model config that is below 1, or a dropout outside [0, 1)."""
+    for name in sizes:
+        if getattr(config, name) < 1:
+            raise UserError(f"model.{name} must be at least 1, not {getattr(config, name)}")
+    if not 0 <= config.dropout < 1:
+        raise UserError(f"model.dropout must lie between 0 and 1, not {config.dropout:g}")
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """{"total", "trainable"}: number of parameter values."""
+    return {
+        "total": sum(p.numel() for p in model.parameters()),
+        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+    }

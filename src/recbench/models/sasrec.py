@@ -1,0 +1,102 @@
+"""SASRec: a causal transformer over the history, scored against its own item table [Kang and McAuley, ICDM 2018].
+
+What differs from the paper, and why:
+- The default loss is the exact softmax over the catalogue. With the paper's one sampled negative (``loss: bce, n_negatives: 1``) the same
+  network stays far below what it can do, which made it a weak baseline for years [Klenitskiy and Vasilev, RecSys 2023].
+- Blocks are pre-norm with an output projection in attention; the paper adds the residual onto the normalised query and has no projection.
+- Histories are padded on the right and positions counted from the oldest event, so that no real position sees a pad.
+
+Glossary (paper -> here): E_hat input matrix -> ``embed``; M item table -> ``item_embedding``; P positions -> ``position_embedding``;
+F_t^(b) -> entry b of ``hidden_states``; r_{i,t} relevance -> column i of ``score``; b blocks -> ``n_layers``; d -> ``hidden_size``.
+
+Shapes: B rows, L positions, D hidden size, V = n_items + 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recbench.data.batches import Batch
+from recbench.errors import UserError
+from recbench.losses import CatalogueLoss, LossConfig
+from recbench.models.base import ModelConfig, ModelContext, Recommender, check_sizes
+from recbench.models.registry import register
+from recbench.nn.attention import TransformerLayer
+from recbench.nn.dropout import Dropout
+
+
+@dataclass
+class SASRecConfig(LossConfig, ModelConfig):
+    """Sizes and dropout; the loss keys are those of every scoring model."""
+
+    name: str = "sasrec"
+    hidden_size: int = 64
+    n_layers: int = 2
+    n_heads: int = 2
+    feedforward_size: int = 256
+    dropout: float = 0.5
+
+
+@register("sasrec", SASRecConfig)
+class SASRec(Recommender):
+    """See the head of this file."""
+
+    def __init__(self, config: SASRecConfig, context: ModelContext) -> None:
+        super().__init__(config, context)
+        check_sizes(config, "hidden_size", "n_layers", "n_heads", "feedforward_size")
+        if config.hidden_size % config.n_heads:
+            raise UserError(
+                f"model.hidden_size={config.hidden_size} is not a multiple of model.n_heads={config.n_heads}"
+            )
+        d = config.hidden_size
+        self.item_embedding = nn.Embedding(context.n_items + 1, d, padding_idx=0)
+        self.position_embedding = nn.Embedding(context.max_length, d)
+        self.dropout = Dropout(config.dropout)
+        self.layers = nn.ModuleList(
+            TransformerLayer(d, config.n_heads, config.feedforward_size, config.dropout) for _ in range(config.n_layers)
+        )
+        self.final_norm = nn.LayerNorm(d)
+        self.loss = CatalogueLoss(config, context.n_items, context.item_counts)
+        self.apply(_initialise)
+
+    def embed(self, items: Tensor) -> Tensor:
+        """Items [B, L] -> input states [B, L, D]: item vector times sqrt(D), plus position vector.
+
+        The factor is the paper's. Without it the small initial item vectors drown in the positions, and Beauty takes twice the epochs.
+        """
+        positions = self.position_embedding.weight[: items.shape[1]]
+        return self.dropout(self.item_embedding(items) * self.config.hidden_size**0.5 + positions)
+
+    def hidden_states(self, batch: Batch) -> list[Tensor]:
+        states = [self.embed(batch.items)]
+        for layer in self.layers:
+            states.append(layer(states[-1]))
+        states[-1] = self.final_norm(states[-1])
+        return states
+
+    def item_vectors(self) -> Tensor:
+        """[V, D]: what hidden states are compared with."""
+        return self.item_embedding.weight
+
+    def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
+        assert batch.targets is not None
+        real = batch.mask
+        return self.loss(states[-1][real], self.item_vectors(), batch.targets[real])
+
+    def score(self, batch: Batch) -> Tensor:
+        last = self.hidden_states(batch)[-1][torch.arange(len(batch), device=batch.items.device), batch.lengths - 1]
+        return last @ self.item_vectors().T
+
+
+def _initialise(module: nn.Module) -> None:
+    """Normal weights of deviation 0.02 and zero biases, as the transformer recommenders since BERT4Rec do."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            with torch.no_grad():
+                module.weight[module.padding_idx] = 0.0
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,119 @@
+"""SLMRec: the first layers of a language model over frozen item vectors, optionally distilled from a deeper one [arXiv 2405.17890, ICLR 2025].
+
+What is different about this model: the items are not learned here. Their vectors come from a converged ID recommender (the run under
+``model.item_table``) and stay frozen; a linear map carries them into the language model's width, another carries its state back,
+and the score of an item is the product of that with its frozen vector. Depth is the one thing that varies: student and
+teacher are the same model with other ``n_layers``. The distillation objective itself lives in ``recbench.distillation``.
+
+Glossary (paper and released code -> here): E item table -> ``item_table``; ``input_proj`` -> ``item_to_state``; ``score`` head -> ``state_to_item``;
+h^(k) -> ``hidden_states``; N layers -> ``config.n_layers``.
+
+Where this deviates, and why:
+- Trained at every position of a history, as every causal model here, where the released code has one target a user. All rivals in a table
+  get the same targets.
+- Without the constant text prompt around the items. A prompt with a suffix would allow one target a row only.
+- Items have ids from 1; the pad is neither a class of the softmax nor ranked.
+- The item table is trained to convergence with the full softmax; the released one was stopped after 50 epochs at lr 1e-4.
+- A BERT-like encoder is read under a causal mask.
+
+Shapes: B rows, L positions, H width of the language model, E width of the item vectors, V = n_items + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbench.data.batches import Batch
+from recbench.errors import UserError
+from recbench.losses import CatalogueLoss, LossConfig
+from recbench.models.base import HasItemVectors, ModelConfig, ModelContext, Recommender, check_sizes
+from recbench.models.registry import register
+from recbench.nn.backbone import Backbone, BackboneConfig
+from recbench.nn.dropout import Dropout
+
+
+@dataclass
+class SLMRecConfig(LossConfig, BackboneConfig, ModelConfig):
+    """Backbone keys, loss keys, and the run that gives the item vectors."""
+
+    name: str = "slmrec"
+    dropout: float = 0.1
+    item_table: dict[str, Any] = field(default_factory=lambda: {"model": "sasrec"})
+
+
+@register("slmrec", SLMRecConfig)
+class SLMRec(Recommender):
+    """See the head of this file."""
+
+    item_table: Tensor
+
+    @classmethod
+    def dependencies(cls, config: SLMRecConfig) -> dict[str, dict[str, Any]]:
+        return {"item_table": config.item_table}
+
+    def __init__(self, config: SLMRecConfig, context: ModelContext) -> None:
+        super().__init__(config, context)
+        check_sizes(config, "n_layers", "tiny_hidden_size", "tiny_n_heads", "tiny_feedforward_size")
+        source = context.dependencies.get("item_table")
+        if source is None:
+            table = torch.empty(0)  # a stored run brings its own, with its width
+        elif isinstance(source, HasItemVectors):
+            table = source.item_vectors().detach().clone()
+        else:
+            raise UserError(
+                f"model.item_table.model={source.config.name} has no item vectors; name one that has, such as sasrec"
+            )
+        self.register_buffer("item_table", table)
+        self.backbone = Backbone(config, context.max_length)
+        self.width = self.backbone.width
+        self.dropout = Dropout(config.dropout)
+        self.loss = CatalogueLoss(config, context.n_items, context.item_counts)
+        if source is not None:
+            self._build_projections(table.shape[1])
+
+    def _build_projections(self, item_width: int) -> None:
+        self.item_width = item_width
+        self.item_to_state = nn.Linear(item_width, self.width)
+        self.state_to_item = nn.Linear(self.width, item_width, bias=False)
+
+    def hidden_states(self, batch: Batch) -> list[Tensor]:
+        vectors = self.item_to_state(self.item_table[batch.items])
+        return self.backbone(self.dropout(vectors))
+
+    def item_vectors(self) -> Tensor:
+        """[V, E]: the frozen table."""
+        return self.item_table
+
+    def catalogue_loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
+        """vectors [N, E], targets [N] -> scalar loss over the catalogue."""
+        return self.loss(vectors, self.item_table, targets)
+
+    def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
+        assert batch.targets is not None
+        real = batch.mask
+        return self.catalogue_loss(self.state_to_item(states[-1][real]), batch.targets[real])
+
+    def score(self, batch: Batch) -> Tensor:
+        last = self.hidden_states(batch)[-1][torch.arange(len(batch), device=batch.items.device), batch.lengths - 1]
+        return self.state_to_item(last) @ self.item_table.T
+
+    def stored_state(self) -> dict[str, Tensor]:
+        state = self.state_dict()
+        if not self.backbone.frozen:
+            return state
+        learned = {name for name, parameter in self.named_parameters() if parameter.requires_grad} | {"item_table"}
+        return {name: value for name, value in state.items() if name in learned}
+
+    def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
+        self.item_table = state["item_table"].clone()
+        if not hasattr(self, "item_to_state"):
+            self._build_projections(self.item_table.shape[1])
+        outcome = self.load_state_dict(dict(state), strict=False)
+        lost = set(outcome.missing_keys) & set(self.stored_state())
+        if lost or outcome.unexpected_keys:
+            raise RuntimeError(f"the checkpoint does not fit this model: {sorted(lost | set(outcome.unexpected_keys))}")

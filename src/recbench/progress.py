@@ -1,0 +1,76 @@
+"""What a person sees while a model trains: a bar in a terminal, a line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two updates of the bar: reading the loss makes a GPU wait, drawing costs a little.
+REFRESH_SECONDS = 0.5
+
+
+class Progress:
+    """Progress of one training: epoch, loss, validation metric, time left."""
+
+    def __init__(self, title: str, max_epochs: int, monitor: str, terminal: bool | None = None) -> None:
+        self.title, self.max_epochs, self.monitor = title, max_epochs, monitor
+        self.terminal = sys.stderr.isatty() if terminal is None else terminal
+        self.bar: Any = None
+        self.task: Any = None
+        self.shown = 0.0
+        self.validation = "-"
+
+    def epoch_starts(self, epoch: int, steps: int) -> None:
+        self.done, self.steps, self.epoch = 0, steps, epoch
+        if self.terminal and self.bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            self.bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.fields[figures]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                refresh_per_second=2,
+            )
+            self.bar.start()
+            # The time left is an upper bound: patience may end the training sooner.
+            self.task = self.bar.add_task(
+                self.title, total=self.max_epochs * steps, completed=epoch * steps, figures=""
+            )
+
+    def step(self, sums: Mapping[str, Tensor], steps: int) -> None:
+        self.done += 1
+        now = time.monotonic()
+        if self.bar is None or now - self.shown < REFRESH_SECONDS:
+            return
+        self.shown = now
+        loss = float(sums["loss"]) / max(steps, 1)
+        self._draw(
+            f"epoch {self.epoch + 1}/{self.max_epochs}  loss {loss:.4f}  validation {self.monitor} {self.validation}"
+        )
+
+    def _draw(self, figures: str) -> None:
+        self.bar.update(self.task, completed=self.epoch * self.steps + self.done, figures=figures)
+
+    def epoch_ends(self, epoch: int, loss: float, value: float, best: float, best_epoch: int) -> None:
+        self.validation = f"{value:.4f} (best {best:.4f}, epoch {best_epoch + 1})"
+        line = f"epoch {epoch + 1}/{self.max_epochs}  loss {loss:.4f}  validation {self.monitor} {self.validation}"
+        if self.bar is not None:
+            self._draw(line)
+        logger.log(logging.DEBUG if self.terminal else logging.INFO, "%s  %s", self.title, line)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None

@@ -1,0 +1,122 @@
+"""Tables on a terminal: one run beside its floor and what it stands on, or the jobs of a sweep side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbench.evaluation.audit import audit_line
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from recbench.experiment import Run, Stage
+
+#: Width of tables that go to a file or a pipe.
+PLAIN_WIDTH = 120
+
+
+def show_run(runs: Sequence[Run], stage: Stage) -> None:
+    """The asked run last, below popularity and its dependencies."""
+    rows = []
+    for run in runs:
+        role = next((name for name, part in runs[-1].dependencies.items() if part.folder.key == run.folder.key), "")
+        label = run.config.model.name + (f" ({role})" if role else "")
+        rows.append((label, run.metrics, "reused" if run.reused else ""))
+    _print(results_table(rows, stage.split.protocol_id), audit_line(stage.split.audit), f"run: {runs[-1].folder.path}")
+
+
+def show_sweep(records: Sequence[Mapping[str, Any]]) -> None:
+    """One table a protocol, then the jobs that failed, each with its reason. Runs that several jobs share stand once."""
+    finished: dict[str, tuple[str, dict[str, Any]]] = {}
+    for record in records:
+        folders = [Path(folder) for folder in record.get("folders", [])]
+        for folder in folders:
+            metrics = json.loads((folder / "metrics.json").read_text())
+            finished.setdefault(str(folder), (_label(folder), metrics))
+    protocols = sorted({metrics["protocol"] for _, metrics in finished.values()})
+    for protocol in protocols:
+        rows = [(label, metrics, "") for label, metrics in finished.values() if metrics["protocol"] == protocol]
+        audits = [metrics["audit"] for _, metrics, _ in rows]
+        notes = [audit_line(audits[0])] if all(audit == audits[0] for audit in audits) else []
+        _print(results_table(rows, protocol), *notes)
+    failed = [record for record in records if record["status"]]
+    for record in failed:
+        _print(f"failed: {' '.join(record['overrides'])}: {record['reason']}")
+    _print(f"{len(records) - len(failed)} of {len(records)} jobs finished")
+
+
+def _label(folder: Path) -> str:
+    """The model of a stored run, with what tells two runs of it apart at a glance."""
+    import yaml
+
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    model, distillation = config["model"], config["distillation"]["name"]
+    depth = f", {model['n_layers']} layers" if "n_layers" in model and model["name"] == "slmrec" else ""
+    taught = f", {distillation} distillation" if distillation != "none" else ""
+    detail = (depth + taught).removeprefix(", ")
+    return model["name"] + (f" ({detail})" if detail else "") + f" seed {config['seed']}"
+
+
+def results_table(rows: Sequence[tuple[str, Mapping[str, Any], str]], protocol: str) -> Table:
+    """Rows of (label, metrics, note) as a table; the best achievable row is added where the data know it."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=f"test, protocol {protocol}", title_justify="left", box=box.ASCII2, pad_edge=False)
+    names = _columns(rows[-1][1])
+    for heading in ("model", *(name.removeprefix("test/") for name in names), "parameters", "training", ""):
+        table.add_column(heading, justify="left" if heading in ("model", "") else "right")
+    for label, metrics, note in rows:
+        figures = [f"{metrics[name]:.4f}" if name in metrics else "-" for name in names]
+        table.add_row(
+            label,
+            *figures,
+            _count(metrics.get("cost/parameters_total")),
+            f"{metrics.get('cost/train_seconds', 0):.1f} s",
+            note,
+        )
+    # The best score is known for the last event of a user, ranked against the whole catalogue.
+    oracle = rows[-1][1].get("oracle", {}) if protocol.startswith("leave_one_out-full") else {}
+    if any(name in oracle for name in names):
+        table.add_section()
+        table.add_row(
+            "best achievable", *(f"{oracle[name]:.4f}" if name in oracle else "-" for name in names), "", "", ""
+        )
+    return table
+
+
+def _columns(metrics: Mapping[str, Any]) -> list[str]:
+    """NDCG, hit rate, MRR and coverage at 10, or at the largest cutoff there is, whatever prefix the protocol gives them."""
+    prefix = next(
+        name.removeprefix("test/").split("ndcg@")[0] for name in metrics if "ndcg@" in name and name.startswith("test/")
+    )
+    cutoffs = sorted(
+        int(n.split("@")[1]) for n in metrics if n.startswith(f"test/{prefix}ndcg@") and n.split("@")[1].isdigit()
+    )
+    k = 10 if 10 in cutoffs else cutoffs[-1]
+    wanted = [f"ndcg@{k}", f"hr@{k}", "mrr", f"coverage@{k}"]
+    return [f"test/{prefix}{name}" for name in wanted if f"test/{prefix}{name}" in metrics]
+
+
+def _count(value: float | None) -> str:
+    if not value:
+        return "0"
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.1f}{unit}"
+    return str(int(value))
+
+
+def _print(*things: Any) -> None:
+    from rich.console import Console
+
+    # What users typed is no markup: a list in brackets would vanish, or be an error.
+    console = Console(markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(markup=False, emoji=False, width=PLAIN_WIDTH)
+    for thing in things:
+        # Lines of text are left whole, so that a path or an id can be copied.
+        console.print(thing, highlight=False, soft_wrap=isinstance(thing, str))

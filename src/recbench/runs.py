@@ -1,0 +1,193 @@
+"""Runs on disk: a key, a folder, a state, a lock. This file knows nothing of models or training.
+
+A run folder ``runs_dir/<key>/`` holds
+
+    config.yaml         the resolved config            provenance.json   where it comes from
+    status.json         state, times, reason           metrics.json      final figures
+    history.jsonl       one line an epoch              ranks.parquet     one row a test case
+    weights.safetensors the chosen weights             log.txt           what was said
+    resume.ckpt         state of an unfinished training; gone when it is finished
+
+Every file is written beside its place and then renamed, so that a reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbench.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+#: Part of every key. Raise it when a change of code changes results of the same config, so that old runs are not taken for new ones.
+RESULTS_VERSION = 1
+
+#: Bytes of free space below which a failed write is put down to a full disk.
+NEARLY_NOTHING = 2**16
+
+
+def make_key(name: str, parts: Mapping[str, Any]) -> str:
+    """A readable prefix and a hash of everything that changes the result, such as ``sasrec-3f9c2b71a0d4``."""
+    text = json.dumps({"results_version": RESULTS_VERSION, **parts}, sort_keys=True, default=str)
+    return f"{name}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run folder, existing or to be."""
+
+    path: Path
+
+    @property
+    def key(self) -> str:
+        return self.path.name
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def resume_checkpoint(self) -> Path:
+        return self.path / "resume.ckpt"
+
+    @property
+    def ranks(self) -> Path:
+        return self.path / "ranks.parquet"
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON file of the folder; {} if it is not there."""
+        path = self.path / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON or YAML file atomically."""
+        is_yaml = name.endswith(".yaml")
+        text = (
+            yaml.safe_dump(dict(content), sort_keys=False)
+            if is_yaml
+            else json.dumps(content, indent=1, default=str) + "\n"
+        )
+        with replacing(self.path / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def config(self) -> dict[str, Any]:
+        return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+
+    @property
+    def state(self) -> str:
+        """absent | running | failed | interrupted | finished."""
+        return str(self.read("status.json").get("state", "absent"))
+
+    @property
+    def finished(self) -> bool:
+        return self.state == "finished"
+
+    def set_state(self, state: str, **more: Any) -> None:
+        earlier = self.read("status.json")
+        now = time.time()
+        times = {"started": earlier.get("started", now), "updated": now}
+        self.write("status.json", {"state": state, **times, "pid": os.getpid(), "host": socket.gethostname(), **more})
+
+    def history(self) -> list[dict[str, Any]]:
+        """One entry an epoch."""
+        path = self.path / "history.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+    def write_history(self, epochs: list[dict[str, Any]]) -> None:
+        with replacing(self.path / "history.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place on success and vanishes on failure. A full disk is a UserError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException as error:
+        # Asked before the half-written file goes: safetensors and torch report a full disk in errors of their own.
+        full = shutil.disk_usage(path.parent).free < NEARLY_NOTHING if path.parent.is_dir() else False
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, Exception) and full:
+            raise UserError(
+                f"the disk is full: cannot write {path}; free some space or set runs_dir to another disk"
+            ) from error
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
+
+
+def open_folder(runs_dir: Path, key: str) -> RunFolder:
+    """The folder of a key, made if it is missing. Raises UserError where ``runs_dir`` cannot be written."""
+    path = runs_dir / key
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (runs_dir / ".locks").mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write in runs_dir={runs_dir}: {error.strerror or error}; choose another with runs_dir=PATH"
+        ) from error
+    return RunFolder(path)
+
+
+@contextlib.contextmanager
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the run's lock. A second process that wants the same run waits here, and then finds it finished.
+
+    The lock is the operating system's, so it is free again as soon as its holder dies, however it dies.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder.path.parent / ".locks" / f"{folder.key}.lock")
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("waiting for another process that works on %s", folder.key)
+            lock.acquire()
+    except OSError as error:
+        raise UserError(
+            f"cannot lock {folder.path}: {error.strerror or error}; choose another place with runs_dir=PATH"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def recording(folder: RunFolder) -> Iterator[None]:
+    """Keep status.json and log.txt while a run is made: whatever ends it leaves its reason behind. Called with the lock held."""
+    for leftover in folder.path.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)  # half a file of a process that was killed
+    handler = logging.FileHandler(folder.path / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    package = logging.getLogger("recbench")
+    package.addHandler(handler)
+    folder.set_state("running")
+    try:
+        yield
+    except KeyboardInterrupt:
+        folder.set_state("interrupted", reason="stopped from the keyboard")
+        raise
+    except BaseException as error:
+        with contextlib.suppress(UserError):  # the disk that is full cannot take the reason either
+            folder.set_state("failed", reason=f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        package.removeHandler(handler)
+        handler.close()

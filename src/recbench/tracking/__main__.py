@@ -1,0 +1,45 @@
+"""``python -m recbench.tracking sync``: send finished runs that a tracking server has not heard of yet."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from recbench.config import TrackingConfig, option_values
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status: 0 all sent, 1 the server cannot be reached, 2 wrong use."""
+    defaults = TrackingConfig(**option_values("tracking", "mlflow"))
+    parser = argparse.ArgumentParser(prog="python -m recbench.tracking", description=__doc__)
+    parser.add_argument("action", choices=["sync"])
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder of runs (default: runs)")
+    parser.add_argument("--uri", default=defaults.uri, help=f"MLflow store (default: {defaults.uri})")
+    parser.add_argument(
+        "--experiment", default=defaults.experiment, help=f"MLflow experiment (default: {defaults.experiment})"
+    )
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    if not chosen.runs_dir.is_dir():
+        print(f"error: there is no folder {chosen.runs_dir}; name it with --runs-dir", file=sys.stderr)
+        return 2
+    from recbench.tracking.mlflow_store import Store, Unreachable, unsent
+
+    config = TrackingConfig(uri=chosen.uri, experiment=chosen.experiment)
+    waiting = unsent(chosen.runs_dir, config)
+    try:
+        store = Store(config)
+        for folder in waiting:
+            store.send(folder)
+            print(f"sent {folder.key}")
+    except Unreachable as error:
+        print(f"error: MLflow is not reachable: {error}", file=sys.stderr)
+        return 1
+    print(f"{len(waiting)} sent, nothing left to send")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

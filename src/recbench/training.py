@@ -1,0 +1,297 @@
+"""Fitting a model: Lightning's trainer, one thin learner for every model, and the choice of the best epoch on validation.
+
+Every epoch seeds its random numbers from (seed, epoch) and ends with a checkpoint, so that a training that was killed goes on as if
+nothing had happened.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from recbench.config import HardwareConfig, TrainingConfig
+from recbench.data.batches import Batch, EpochSampler, WindowDataset, training_windows
+from recbench.errors import UserError
+from recbench.losses import CatalogueLoss, has_fast_bfloat16
+from recbench.models.base import Recommender, TrainingData
+from recbench.runs import RunFolder, replacing
+from recbench.weights import load_weights, save_weights
+
+if TYPE_CHECKING:
+    from recbench.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+Validate = Callable[[Recommender], Mapping[str, float]]
+
+
+class Learner(pl.LightningModule):
+    """A student, perhaps with a frozen teacher and the objective between them, as Lightning sees it."""
+
+    def __init__(
+        self,
+        student: Recommender,
+        config: TrainingConfig,
+        total_steps: int,
+        objective: nn.Module | None = None,
+        teacher: Recommender | None = None,
+    ) -> None:
+        super().__init__()
+        self.student, self.objective, self.config, self.total_steps = student, objective, config, total_steps
+        # In a list, so that the teacher is neither trained nor stored with the student.
+        self._teacher = [teacher] if teacher is not None else []
+        self.sums: dict[str, Tensor] = {}
+        self.steps = 0
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        if self.objective is None:
+            loss = self.student.training_loss(batch)
+            self._count({"loss": loss})
+            return loss
+        states = self.student.hidden_states(batch)
+        with torch.no_grad():
+            taught = self._teacher[0].hidden_states(batch)
+        own = self.student.loss_from_states(states, batch)
+        terms = self.objective.terms(self.student, states, taught, batch)  # type: ignore[operator]
+        loss = torch.stack([own, *terms.values()]).sum()
+        self._count({"loss": loss, "recommendation": own, **terms})
+        return loss
+
+    def _count(self, terms: Mapping[str, Tensor]) -> None:
+        """Add to the epoch's sums without waiting for the device."""
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach()
+        self.steps += 1
+
+    def take_means(self) -> dict[str, float]:
+        """Mean of each loss term over the epoch. Raises FloatingPointError if one is not finite."""
+        means = {name: float(value) / max(self.steps, 1) for name, value in self.sums.items()}
+        self.sums, self.steps = {}, 0
+        for name, value in reversed(means.items()):  # the sum stands first: a term that spoils it is named before it
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"the loss term '{name}' became {value}; a smaller training.lr or training.gradient_clip=1 may help"
+                )
+        return means
+
+    def configure_optimizers(self) -> Any:
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+        optimizer = torch.optim.AdamW(parameters, lr=self.config.lr, weight_decay=self.config.weight_decay, fused=fused)
+        if self.config.schedule == "constant" and not self.config.warmup_steps:
+            return optimizer
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _lr_factor(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / self.config.warmup_steps) if self.config.warmup_steps else 1.0
+        if self.config.schedule == "cosine":
+            return warm * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / max(self.total_steps, 1))))
+        return warm
+
+    def train(self, mode: bool = True) -> Learner:
+        super().train(mode)
+        for teacher in self._teacher:
+            teacher.eval()
+        return self
+
+    def on_fit_start(self) -> None:
+        for teacher in self._teacher:
+            teacher.to(self.device)
+
+
+class BestEpoch(Callback):
+    """After each epoch: validate, keep the best weights, store a checkpoint to resume from, stop when patience is over."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        seed: int,
+        sampler: EpochSampler,
+        validate: Validate,
+        monitor: str,
+        patience: int,
+        progress: Progress,
+    ) -> None:
+        self.folder, self.seed, self.sampler, self.validate = folder, seed, sampler, validate
+        self.monitor, self.patience, self.progress = monitor, patience, progress
+        self.best, self.best_epoch = -math.inf, -1
+        self.history: list[dict[str, Any]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch, "history": self.history}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.best_epoch, self.history = state["best"], state["best_epoch"], list(state["history"])
+
+    def on_train_start(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
+        # Killed between its last epoch and its end: nothing is left to train.
+        if self.history and self._patience_is_over(self.history[-1]["epoch"]):
+            trainer.should_stop = True
+
+    def _patience_is_over(self, epoch: int) -> bool:
+        return epoch - self.best_epoch >= self.patience
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch
+        # A sequence of seeds that no other run of a neighbouring seed shares.
+        torch.manual_seed(self.seed * 1_000_003 + epoch)
+        self.sampler.set_epoch(epoch)
+        self.started = time.perf_counter()
+        self.progress.epoch_starts(epoch, len(self.sampler))
+
+    def on_train_batch_end(self, trainer: pl.Trainer, learner: pl.LightningModule, *args: Any) -> None:
+        assert isinstance(learner, Learner)
+        self.progress.step(learner.sums, learner.steps)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
+        assert isinstance(learner, Learner)
+        trained = time.perf_counter()
+        terms = learner.take_means()
+        learner.student.eval()
+        measured = dict(self.validate(learner.student))
+        learner.train()
+        done = time.perf_counter()
+        epoch = trainer.current_epoch
+        self.history.append(
+            {
+                "epoch": epoch,
+                **{f"train/{name}": value for name, value in terms.items()},
+                **{f"validation/{name}": value for name, value in measured.items()},
+                "seconds/train": trained - self.started,
+                "seconds/validation": done - trained,
+            }
+        )
+        value = measured[self.monitor]
+        if value > self.best:
+            self.best, self.best_epoch = value, epoch
+            save_weights(learner.student, self.folder.weights)
+        self.folder.write_history(self.history)
+        self.progress.epoch_ends(epoch, terms["loss"], value, self.best, self.best_epoch)
+        if self._patience_is_over(epoch):
+            logger.info(
+                "no better validation %s for %d epochs: stopping after epoch %d", self.monitor, self.patience, epoch
+            )
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
+        self.progress.close()
+
+
+class ResumePoint(Callback):
+    """Stores Lightning's own state after each epoch. Separate, and last, so that it sees what the other callbacks made of the epoch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
+        with replacing(self.path) as temporary:
+            trainer.save_checkpoint(temporary)
+
+
+def fit(
+    model: Recommender,
+    train: TrainingData,
+    folder: RunFolder,
+    config: TrainingConfig,
+    hardware: HardwareConfig,
+    seed: int,
+    validate: Validate,
+    monitor: str,
+    progress: Progress,
+    objective: nn.Module | None = None,
+    teacher: Recommender | None = None,
+) -> dict[str, float]:
+    """Train a model and leave it with its best epoch's weights. Returns figures on the training itself (seconds, epochs).
+
+    Continues from ``folder.resume_checkpoint`` if an earlier attempt left one. Raises UserError if there is nothing to train on.
+    """
+    windows = training_windows(train.start, train.end, config.max_length)
+    if windows.n_targets == 0:
+        raise UserError(
+            "no user has two training events, so there is nothing to train on; loosen the filters or the protocol's cut"
+        )
+    sampler = EpochSampler(windows, config.batch_size, seed)
+    set_logits_precision(model, hardware)
+    best = BestEpoch(folder, seed, sampler, validate, monitor, config.patience, progress)
+    learner = Learner(model, config, config.max_epochs * len(sampler), objective, teacher)
+    trainer = make_trainer(config, hardware, [best, ResumePoint(folder.resume_checkpoint)])
+    resume = folder.resume_checkpoint if folder.resume_checkpoint.is_file() else None
+    if resume is not None:
+        logger.info("continuing %s from its last checkpoint", folder.key)
+    # With a generator of its own the loader draws nothing from ours, which it would do at another moment in a resumed epoch.
+    loader = DataLoader(
+        WindowDataset(train.data, windows), sampler=sampler, batch_size=None, generator=torch.Generator()
+    )
+    with warnings.catch_warnings():
+        # The data are memory-mapped: worker processes would only copy what the page cache already holds.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*modules in eval mode.*")
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+        try:
+            trainer.fit(learner, loader, ckpt_path=str(resume) if resume else None, weights_only=True)
+        except SystemExit as end:
+            # What Lightning makes of Ctrl+C.
+            if trainer.interrupted:
+                raise KeyboardInterrupt from end
+            raise
+    load_weights(model, folder.weights)
+    return _training_figures(best, windows.n_targets)
+
+
+def _training_figures(best: BestEpoch, n_targets: int) -> dict[str, float]:
+    seconds = [epoch["seconds/train"] for epoch in best.history]
+    return {
+        "cost/train_seconds": sum(seconds),
+        "cost/validation_seconds": sum(epoch["seconds/validation"] for epoch in best.history),
+        "cost/epochs": len(seconds),
+        "cost/best_epoch": best.best_epoch,
+        "cost/seconds_per_epoch": sorted(seconds)[len(seconds) // 2],
+        "cost/targets_per_epoch": n_targets,
+    }
+
+
+def make_trainer(config: TrainingConfig, hardware: HardwareConfig, callbacks: list[Callback]) -> pl.Trainer:
+    """Lightning's trainer with its own logging, checkpoints and progress switched off: those are ours."""
+    for name in ("lightning.pytorch", "pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        return pl.Trainer(
+            accelerator=hardware.accelerator,
+            devices=hardware.devices,
+            max_epochs=config.max_epochs,
+            gradient_clip_val=config.gradient_clip or None,
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+        )
+    except Exception as error:
+        if type(error).__name__ == "MisconfigurationException":
+            raise UserError(f"hardware={hardware.name} is not to be had here: {str(error).splitlines()[0]}") from error
+        raise
+
+
+def set_logits_precision(model: nn.Module, hardware: HardwareConfig) -> None:
+    """Let the catalogue product run in bfloat16 where asked for, or where the hardware has it natively."""
+    on_gpu = hardware.accelerator == "gpu" or (hardware.accelerator == "auto" and torch.cuda.is_available())
+    fast = hardware.logits == "bfloat16" or (
+        hardware.logits == "auto" and has_fast_bfloat16("cuda" if on_gpu else "cpu")
+    )
+    for module in model.modules():
+        if isinstance(module, CatalogueLoss):
+            module.bfloat16_logits = fast

@@ -1,0 +1,203 @@
+"""Fixtures that the whole test suite shares: a small synthetic data set, typed configs, and the command line with and without a process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+# Before torch is imported: the models are so small that a second thread only costs, and one thread gives the same bits everywhere.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test asks a server for anything.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: Synthetic data on which every model that learns can beat popularity within seconds: strong transitions, no popular items.
+TINY_DATA: dict[str, Any] = {
+    "n_users": 160,
+    "n_items": 60,
+    "min_length": 6,
+    "mean_length": 14.0,
+    "max_length": 30,
+    "transition": 0.8,
+    "second_order": 0.05,
+    "cluster": 0.1,
+    "n_successors": 2,
+    "gap_dependence": 0.0,
+    "n_clusters": 6,
+    "popularity_skew": 0.2,
+}
+
+
+class Finished(NamedTuple):
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the checkout; tests that read it are skipped where it is absent."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real data folder ../shared/data is not here")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Prepared data of the tests lie in a folder of their own, also for processes that a test starts."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECBENCH_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def tiny() -> list[str]:
+    """Command-line words for the tiny data, on the CPU, untracked."""
+    return [
+        "data=synthetic",
+        "hardware=cpu",
+        "tracking=off",
+        *(f"data.{key}={value}" for key, value in TINY_DATA.items()),
+    ]
+
+
+@pytest.fixture(scope="session")
+def tiny_data(own_cache: Path) -> Any:
+    """The tiny data, prepared."""
+    from recbench.data.sources.synthetic import SyntheticConfig
+    from recbench.data.store import prepare
+
+    return prepare(SyntheticConfig(**TINY_DATA), own_cache)
+
+
+@pytest.fixture(scope="session")
+def tiny_split(tiny_data: Any) -> Any:
+    from recbench.data.protocol import LeaveOneOutConfig
+    from recbench.data.split import make_split
+
+    return make_split(tiny_data, LeaveOneOutConfig(), None)
+
+
+@pytest.fixture(scope="session")
+def stored_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a Llama of 4 layers, 16 wide, as Hugging Face stores one."""
+    import torch
+    from transformers import LlamaConfig, LlamaModel
+
+    folder = tmp_path_factory.mktemp("llama")
+    torch.manual_seed(1)
+    LlamaModel(
+        LlamaConfig(
+            vocab_size=30,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=64,
+        )
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[..., Any]:
+    """compose("model=sasrec", ...) -> the composed DictConfig, as the command line would make it."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize
+    from hydra.core.plugins import Plugins
+
+    from recbench.cli import _opened
+    from recbench.config_source import TOP, SchemaSource, SearchPath
+
+    def composed(*words: str) -> Any:
+        Plugins.instance().register(SchemaSource)
+        Plugins.instance().register(SearchPath)
+        with initialize(version_base="1.3", config_path=None):
+            return hydra_compose(config_name=TOP, overrides=[_opened(word) for word in words])
+
+    return composed
+
+
+@pytest.fixture(scope="session")
+def run_config(compose: Callable[..., Any], tiny: list[str]) -> Callable[..., Any]:
+    """run_config(runs_dir, "model=sasrec", ...) -> RunConfig on the tiny data."""
+    from recbench.config import RunConfig
+
+    return lambda runs_dir, *words: RunConfig.from_hydra(compose(*tiny, f"runs_dir={runs_dir}", *words))
+
+
+@pytest.fixture(scope="session")
+def cli() -> Callable[..., Finished]:
+    """cli("model=popularity", ..., cwd=FOLDER): the command line in this process, where imports are paid once."""
+
+    def run(*words: str, cwd: Path) -> Finished:
+        from recbench import cli as module
+
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            _as_found(),
+            contextlib.chdir(cwd),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            sys.argv = ["recbench", *words]
+            try:
+                status = module.main()
+            except SystemExit as end:
+                status = int(end.code or 0)
+        return Finished(status, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@contextlib.contextmanager
+def _as_found() -> Iterator[None]:
+    """Put back what a command changes in its process: arguments, environment, logging, the statuses of a sweep."""
+    from recbench.sweep import SweepCallback
+
+    arguments, environment = list(sys.argv), dict(os.environ)
+    loggers = [logging.getLogger(), logging.getLogger("recbench")]
+    kept = [(list(log.handlers), log.level, log.propagate) for log in loggers]
+    for log in loggers[1:]:
+        log.handlers.clear()
+    try:
+        yield
+    finally:
+        SweepCallback.statuses, SweepCallback.unclosed = [], None
+        sys.argv = arguments
+        os.environ.clear()
+        os.environ.update(environment)
+        for log, (handlers, level, propagate) in zip(loggers, kept, strict=True):
+            log.handlers[:], log.propagate = handlers, propagate
+            log.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def cli_process() -> Callable[..., subprocess.Popen[str]]:
+    """cli_process("model=popularity", ..., cwd=FOLDER, module="recbench"): the command line as a process that was just started."""
+
+    def start(*words: str, cwd: Path, module: str = "recbench") -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *words],
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start

@@ -1,0 +1,34 @@
+"""The registry of sources: names, cheap imports, YAML values that match the dataclasses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from recbench.data.sources import config_class, lookup, source_names
+from recbench.errors import UserError
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "data"
+
+
+def test_an_unknown_source_gets_the_nearest_name():
+    with pytest.raises(UserError, match=r"unknown data source 'amazn'; did you mean 'amazon'\? known: amazon, "):
+        lookup("amazn")
+
+
+@pytest.mark.parametrize("name", ["amazon", "table"])
+def test_the_yaml_says_every_key_and_its_default(name):
+    values = OmegaConf.load(CONF / f"{name}.yaml")
+    assert OmegaConf.to_container(values) == OmegaConf.to_container(OmegaConf.structured(config_class(name)))
+
+
+@pytest.mark.parametrize("name", source_names())
+def test_a_source_is_known_without_importing_anything_heavy(name):
+    code = (
+        f"from recbench.data.sources import lookup; lookup({name!r}); import sys; "
+        "print(sorted({'torch', 'polars', 'pyarrow', 'scipy', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

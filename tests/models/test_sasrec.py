@@ -1,0 +1,39 @@
+"""What is particular to SASRec."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recbench.data.batches import Batch
+from recbench.errors import UserError
+from recbench.models.base import ModelContext
+from recbench.models.sasrec import SASRec, SASRecConfig
+
+CONTEXT = ModelContext(n_items=30, n_users=5, max_length=10)
+
+
+def test_there_is_a_state_after_the_input_and_after_each_block():
+    model = SASRec(SASRecConfig(hidden_size=8, n_layers=3), CONTEXT).eval()
+    items = torch.tensor([[3, 4, 5, 0], [7, 0, 0, 0]])
+    batch = Batch(items, torch.zeros_like(items), torch.tensor([3, 1]), torch.tensor([0, 1]))
+    states = model.hidden_states(batch)
+    assert [tuple(state.shape) for state in states] == [(2, 4, 8)] * 4
+    torch.testing.assert_close(model.score(batch), states[-1][[0, 1], [2, 0]] @ model.item_vectors().T)
+
+
+def test_the_pad_starts_as_zero():
+    model = SASRec(SASRecConfig(hidden_size=8), CONTEXT)
+    assert not model.item_embedding.weight[0].any()
+    assert model.item_embedding.weight[1:].std().item() == pytest.approx(0.02, rel=0.3)
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(UserError, match=r"model.hidden_size=10 is not a multiple of model.n_heads=3"):
+        SASRec(SASRecConfig(hidden_size=10, n_heads=3), CONTEXT)
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "n_layers", "n_heads", "feedforward_size"])
+def test_sizes_below_one_are_refused(key):
+    with pytest.raises(UserError, match=rf"model.{key} must be at least 1, not 0"):
+        SASRec(SASRecConfig(**{key: 0}), CONTEXT)

@@ -1,0 +1,181 @@
+"""What stands on the terminal at the end: every run, the best that could be reached, and why a job failed."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from recbench.report import console
+
+AUDIT = {
+    "test_targets": 1234,
+    "users_without_case": 7,
+    "cold_targets": 0.012,
+    "repeated_targets": 0.0,
+    "leaked_targets": 0.5,
+    "later_training": 0.25,
+    "tied_targets": 0.43,
+    "tied_events": 0.1,
+}
+PROTOCOL = "leave_one_out-full-mask-v1"
+
+
+def metrics(ndcg, prefix="", cutoffs=(1, 10), **more):
+    figures = {f"test/{prefix}{name}@{k}": ndcg + k / 1000 for name in ("ndcg", "hr") for k in cutoffs}
+    return {
+        **figures,
+        f"test/{prefix}mrr": ndcg / 2,
+        f"test/{prefix}ndcg@10_optimistic": 0.99,
+        f"test/{prefix}coverage@{max(cutoffs)}": 0.5,
+        "validation/ndcg@10": 0.11,
+        "protocol": PROTOCOL,
+        "audit": AUDIT,
+        "oracle": {"test/ndcg@10": 0.7777, "test/hr@10": 0.8888},
+        "cost/parameters_total": 1_234_567,
+        "cost/train_seconds": 12.34,
+        **more,
+    }
+
+
+def run_of(key, model, figures, dependencies=None, reused=False):
+    return SimpleNamespace(
+        folder=SimpleNamespace(key=key, path=f"/runs/{key}"),
+        config=SimpleNamespace(model=SimpleNamespace(name=model)),
+        metrics=figures,
+        dependencies=dependencies or {},
+        reused=reused,
+    )
+
+
+STAGE = SimpleNamespace(split=SimpleNamespace(protocol_id=PROTOCOL, audit=AUDIT))
+
+
+def row_of(out, label):
+    rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in out.splitlines() if line.startswith("|")]
+    (row,) = [row for row in rows if row[0] == label]
+    return row
+
+
+def test_a_run_stands_below_its_floor_and_what_it_stands_on(capsys):
+    table = run_of("sasrec-1", "sasrec", metrics(0.2), reused=True)
+    teacher = run_of("slmrec-1", "slmrec", metrics(0.3))
+    student = run_of("slmrec-2", "slmrec", metrics(0.4), {"item_table": table, "teacher": teacher})
+    console.show_run([run_of("popularity-1", "popularity", metrics(0.1)), table, teacher, student], STAGE)
+    out = capsys.readouterr().out
+    labels = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("|")]
+    assert labels == ["model", "popularity", "sasrec (item_table)", "slmrec (teacher)", "slmrec", "best achievable"]
+    assert row_of(out, "slmrec") == ["slmrec", "0.4100", "0.4100", "0.2000", "0.5000", "1.2M", "12.3 s", ""]
+    assert row_of(out, "sasrec (item_table)")[-1] == "reused"
+    assert PROTOCOL in out
+    assert "1,234 test targets" in out
+    assert "leak: 50.0%" in out
+    assert "/runs/slmrec-2" in out
+
+
+def test_the_best_achievable_stands_where_the_data_know_it(capsys):
+    console.show_run([run_of("a-1", "a", metrics(0.1))], STAGE)
+    assert row_of(capsys.readouterr().out, "best achievable")[1:4] == ["0.7777", "0.8888", "-"]
+    console.show_run([run_of("a-1", "a", metrics(0.1, oracle={}))], STAGE)
+    assert "best achievable" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("cutoffs", "k"), [((1, 10, 20), 10), ((5, 20), 20), ((5,), 5)])
+def test_figures_are_those_at_ten_or_at_the_largest_cutoff(capsys, cutoffs, k):
+    console.show_run([run_of("a-1", "a", metrics(0.1, cutoffs=cutoffs))], STAGE)
+    out = capsys.readouterr().out
+    assert f"ndcg@{k}" in out
+    assert row_of(out, "a")[1] == f"{0.1 + k / 1000:.4f}"
+
+
+def test_figures_of_a_sampled_protocol_keep_their_name(capsys):
+    console.show_run([run_of("a-1", "a", metrics(0.1, prefix="sampled999_"))], STAGE)
+    out = capsys.readouterr().out
+    assert "sampled999_ndcg@10" in out
+    assert row_of(out, "a")[1] == "0.1100"
+    # The best achievable is known for full ranking, which is another question.
+    assert "best achievable" not in out
+
+
+def stored(folder, key, config, figures):
+    path = folder / key
+    path.mkdir()
+    (path / "metrics.json").write_text(json.dumps(figures))
+    (path / "config.yaml").write_text(yaml.safe_dump({"seed": 1, "distillation": {"name": "none"}, **config}))
+    return str(path)
+
+
+def test_a_sweep_shows_every_run_once_and_every_failure_with_its_reason(capsys, tmp_path):
+    floor = stored(tmp_path, "popularity-1", {"model": {"name": "popularity"}}, metrics(0.1))
+    plain = stored(tmp_path, "sasrec-1", {"model": {"name": "sasrec", "n_layers": 2}, "seed": 3}, metrics(0.2))
+    student = stored(
+        tmp_path,
+        "slmrec-1",
+        {"model": {"name": "slmrec", "n_layers": 4}, "distillation": {"name": "slmrec"}},
+        metrics(0.3),
+    )
+    records = [
+        {"status": 0, "overrides": ["model=sasrec"], "folders": [floor, plain]},
+        {
+            "status": 2,
+            "overrides": ["model=markov", "model.backoff=7"],
+            "reason": "model.backoff=7 must lie between 0 and 1",
+        },
+        {"status": 0, "overrides": ["model=slmrec"], "folders": [floor, plain, student]},
+    ]
+    console.show_sweep(records)
+    out = capsys.readouterr().out
+    labels = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("|")]
+    assert labels == [
+        "model",
+        "popularity seed 1",
+        "sasrec seed 3",
+        "slmrec (4 layers, slmrec distillation) seed 1",
+        "best achievable",
+    ]
+    assert "failed: model=markov model.backoff=7: model.backoff=7 must lie between 0 and 1" in out
+    assert "2 of 3 jobs finished" in out
+    assert out.count("1,234 test targets") == 1
+
+
+def test_two_protocols_never_share_a_table(capsys, tmp_path):
+    one = stored(tmp_path, "a-1", {"model": {"name": "a"}}, metrics(0.1))
+    other = stored(
+        tmp_path, "b-1", {"model": {"name": "b"}}, metrics(0.2, protocol="temporal-q0.8-q0.9-last-full-mask-v1")
+    )
+    console.show_sweep([{"status": 0, "overrides": [], "folders": [one, other]}])
+    first, second = capsys.readouterr().out.split("temporal-q0.8")
+    assert "a seed 1" in first
+    assert "b seed 1" not in first
+    assert "b seed 1" in second
+
+
+def test_a_sweep_in_which_everything_failed_says_so(capsys):
+    console.show_sweep([{"status": 1, "overrides": ["seed=1"], "reason": "RuntimeError: out of memory"}])
+    out = capsys.readouterr().out
+    assert "failed: seed=1: RuntimeError: out of memory" in out
+    assert "0 of 1 jobs finished" in out
+
+
+def test_what_a_reason_says_is_not_taken_for_markup(capsys):
+    console.show_sweep(
+        [{"status": 2, "overrides": ["evaluation.cutoffs=[0]"], "reason": "must be positive, not [0] or [/x]"}]
+    )
+    assert "failed: evaluation.cutoffs=[0]: must be positive, not [0] or [/x]" in capsys.readouterr().out
+
+
+def test_long_lines_are_left_whole_to_be_copied(capsys):
+    path = "/" + "/".join(["a-long-folder-name"] * 12)
+    last = run_of("a-1", "a", metrics(0.1))
+    last.folder.path = path
+    console.show_run([last], STAGE)
+    assert f"run: {path}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(None, "0"), (0, "0"), (999, "999"), (1500, "1.5k"), (2_340_000, "2.3M"), (7e9, "7.0B")]
+)
+def test_counts_are_short(value, shown):
+    assert console._count(value) == shown

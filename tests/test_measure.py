@@ -1,0 +1,87 @@
+"""Both ways to the ranking kernel: scores over the catalogue, and lists."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recbench import measure
+from recbench.config import HardwareConfig
+from recbench.errors import UserError
+from recbench.models.base import ModelContext, Recommender, TrainingData
+from recbench.models.itemknn import ItemKNN, ItemKNNConfig
+
+
+class ListsOnly(Recommender):
+    """A model that has opinions on the best items only, as a generator does."""
+
+    def __init__(self, inner):
+        super().__init__(inner.config, ModelContext(inner.n_items, 1, 50))
+        self.inner = inner
+        self.asked = []
+
+    def recommend(self, batch, k):
+        self.asked.append(k)
+        # A little of its own for every item, so that no tie makes the two ways differ.
+        scores = self.inner.score(batch) + torch.linspace(0, 1e-4, self.n_items + 1)
+        scores[:, 0] = -torch.inf
+        best = scores.topk(min(k, self.n_items), dim=1)
+        return best.indices, best.values
+
+
+@pytest.fixture(scope="module")
+def models(tiny_data, tiny_split):
+    knn = ItemKNN(ItemKNNConfig(), ModelContext(tiny_data.n_items, tiny_data.n_users, 50))
+    knn.fit_to(TrainingData.of(tiny_data, tiny_split))
+    lists = ListsOnly(knn)
+
+    class Scored(ListsOnly):
+        def score(self, batch):
+            return self.inner.score(batch) + torch.linspace(0, 1e-4, self.n_items + 1)
+
+    return Scored(knn), lists
+
+
+@pytest.mark.parametrize("cutoffs", ["[1,3]", "[5,10]"])
+def test_lists_get_the_figures_of_the_scores_they_come_from(
+    models, tiny_data, tiny_split, run_config, tmp_path, cutoffs
+):
+    config = run_config(tmp_path, "model=itemknn", f"evaluation.cutoffs={cutoffs}", "training.max_length=20")
+    scored, lists = (measure.validate(model, tiny_data, tiny_split, config) for model in models)
+    shared = {name: value for name, value in scored.items() if "@" in name and "imistic" not in name}
+    assert shared
+    assert {name: lists[name] for name in shared} == pytest.approx(shared)
+    # Long enough to lose every seen item and still reach the cutoff.
+    assert set(models[1].asked) <= {2 * 3 + 20, 2 * 10 + 20}
+
+
+def test_lists_longer_than_the_catalogue_are_possible(models, tiny_data, tiny_split, run_config, tmp_path):
+    config = run_config(tmp_path, "model=itemknn", "evaluation.cutoffs=[40]", "training.max_length=50")
+    scored, lists = (measure.validate(model, tiny_data, tiny_split, config) for model in models)
+    assert lists["ndcg@40"] == pytest.approx(scored["ndcg@40"])
+    assert lists["mrr"] == pytest.approx(scored["mrr"])
+
+
+def test_validation_and_test_ask_about_different_events(models, tiny_data, tiny_split, run_config, tmp_path):
+    config = run_config(tmp_path, "model=itemknn")
+    ranked = {
+        part: measure.rank_cases(models[0], tiny_data, tiny_split, getattr(tiny_split, part), config).table()
+        for part in ("validation", "test")
+    }
+    assert (ranked["test"]["history_length"] == ranked["validation"]["history_length"] + 1).all()
+    assert (ranked["test"]["target"] != ranked["validation"]["target"]).any()
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"accelerator=gpu.*no CUDA device.*hardware=cpu"):
+        measure.prepare_device(HardwareConfig(accelerator="gpu"), 1)
+    assert measure.device_of(HardwareConfig(accelerator="auto")).type == "cpu"
+
+
+def test_threads_are_set_only_where_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    measure.prepare_device(HardwareConfig(), 1)
+    measure.prepare_device(HardwareConfig(threads=3), 1)
+    assert asked == [3]

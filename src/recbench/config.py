@@ -29,7 +29,7 @@ class TrainingConfig:
     batch_size: int = 512  # predicted events (targets) a step, however many users they come from
     lr: float = 1e-3
     weight_decay: float = 0.0
-    patience: int = 5  # epochs without a better validation NDCG before training stops
+    patience: int = 10  # epochs without a better validation NDCG before training stops
     max_length: int = 50  # the most recent events of a history that a model sees
     warmup_steps: int = 0  # steps over which the learning rate rises from 0
     schedule: str = "constant"  # constant | cosine (to 0 over max_epochs)

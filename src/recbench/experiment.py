@@ -19,7 +19,7 @@ from recbench import runs
 from recbench.config import RunConfig, compose_model
 from recbench.data.split import Split, make_split
 from recbench.data.store import PreparedData, prepare
-from recbench.distillation.configs import DistillationConfig
+from recbench.distillation.configs import DistillationConfig, check_blocks
 from recbench.errors import UserError
 from recbench.models.base import ClosedForm, ModelContext, Recommender, TrainingData
 from recbench.models.registry import lookup
@@ -184,8 +184,14 @@ def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:
 
 def check_dependencies(config: RunConfig) -> None:
     """Raise UserError for wrong keys of the runs that a config needs, and of those that they need, before any data are read."""
-    for part in dependency_configs(config).values():
+    parts = dependency_configs(config)
+    for part in parts.values():
         check_dependencies(part)
+    n_blocks = getattr(config.distillation, "n_blocks", None)
+    if n_blocks is not None and "teacher" in parts:
+        for role, part in (("student", config), ("teacher", parts["teacher"])):
+            if hasattr(part.model, "n_layers"):
+                check_blocks(n_blocks, part.model.n_layers, role)
 
 
 def no_distillation() -> Any:

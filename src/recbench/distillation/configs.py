@@ -38,3 +38,9 @@ def config_class(name: str) -> type[DistillationConfig]:
     if name not in _CONFIGS:
         raise UserError(f"unknown distillation '{name}'; {nearest(name, sorted(_CONFIGS))}")
     return _CONFIGS[name]
+
+
+def check_blocks(n_blocks: int, depth: int, role: str) -> None:
+    """Raise UserError where B blocks do not divide the depth of the teacher or the student."""
+    if n_blocks < 1 or depth % n_blocks:
+        raise UserError(f"distillation.n_blocks={n_blocks} does not divide the {depth} layers of the {role}")

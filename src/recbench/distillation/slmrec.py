@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.distillation.configs import SLMRecDistillation
+from recbench.distillation.configs import SLMRecDistillation, check_blocks
 from recbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,6 +94,5 @@ def block_ends(model: object, n_blocks: int, role: str) -> list[int]:
         raise UserError(
             f"the {role} {type(model).__name__} has no layers to cut into blocks; distillation=slmrec needs them"
         )
-    if n_blocks < 1 or depth % n_blocks:
-        raise UserError(f"distillation.n_blocks={n_blocks} does not divide the {depth} layers of the {role}")
+    check_blocks(n_blocks, depth, role)
     return [depth // n_blocks * k for k in range(1, n_blocks + 1)]

@@ -25,19 +25,18 @@ def main(arguments: list[str] | None = None) -> int:
     if not chosen.runs_dir.is_dir():
         print(f"error: there is no folder {chosen.runs_dir}; name it with --runs-dir", file=sys.stderr)
         return 2
-    from recbench.tracking.mlflow_store import Store, Unreachable, unsent
+    from recbench.tracking.mlflow_store import Unreachable, sync
 
     config = TrackingConfig(uri=chosen.uri, experiment=chosen.experiment)
-    waiting = unsent(chosen.runs_dir, config)
+    sent = []
     try:
-        store = Store(config)
-        for folder in waiting:
-            store.send(folder)
-            print(f"sent {folder.key}")
+        for key in sync(chosen.runs_dir, config):
+            print(f"sent {key}")
+            sent.append(key)
     except Unreachable as error:
         print(f"error: MLflow is not reachable: {error}", file=sys.stderr)
         return 1
-    print(f"{len(waiting)} sent, nothing left to send")
+    print(f"{len(sent)} sent, nothing left to send")
     return 0
 
 

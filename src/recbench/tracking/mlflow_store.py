@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from recbench.config import TrackingConfig
 from recbench.runs import RunFolder
 
@@ -71,7 +73,8 @@ class Store:
 
     def send(self, folder: RunFolder, parent: str | None = None) -> str:
         """Send a finished run, or only name its parent if it was sent before. Returns its MLflow id."""
-        with reachable(self.config):
+        # Two jobs that share a dependency may come here with it at the same time.
+        with reachable(self.config), FileLock(folder.path / ".mlflow.lock"):
             sent = folder.read("mlflow.json").get(self.place)
             if sent is None or not self._exists(sent):
                 sent = self._send_new(folder)
@@ -225,6 +228,21 @@ def deliver(config: TrackingConfig, folders: list[RunFolder], parent: str | None
         )
         return False
     return True
+
+
+def sync(runs_dir: Path, config: TrackingConfig) -> Iterator[str]:
+    """Send every finished run that the store has not heard of; yields their keys. Dependencies become children of what needs them.
+
+    Raises Unreachable.
+    """
+    store = Store(config)
+    for folder in unsent(runs_dir, config):
+        sent = store.send(folder)
+        for key in folder.read("metrics.json").get("dependencies", {}).values():
+            needed = RunFolder(runs_dir / key)
+            if needed.finished:
+                store.send(needed, parent=sent)
+        yield folder.key
 
 
 def unsent(runs_dir: Path, config: TrackingConfig) -> list[RunFolder]:

@@ -16,6 +16,8 @@ def save_weights(model: Recommender, path: Path) -> None:
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.stored_state().items()}
     with replacing(path) as temporary:
         save_file(state, temporary)
+        # safetensors makes files that only their owner may read; a colleague who may enter the folder may read these.
+        temporary.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def load_weights(model: Recommender, path: Path) -> None:

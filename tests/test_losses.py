@@ -227,3 +227,11 @@ def test_wrong_settings_are_named(config, words):
     with pytest.raises(UserError) as caught:
         CatalogueLoss(config, N_ITEMS)
     assert all(word in str(caught.value) for word in words)
+
+
+def test_a_second_backward_pass_is_refused():
+    hidden, table = torch.randn(3, 4, requires_grad=True), torch.randn(6, 4, requires_grad=True)
+    loss = full_softmax(hidden, table, torch.tensor([1, 2, 5]))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="once only"):
+        loss.backward()

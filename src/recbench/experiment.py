@@ -19,7 +19,7 @@ from recbench import runs
 from recbench.config import RunConfig, compose_model
 from recbench.data.split import Split, make_split
 from recbench.data.store import PreparedData, prepare
-from recbench.distillation.configs import DistillationConfig, check_blocks
+from recbench.distillation.configs import DistillationConfig
 from recbench.errors import UserError
 from recbench.models.base import ClosedForm, ModelContext, Recommender, TrainingData
 from recbench.models.registry import lookup
@@ -187,11 +187,8 @@ def check_dependencies(config: RunConfig) -> None:
     parts = dependency_configs(config)
     for part in parts.values():
         check_dependencies(part)
-    n_blocks = getattr(config.distillation, "n_blocks", None)
-    if n_blocks is not None and "teacher" in parts:
-        for role, part in (("student", config), ("teacher", parts["teacher"])):
-            if hasattr(part.model, "n_layers"):
-                check_blocks(n_blocks, part.model.n_layers, role)
+    if "teacher" in parts:
+        config.distillation.check_models(config.model, parts["teacher"].model)
 
 
 def no_distillation() -> Any:

@@ -144,16 +144,15 @@ class _ChunkedSoftmax(torch.autograd.Function):
                 torch.mm(p, narrow_table, out=grad_hidden[first : first + rows])
             if grad_table is not None:
                 grad_table.add_(p.T @ states)
-        ctx.spent = False
         ctx.grad_hidden = None if grad_hidden is None else grad_hidden.to(hidden.dtype).div_(n)
         ctx.grad_table = None if grad_table is None else grad_table.div_(n).to(table.dtype)
         return torch.stack(losses).sum() / n
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.spent:
+        if ctx.grad_hidden is None and ctx.grad_table is None:
             raise RuntimeError("the gradients of full_softmax can be taken once only; compute the loss again")
-        ctx.spent, scale = True, grads[0]
+        scale = grads[0]
         given = tuple(None if g is None else g.mul_(scale) for g in (ctx.grad_hidden, ctx.grad_table))
         ctx.grad_hidden = ctx.grad_table = None
         return (*given, None, None)

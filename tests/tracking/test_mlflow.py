@@ -267,7 +267,11 @@ def test_sync_sends_what_is_left_and_nothing_twice(store, fresh, capsys):
     assert "3 sent" in capsys.readouterr().out
     assert main(words) == 0
     assert "0 sent" in capsys.readouterr().out
-    assert len(sent_runs(store)) == 3
+    found = sent_runs(store)
+    assert len(found) == 3
+    # A run sent late keeps its family.
+    for part in fresh.dependencies.values():
+        assert found[part.folder.key].data.tags[PARENT_TAG] == found[fresh.folder.key].info.run_id
 
 
 def test_sync_without_runs_is_told(tmp_path, capsys):

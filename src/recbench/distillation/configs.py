@@ -14,6 +14,9 @@ class DistillationConfig:
 
     name: str = "none"
 
+    def check_models(self, student: Any, teacher: Any) -> None:
+        """Raise UserError where the configs of two models already say that one cannot teach the other."""
+
 
 @dataclass
 class SLMRecDistillation(DistillationConfig):
@@ -28,6 +31,11 @@ class SLMRecDistillation(DistillationConfig):
     supervision_weight: float = 0.1  # lambda_3
     form: str = "paper"  # paper: mean over blocks, squared norm | released: sum over blocks, plain norm
     force: bool = False  # learn even from a teacher that popularity beats
+
+    def check_models(self, student: Any, teacher: Any) -> None:
+        for role, model in (("student", student), ("teacher", teacher)):
+            if hasattr(model, "n_layers"):
+                check_blocks(self.n_blocks, model.n_layers, role)
 
 
 _CONFIGS: dict[str, type[DistillationConfig]] = {"none": DistillationConfig, "slmrec": SLMRecDistillation}

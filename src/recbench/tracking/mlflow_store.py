@@ -9,15 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from recbench.config import TrackingConfig
-from recbench.runs import RunFolder
+from recbench.runs import RunFolder, locked
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +72,7 @@ class Store:
     def send(self, folder: RunFolder, parent: str | None = None) -> str:
         """Send a finished run, or only name its parent if it was sent before. Returns its MLflow id."""
         # Two jobs that share a dependency may come here with it at the same time.
-        with reachable(self.config), FileLock(folder.path / ".mlflow.lock"):
+        with reachable(self.config), locked(folder):
             sent = folder.read("mlflow.json").get(self.place)
             if sent is None or not self._exists(sent):
                 sent = self._send_new(folder)
@@ -84,6 +82,12 @@ class Store:
                 if PARENT_TAG not in tags:
                     self.client.set_tag(sent, PARENT_TAG, parent)
             return sent
+
+    def send_with(self, folder: RunFolder, needed: Iterable[RunFolder], parent: str | None = None) -> None:
+        """Send a run and the runs it stands on. Without a parent, the run becomes the parent of the others."""
+        sent = self.send(folder, parent)
+        for part in needed:
+            self.send(part, parent or sent)
 
     def _exists(self, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
@@ -217,10 +221,7 @@ def deliver(config: TrackingConfig, folders: list[RunFolder], parent: str | None
     Without a parent, the last run becomes the parent of the others.
     """
     try:
-        store = Store(config)
-        main = store.send(folders[-1], parent)
-        for folder in folders[:-1]:
-            store.send(folder, parent or main)
+        Store(config).send_with(folders[-1], folders[:-1], parent)
     except Unreachable as error:
         logger.warning(
             "MLflow is not reachable: %s; the run is complete on disk, send it later with: python -m recbench.tracking sync",
@@ -236,13 +237,14 @@ def sync(runs_dir: Path, config: TrackingConfig) -> Iterator[str]:
     Raises Unreachable.
     """
     store = Store(config)
-    for folder in unsent(runs_dir, config):
-        sent = store.send(folder)
-        for key in folder.read("metrics.json").get("dependencies", {}).values():
-            needed = RunFolder(runs_dir / key)
-            if needed.finished:
-                store.send(needed, parent=sent)
-        yield folder.key
+    waiting = {f.key: f for f in unsent(runs_dir, config)}
+    needs = {key: list(f.read("metrics.json").get("dependencies", {}).values()) for key, f in waiting.items()}
+    inner = {key for keys in needs.values() for key in keys}
+    # What nothing else stands on goes first: an item table is a child of the student, not of the teacher that shares it.
+    for key in sorted(waiting, key=inner.__contains__):
+        parts = [RunFolder(runs_dir / name) for name in needs[key]]
+        store.send_with(waiting[key], [part for part in parts if part.finished])
+        yield key
 
 
 def unsent(runs_dir: Path, config: TrackingConfig) -> list[RunFolder]:

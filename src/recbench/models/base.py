@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from recbench.data.batches import Batch
 from recbench.errors import UserError
+from recbench.losses import CatalogueLoss
 
 if TYPE_CHECKING:
     from recbench.data.split import Split
@@ -90,6 +91,8 @@ class HasItemVectors(Protocol):
 class Recommender(nn.Module):
     """A sequential recommender. A subclass gives ``loss_from_states`` or ``training_loss``, and ``score`` or ``recommend``.
 
+    Most models that are trained derive from ``SequenceModel``, which asks for less.
+
     A plain module: the one LightningModule is ``recbench.training.Learner``, which wraps it. So to list, configure, score or serve a
     model nobody has to import a trainer, which alone takes seconds.
     """
@@ -143,6 +146,52 @@ class Recommender(nn.Module):
     def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
         """Take back what ``stored_state`` gave. Raises RuntimeError if names or shapes differ."""
         self.load_state_dict(dict(state))
+
+
+class SequenceModel(Recommender):
+    """A model that makes a query of its state at a position and scores an item by the product of the query with the item's vector.
+
+    A subclass sets ``loss`` and ``width``, and gives ``hidden_states`` and ``item_vectors``. Because its states, queries and item vectors
+    are known by these names, it can teach and learn under every distillation objective. D width of the states, E width of the item vectors.
+    """
+
+    loss: CatalogueLoss
+    #: D, the width of every hidden state.
+    width: int
+
+    def item_vectors(self) -> Tensor:
+        """[n_items + 1, E]; row 0 is the pad."""
+        raise NotImplementedError
+
+    def queries(self, states: Tensor) -> Tensor:
+        """States after the last layer [..., D] -> what is multiplied with item vectors [..., E]."""
+        return states
+
+    def normed(self, states: Tensor) -> Tensor:
+        """States of an inner layer [..., D] as the model's final norm would leave them; themselves in a model without one."""
+        return states
+
+    @classmethod
+    def state_width(cls, config: Any) -> int | None:
+        """The D of a model with this config, before it is built; None where the config does not tell."""
+        return getattr(config, "hidden_size", None)
+
+    def catalogue_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
+        """queries [N, E], targets [N] -> scalar loss over the catalogue."""
+        return self.loss(queries, self.item_vectors(), targets)
+
+    def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
+        assert batch.targets is not None
+        real = batch.mask
+        return self.catalogue_loss(self.queries(states[-1][real]), batch.targets[real])
+
+    def last_states(self, batch: Batch) -> list[Tensor]:
+        """The hidden states at the last event of each history only, [B, D] each: all that ranking needs."""
+        rows = torch.arange(len(batch), device=batch.items.device)
+        return [states[rows, batch.lengths - 1] for states in self.hidden_states(batch)]
+
+    def score(self, batch: Batch) -> Tensor:
+        return self.queries(self.last_states(batch)[-1]) @ self.item_vectors().T
 
 
 class ClosedForm(Recommender):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from recbench.data.batches import Batch
 from recbench.errors import UserError
 from recbench.losses import CatalogueLoss, LossConfig
-from recbench.models.base import ModelConfig, ModelContext, Recommender, check_sizes
+from recbench.models.base import ModelConfig, ModelContext, SequenceModel, check_sizes
 from recbench.models.registry import register
 from recbench.nn.attention import TransformerLayer
 from recbench.nn.dropout import Dropout
@@ -41,7 +41,7 @@ class SASRecConfig(LossConfig, ModelConfig):
 
 
 @register("sasrec", SASRecConfig)
-class SASRec(Recommender):
+class SASRec(SequenceModel):
     """See the head of this file."""
 
     def __init__(self, config: SASRecConfig, context: ModelContext) -> None:
@@ -60,6 +60,7 @@ class SASRec(Recommender):
         )
         self.final_norm = nn.LayerNorm(d)
         self.loss = CatalogueLoss(config, context.n_items, context.item_counts)
+        self.width = d
         self.apply(_initialise)
 
     def embed(self, items: Tensor) -> Tensor:
@@ -81,14 +82,8 @@ class SASRec(Recommender):
         """[V, D]: what hidden states are compared with."""
         return self.item_embedding.weight
 
-    def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
-        assert batch.targets is not None
-        real = batch.mask
-        return self.loss(states[-1][real], self.item_vectors(), batch.targets[real])
-
-    def score(self, batch: Batch) -> Tensor:
-        last = self.hidden_states(batch)[-1][torch.arange(len(batch), device=batch.items.device), batch.lengths - 1]
-        return last @ self.item_vectors().T
+    def normed(self, states: Tensor) -> Tensor:
+        return self.final_norm(states)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint format ui bench clean
+.PHONY: demo test test-all lint format ui bench study clean
 
 demo: $(READY) ## popularity, markov, sasrec and slmrec with and without its teacher, side by side
 	$(BIN)/python -m recbench -m model=popularity,markov,sasrec,slmrec_plain,slmrec data=synthetic
@@ -29,6 +29,9 @@ ui: $(READY) ## MLflow's page on http://127.0.0.1:5000
 
 bench: $(READY) ## ratios against rivals, in environments of their own
 	$(BIN)/python -m benchmarks.run
+
+study: $(READY) ## what is missing of one, as in: make study NAME=slmrec_depth ARGS="data.raw_dir=FOLDER"
+	$(BIN)/python -m recbench.study $(NAME) $(ARGS)
 
 # torch first: its pinned version decides what the others bring along.
 $(READY): pyproject.toml constraints.txt

@@ -54,11 +54,15 @@ def one_line_of(finished):
         (["data=amazn"], ["data 'amazn'", "did you mean 'amazon'"]),
         (["protocol=temporl"], ["protocol 'temporl'", "did you mean 'temporal'"]),
         (["distillation=slmrek"], ["distillation 'slmrek'", "did you mean 'slmrec'"]),
+        (["compression=pruned"], ["compression 'pruned'", "did you mean 'prune'"]),
+        (["compression=prune", "compression.amout=0.5"], ["compression.amout", "did you mean 'amount'"]),
+        (["compression.amount=0.5"], ["compression.amount", "'none'"]),
         (["hardware=gpuu"], ["hardware 'gpuu'", "did you mean 'gpu'"]),
         (["tracking=of"], ["tracking 'of'", "did you mean 'off'"]),
         (["model=3"], ["must be a string"]),
         (["model.name=markov", "model=popularity"], ["model.name", "model=markov"]),
         (["~tracking"], ["tracking is missing"]),
+        (["~compression"], ["compression"]),
         (["model.item_table.model=sasrek"], ["model 'sasrek'", "did you mean 'sasrec'"]),
         # a wrong type
         (["training.max_epochs=many"], ["training.max_epochs", "many", "Integer"]),
@@ -156,7 +160,18 @@ def test_help_is_light_and_lists_what_there_is(tmp_path):
     seconds = time.perf_counter() - started
     assert done.stderr == ""
     assert done.stdout.endswith("heavy: []\n")
-    for word in ("sasrec", "slmrec_plain", "amazon", "leave_one_out", "sampled_999", "training.", "--cfg job", "-m"):
+    for word in (
+        "sasrec",
+        "slmrec_plain",
+        "early_exit",
+        "compression.",
+        "amazon",
+        "leave_one_out",
+        "sampled_999",
+        "training.",
+        "--cfg job",
+        "-m",
+    ):
         assert word in done.stdout
     assert seconds < 2
 
@@ -176,7 +191,7 @@ def test_cfg_job_shows_what_would_run_and_runs_nothing(cli, tmp_path):
     assert (shown["seed"], float(shown["training"]["lr"])) == (7, 3e-4)
     assert set(shown) == {
         "seed", "runs_dir", "cache_dir", "training", "evaluation",
-        "model", "data", "protocol", "distillation", "hardware", "tracking",
+        "model", "data", "protocol", "distillation", "compression", "hardware", "tracking",
     }  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 

@@ -72,6 +72,28 @@ def test_every_option_composes_and_survives_the_round_trip(compose, group, optio
     assert RunConfig.from_dict(json.loads(json.dumps(plain))) == config
 
 
+def test_a_run_that_was_stored_before_there_was_compression_has_none(compose):
+    config = RunConfig.from_hydra(compose("model=sasrec"))
+    plain = config.as_dict()
+    del plain["compression"]
+    assert RunConfig.from_dict(plain) == config
+
+
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        ([], ""),
+        (["compression=int8"], "int8"),
+        (["compression=prune"], "prune 0.5"),
+        (["compression=prune", "compression.amount=0.25", "compression.method=weights"], "prune 0.25 of weights"),
+        (["compression=early_exit"], "layer 1"),
+        (["compression=early_exit", "compression.layer=2", "compression.final_norm=false"], "layer 2 without norm"),
+    ],
+)
+def test_a_compression_has_a_short_name(compose, words, label):
+    assert RunConfig.from_hydra(compose("model=sasrec", *words)).compression.label == label
+
+
 @pytest.mark.parametrize("path", sorted((conf_dir() / "tuned").glob("*.yaml")), ids=lambda path: path.stem)
 def test_what_suits_a_model_on_its_data_is_used_there_and_gives_way_to_the_command_line(compose, path):
     model, data = path.stem.split("-")
@@ -99,6 +121,7 @@ def test_alone_it_means_slmrec_on_synthetic_data(compose):
         "data": "synthetic",
         "protocol": "leave_one_out",
         "distillation": "slmrec",
+        "compression": "none",
         "hardware": "auto",
         "tracking": "mlflow",
     }
@@ -202,6 +225,7 @@ def test_loose_keys_are_checked_like_any_other(keys, words):
         ("data", "amazn", ["did you mean 'amazon'"]),
         ("protocol", "temporl", ["did you mean 'temporal'"]),
         ("distillation", "slmrek", ["did you mean 'slmrec'"]),
+        ("compression", "int9", ["did you mean 'int8'"]),
     ],
 )
 def test_an_unknown_name_gets_the_nearest_one(group, name, words):

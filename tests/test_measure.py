@@ -85,3 +85,32 @@ def test_threads_are_set_only_where_asked_for(monkeypatch):
     measure.prepare_device(HardwareConfig(), 1)
     measure.prepare_device(HardwareConfig(threads=3), 1)
     assert asked == [3]
+
+
+def test_answers_of_both_kinds_are_timed_alike(models, tiny_data, tiny_split, run_config, tmp_path):
+    config = run_config(tmp_path, "model=itemknn")
+    before = torch.get_rng_state()
+    models[1].asked.clear()
+    for model in models:
+        found = measure.efficiency(model, tiny_data, tiny_split, config)
+        assert found.keys() == {
+            "cost/latency_p50_ms", "cost/latency_p95_ms", "cost/latency_users", "cost/latency_threads",
+            "cost/users_per_second", "cost/users_per_batch",
+        }  # fmt: skip
+        assert 0 < found["cost/latency_p50_ms"] <= found["cost/latency_p95_ms"] < 1000
+        assert found["cost/users_per_second"] > 1000 / found["cost/latency_p95_ms"] / 10
+        assert found["cost/users_per_batch"] == 128
+        assert found["cost/latency_threads"] == torch.get_num_threads()
+    # The lists are as long as those that are tested; a model with scores is asked for those.
+    assert set(models[1].asked) == {measure.list_length(tiny_split, config)}
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_sizes_are_those_of_the_file_and_of_all_tensors(tmp_path):
+    from recbench.runs import RunFolder
+
+    model = torch.nn.Linear(3, 5)
+    model.register_buffer("small", torch.zeros(7, dtype=torch.int8))
+    folder = RunFolder(tmp_path)
+    folder.weights.write_bytes(b"x" * 11)
+    assert measure.sizes(model, folder) == {"cost/bytes_on_disk": 11, "cost/bytes_in_memory": 4 * (15 + 5) + 7}

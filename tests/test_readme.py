@@ -47,6 +47,6 @@ def test_its_groups_name_every_option():
         line.split(maxsplit=1) for line in help_text().splitlines() if line.startswith("  ") and ", " in line
     )
     table = README[README.index("## Configuration") : README.index("### Data")]
-    for group in ("data", "protocol", "distillation", "hardware", "tracking"):
+    for group in ("data", "protocol", "distillation", "compression", "hardware", "tracking"):
         (row,) = re.findall(rf"^\| `{group}` \| ([^|]*)\|", table, re.MULTILINE)
         assert set(re.findall(r"`(\w+)`", row)) == set(options[group].split(", ")), group

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -13,7 +14,7 @@ from recbench import runs
 from recbench.config import RunConfig
 from recbench.errors import UserError
 from recbench.experiment import Stage, run_key
-from recbench.runs import RunFolder, locked, make_key, open_folder, recording, replacing
+from recbench.runs import RunFolder, key_values, locked, make_key, open_folder, recording, replacing
 
 
 @pytest.fixture(scope="module")
@@ -296,3 +297,14 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path, holder):
 def test_runs_of_different_keys_do_not_wait_for_each_other(tmp_path, holder):
     with locked(open_folder(tmp_path, "x-2")):
         assert holder.poll() is None
+
+
+def test_a_field_that_came_later_enters_a_key_only_where_it_says_something():
+    @dataclass
+    class Sizes:
+        width: int = 8
+        heads: int = field(default=1, metadata={"later": True})
+        rates: list[float] = field(default_factory=list, metadata={"later": True})
+
+    assert key_values(Sizes()) == {"width": 8}
+    assert key_values(Sizes(heads=2, rates=[0.1])) == {"width": 8, "heads": 2, "rates": [0.1]}

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from recbench.config import conf_dir, one_line
+from recbench.config import GROUPS, conf_dir, one_line
 from recbench.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ keys (change with key=value):
   training.{{max_epochs,batch_size,lr,weight_decay,patience,max_length,warmup_steps,schedule,gradient_clip}}
   evaluation.cutoffs
   tracking.{{enabled,uri,experiment}}   hardware.{{accelerator,devices,threads,logits}}
-  model.*  data.*  protocol.*  distillation.*   as `--cfg job` prints them for the chosen options
+  model.*  data.*  protocol.*  distillation.*  compression.*   as `--cfg job` prints them for the chosen options
 
 also:  python -m recbench.tracking sync     send finished runs to a tracking server that was away
        mlflow ui                            compare runs
@@ -52,7 +52,7 @@ def main() -> int:
     from recbench.config_source import TOP, SchemaSource, SearchPath
 
     sys.argv[1:] = [_opened(argument) for argument in sys.argv[1:]]
-    _speak()
+    speak()
     Plugins.instance().register(SchemaSource)
     Plugins.instance().register(SearchPath)
     outcome = sweep.Outcome()
@@ -87,7 +87,7 @@ def _opened(argument: str) -> str:
     return f"++{argument}" if argument.startswith(OPEN_NODES) else argument
 
 
-def _speak() -> None:
+def speak() -> None:
     """Messages of recbench go to stderr as plain lines, in a job of a sweep as in a single run."""
     package = logging.getLogger("recbench")
     if not package.handlers:
@@ -110,7 +110,7 @@ def run_job(composed: DictConfig, parent: str | None = None) -> list[Any]:
     from recbench.report.console import show_run
 
     config = RunConfig.from_hydra(composed)
-    _speak()
+    speak()
     check_dependencies(config)
     stage = Stage.of(config)
     show_run_start(config, stage)
@@ -145,7 +145,7 @@ def help_text() -> str:
     from recbench.models.registry import model_names
 
     lines = []
-    for group in ("model", "data", "protocol", "distillation", "hardware", "tracking"):
+    for group in GROUPS:
         options = {path.stem for path in (conf_dir() / group).glob("*.yaml")} | (
             set(model_names()) if group == "model" else set()
         )
@@ -169,7 +169,9 @@ def explain(error: Exception) -> str:
     parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
     if type(cause).__name__ in ("ConfigAttributeError", "ConfigKeyError") and parent is not None:
         full = str(getattr(cause, "full_key", key))
-        return f"unknown key '{full}'; {nearest(str(key), [str(name) for name in parent if name != 'hydra'])}"
+        chosen = parent._get_node("name") if "name" in parent else None
+        owner = f" for {full.rpartition('.')[0]} '{chosen}'" if chosen is not None else ""
+        return f"unknown key '{full}'{owner}; {nearest(str(key), [str(name) for name in parent if name != 'hydra'])}"
     if str(cause).startswith("Ambiguous value"):
         return f"{one_line(cause)}: put -m before the keys for a sweep, or brackets around the values for a list"  # type: ignore[arg-type]
     return one_line(cause)  # type: ignore[arg-type]

@@ -17,6 +17,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recbench.compression.configs import CompressionConfig
+from recbench.compression.configs import config_class as compression_class
 from recbench.errors import UserError, nearest
 from recbench.models.registry import lookup
 
@@ -82,6 +84,7 @@ class RootConfig:
     data: Any = None
     protocol: Any = None
     distillation: Any = None
+    compression: Any = None
     hardware: Any = None
     tracking: Any = None
 
@@ -111,6 +114,7 @@ class RunConfig:
     tracking: TrackingConfig
     runs_dir: Path
     cache_dir: Path
+    compression: CompressionConfig = field(default_factory=CompressionConfig)
 
     @classmethod
     def from_hydra(cls, composed: DictConfig) -> RunConfig:
@@ -136,6 +140,8 @@ class RunConfig:
                 raise UserError(f"{group} is missing; choose one with {group}=OPTION")
             if type(part) is not schema_of(group, part.name):
                 raise UserError(f"{group}.name is not a key to change; choose with {group}={part.name}")
+        self.distillation.check()
+        self.compression.check(self.model, lookup(self.model.name).model.trains_by_gradient)
         for key, least in LEAST.items():
             value = attrgetter(key)(self)
             if not value >= least:  # in this form it refuses NaN too
@@ -162,10 +168,10 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> RunConfig:
-        """The inverse of ``as_dict``."""
-        typed: dict[str, Any] = dict(plain)
+        """The inverse of ``as_dict``. A run that was stored before there was any compression has none."""
+        typed: dict[str, Any] = {"compression": {"name": "none"}, **plain}
         for group in GROUPS:
-            typed[group] = OmegaConf.to_object(with_schema(group, plain[group]["name"], plain[group]))
+            typed[group] = OmegaConf.to_object(with_schema(group, typed[group]["name"], typed[group]))
         typed["training"] = TrainingConfig(**plain["training"])
         typed["evaluation"] = EvaluationConfig(**plain["evaluation"])
         typed["runs_dir"], typed["cache_dir"] = Path(plain["runs_dir"]), Path(plain["cache_dir"])
@@ -173,7 +179,7 @@ class RunConfig:
 
 
 #: The Hydra groups of a run, each with a schema.
-GROUPS = ("model", "data", "protocol", "distillation", "hardware", "tracking")
+GROUPS = ("model", "data", "protocol", "distillation", "compression", "hardware", "tracking")
 
 
 def schema_of(group: str, name: str) -> type:
@@ -194,6 +200,8 @@ def schema_of(group: str, name: str) -> type:
         from recbench.distillation.configs import config_class as distillation_class
 
         return distillation_class(name)
+    if group == "compression":
+        return compression_class(name)
     return {"hardware": HardwareConfig, "tracking": TrackingConfig}[group]
 
 

@@ -11,22 +11,31 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from recbench import runs
+from recbench.compression.apply import Build, load_compressed, make_compressed, skeleton
+from recbench.compression.configs import CompressionConfig
 from recbench.config import RunConfig, compose_model
 from recbench.data.split import Split, make_split
 from recbench.data.store import PreparedData, prepare
 from recbench.distillation.configs import DistillationConfig
+from recbench.distillation.teacher_run import is_untrained, teacher_config
 from recbench.errors import UserError
 from recbench.models.base import ClosedForm, ModelContext, Recommender, TrainingData
 from recbench.models.registry import lookup
 from recbench.runs import RunFolder
 from recbench.weights import load_weights, save_weights
 
+if TYPE_CHECKING:
+    from recbench.distillation.teacher import Teaching
+
 logger = logging.getLogger(__name__)
+
+#: Added to the seed of a model that is never trained. (Of a seed torch's generator reads the lower 32 bits only.)
+UNTRAINED_SEEDS = 2**31
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,8 @@ def run(config: RunConfig, stage: Stage | None = None) -> Run:
     key = run_key(config, stage)
     if key in stage.made:
         return stage.made[key]
+    if wanted and not RunFolder(config.runs_dir / key).finished:
+        try_out(config, stage)
     # The dependencies' own locks are taken and released before ours, so no two processes can wait for each other.
     needed = {name: run(part, stage) for name, part in wanted.items()}
     check_teacher(config, needed, stage)
@@ -77,8 +88,17 @@ def run(config: RunConfig, stage: Stage | None = None) -> Run:
     return stage.made[key]
 
 
+def try_out(config: RunConfig, stage: Stage) -> None:
+    """Build, on random weights, what a run will need its dependencies for: a backbone that is not to be had, or layers that cannot be
+    compressed, are known before anything is trained."""
+    if config.compression.name == "none":
+        build_model(config, stage, {})
+    else:
+        skeleton({}, config.model, config.compression, _builder(config, stage))
+
+
 def make(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: RunFolder) -> None:
-    """Train and test one run into its folder; called with its lock held."""
+    """Train, or compress, and test one run into its folder; called with its lock held."""
     from recbench import measure
     from recbench.models.base import count_parameters
     from recbench.tracking.provenance import provenance
@@ -90,16 +110,22 @@ def make(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: Run
     )
     measure.prepare_device(config.hardware, config.seed)
     loaded = {name: load_model(part, stage) for name, part in needed.items()}
-    model = build_model(config, stage, loaded)
-    train = TrainingData.of(stage.data, stage.split)
-    logger.info("%s: training on %s", folder.key, stage.data.folder.name)
-    figures = fit(model, train, config, stage, folder, loaded.get("teacher"))
+    if config.compression.name != "none":
+        model, figures = make_compressed(
+            loaded.pop("original"), config.compression, folder.weights, _builder(config, stage)
+        )
+    else:
+        model = build_model(config, stage, loaded)
+        train = TrainingData.of(stage.data, stage.split)
+        logger.info("%s: training on %s", folder.key, stage.data.folder.name)
+        figures = fit(model, train, config, stage, folder, build_teaching(config, model, loaded, needed))
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
     outcome = measure.test(model, stage.data, stage.split, config, folder)
     metrics = {
         **outcome,
         **figures,
         **parameters,
+        **measure.sizes(model, folder),
         "cost/wall_seconds": time.perf_counter() - started,
         "protocol": stage.split.protocol_id,
         "audit": stage.split.audit,
@@ -117,7 +143,7 @@ def fit(
     config: RunConfig,
     stage: Stage,
     folder: RunFolder,
-    teacher: Recommender | None,
+    teaching: Teaching | None,
 ) -> dict[str, float]:
     """Train or compute a model and leave its weights in the folder; returns figures on the training."""
     if isinstance(model, ClosedForm):
@@ -139,8 +165,7 @@ def fit(
         validate=lambda m: measure.validate(m, stage.data, stage.split, config),
         monitor=stage.split.metric_prefix + config.evaluation.monitor,
         progress=Progress(folder.key, config.training.max_epochs, config.evaluation.monitor),
-        objective=build_objective(config, model, teacher),
-        teacher=teacher,
+        teaching=teaching,
     )
 
 
@@ -149,7 +174,7 @@ def run_key(config: RunConfig, stage: Stage) -> str:
     trained = lookup(config.model.name).model.trains_by_gradient
     training: Mapping[str, Any] = dataclasses.asdict(config.training)
     parts = {
-        "model": dataclasses.asdict(config.model),
+        "model": runs.key_values(config.model),
         "protocol": stage.split.protocol_id,
         "split": stage.split.split_hash,
         "data": stage.data.fingerprint,
@@ -157,21 +182,27 @@ def run_key(config: RunConfig, stage: Stage) -> str:
         # A computed model knows no seed and no learning rate: it is the same run under all of them.
         "training": training if trained else {"max_length": config.training.max_length},
         "seed": config.seed if trained else None,
-        "distillation": dataclasses.asdict(config.distillation) if config.distillation.name != "none" else None,
+        "distillation": config.distillation.key_parts() if config.distillation.name != "none" else None,
         "dependencies": {name: run_key(part, stage) for name, part in dependency_configs(config).items()},
     }
+    # Said only where there is one, so that the runs of before keep their keys.
+    if config.compression.name != "none":
+        parts["compression"] = dataclasses.asdict(config.compression)
     return runs.make_key(config.model.name, parts)
 
 
 def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:
-    """The runs a config needs, by role. A dependency shares data, protocol and seed, and is never distilled itself."""
+    """The runs a config needs, by role. A dependency shares data, protocol and seed, and is never distilled itself. Raises UserError for
+    wrong keys of theirs, and where one cannot teach the other.
+
+    A compressed run needs the same run uncompressed, which in turn needs whatever that model needs.
+    """
+    if config.compression.name != "none":
+        return {"original": replace(config, compression=CompressionConfig())}
     wanted = {
         name: (keys, f"model.{name}")
         for name, keys in lookup(config.model.name).model.dependencies(config.model).items()
     }
-    taught_by = getattr(config.distillation, "teacher", None)
-    if taught_by is not None:
-        wanted["teacher"] = (teacher_keys(config, taught_by), "distillation.teacher")
     found = {}
     for name, (keys, where) in wanted.items():
         model, training = compose_model(keys, where, config.data.name)
@@ -179,29 +210,20 @@ def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:
             config, model=model, training=replace(config.training, **training), distillation=no_distillation()
         )
         found[name].check()
+    if hasattr(config.distillation, "teacher"):
+        found["teacher"] = teacher_config(config)
+    config.distillation.check_models(config.model, found["teacher"].model if "teacher" in found else None)
     return found
 
 
 def check_dependencies(config: RunConfig) -> None:
     """Raise UserError for wrong keys of the runs that a config needs, and of those that they need, before any data are read."""
-    parts = dependency_configs(config)
-    for part in parts.values():
+    for part in dependency_configs(config).values():
         check_dependencies(part)
-    if "teacher" in parts:
-        config.distillation.check_models(config.model, parts["teacher"].model)
 
 
 def no_distillation() -> Any:
     return DistillationConfig()
-
-
-def teacher_keys(config: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A teacher of the student's own kind shares the student's keys, except for those that are given."""
-    if given.get("model", config.model.name) != config.model.name:
-        return dict(given)
-    own = dataclasses.asdict(config.model)
-    own.pop("name")
-    return {**own, "model": config.model.name, **given}
 
 
 def check_requirements(config: RunConfig, data: PreparedData) -> None:
@@ -217,13 +239,14 @@ def check_requirements(config: RunConfig, data: PreparedData) -> None:
 def reference(config: RunConfig, stage: Stage) -> Run:
     """The popularity run on the same data and protocol: the floor that stands beside every table."""
     model, _ = compose_model({"model": "popularity"}, "reference", config.data.name)
-    return run(replace(config, model=model, distillation=no_distillation()), stage)
+    floor = replace(config, model=model, distillation=no_distillation(), compression=CompressionConfig())
+    return run(floor, stage)
 
 
 def check_teacher(config: RunConfig, needed: Mapping[str, Run], stage: Stage) -> None:
     """Stop before a student learns from a teacher that popularity beats on validation, unless forced."""
     teacher = needed.get("teacher")
-    if teacher is None or config.distillation.force:
+    if teacher is None or config.distillation.force or is_untrained(teacher.config):
         return
     name = f"validation/{stage.split.metric_prefix}{config.evaluation.monitor}"
     floor = reference(config, stage).metrics[name]
@@ -238,28 +261,40 @@ def build_model(config: RunConfig, stage: Stage, loaded: Mapping[str, Recommende
     """The model of a config, untrained."""
     counts = torch.from_numpy(TrainingData.of(stage.data, stage.split).item_counts())
     context = ModelContext(stage.data.n_items, stage.data.n_users, config.training.max_length, counts, loaded)
-    torch.manual_seed(config.seed)
+    # Weights that are never trained must not be those that a student of the same seed starts from.
+    torch.manual_seed(config.seed + (UNTRAINED_SEEDS if is_untrained(config) else 0))
     return lookup(config.model.name).model(config.model, context)
+
+
+def _builder(config: RunConfig, stage: Stage) -> Build:
+    """Builds models of other configs as those of this run are built."""
+    return lambda model, needed: build_model(replace(config, model=model), stage, needed)
 
 
 def load_model(finished: Run, stage: Stage) -> Recommender:
     """The model of a finished run with its weights, in evaluation mode and frozen."""
+    if finished.config.compression.name != "none":
+        config = finished.config
+        return load_compressed(finished.folder.weights, config.model, config.compression, _builder(config, stage))
     model = build_model(finished.config, stage, {})
     load_weights(model, finished.folder.weights)
     return model.eval().requires_grad_(False)
 
 
-def build_objective(config: RunConfig, student: Recommender, teacher: Recommender | None) -> Any:
-    """The distillation objective of a config; None without one. Raises UserError where student and teacher do not fit it."""
+def build_teaching(
+    config: RunConfig, student: Recommender, loaded: Mapping[str, Recommender], needed: Mapping[str, Run]
+) -> Teaching | None:
+    """The distillation objective of a config with its teacher; None without one. Raises UserError where models do not fit it."""
     if config.distillation.name == "none":
         return None
-    from recbench.distillation.slmrec import SLMRecObjective
+    from recbench.distillation.base import build_objective
+    from recbench.distillation.teacher import Teaching
 
-    if teacher is None or not hasattr(student, "catalogue_loss"):
-        raise UserError(
-            f"the model '{config.model.name}' cannot be a student of distillation={config.distillation.name}; set distillation=none"
-        )
-    return SLMRecObjective(config.distillation, student, teacher)  # type: ignore[arg-type]
+    if "teacher" not in loaded:
+        return Teaching(build_objective(config.distillation, student, None))
+    objective = build_objective(config.distillation, student, loaded["teacher"])
+    access = config.distillation.mode, config.distillation.store
+    return Teaching(objective, loaded["teacher"], needed["teacher"].folder, *access)
 
 
 def open_run(path: Path) -> tuple[Run, Stage]:

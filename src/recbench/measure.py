@@ -12,6 +12,7 @@ from recbench.data.cases import Cases
 from recbench.data.split import Split
 from recbench.data.store import PreparedData
 from recbench.errors import UserError
+from recbench.evaluation.efficiency import Answer, batches_of, measure_efficiency
 from recbench.evaluation.evaluate import Evaluation, evaluate, evaluate_lists
 from recbench.models.base import Recommender, TrainingData
 from recbench.runs import RunFolder, replacing
@@ -41,10 +42,20 @@ def rank_cases(
     device = device_of(config.hardware)
     model = model.to(device).eval()
     length = config.training.max_length
-    if type(model).score is Recommender.score:
-        wanted = 2 * max(config.evaluation.cutoffs) + (length if split.seen_items == "mask" else 0)
+    if gives_lists(model):
+        wanted = list_length(split, config)
         return evaluate_lists(model.recommend, data, cases, split, length, wanted, top_k=top_k, device=device)
     return evaluate(model.score, data, cases, split, length, top_k=top_k, device=device)
+
+
+def gives_lists(model: Recommender) -> bool:
+    """Whether a model can only be asked for lists, not for scores."""
+    return type(model).score is Recommender.score
+
+
+def list_length(split: Split, config: RunConfig) -> int:
+    """How long the lists must be, so that enough is left when the seen items are taken out."""
+    return 2 * max(config.evaluation.cutoffs) + (config.training.max_length if split.seen_items == "mask" else 0)
 
 
 def validate(model: Recommender, data: PreparedData, split: Split, config: RunConfig) -> dict[str, float]:
@@ -70,6 +81,36 @@ def test(model: Recommender, data: PreparedData, split: Split, config: RunConfig
         "test/cases": len(split.test),
         "test/skipped_cases": ranked.cases_without_targets,
         "cost/test_seconds": seconds,
+        **efficiency(model, data, split, config),
+    }
+
+
+def efficiency(model: Recommender, data: PreparedData, split: Split, config: RunConfig) -> dict[str, float]:
+    """What an answer costs: scores over the catalogue, or for a model without scores a list as long as in the test."""
+    device = device_of(config.hardware)
+    model = model.to(device).eval()
+    answer: Answer = model.score
+    if gives_lists(model):
+        wanted = list_length(split, config)
+        answer = lambda batch: model.recommend(batch, wanted)  # noqa: E731
+    take = batches_of(data, split.test, config.training.max_length, device)
+    found = measure_efficiency(answer, take, len(split.test), device=device)
+    return {
+        "cost/latency_p50_ms": 1000 * found.latency_p50,
+        "cost/latency_p95_ms": 1000 * found.latency_p95,
+        "cost/latency_users": found.timed_users,
+        "cost/latency_threads": found.threads,
+        "cost/users_per_second": found.users_per_second,
+        "cost/users_per_batch": found.batch_users,
+    }
+
+
+def sizes(model: Recommender, folder: RunFolder) -> dict[str, int]:
+    """Bytes of the stored weights, and of all parameters and buffers: a frozen pretrained part is in the second only."""
+    held = [*model.parameters(), *model.buffers()]
+    return {
+        "cost/bytes_on_disk": folder.weights.stat().st_size,
+        "cost/bytes_in_memory": sum(tensor.nbytes for tensor in held),
     }
 
 

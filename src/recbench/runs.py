@@ -7,6 +7,7 @@ A run folder ``runs_dir/<key>/`` holds
     history.jsonl       one line an epoch              ranks.parquet     one row a test case
     weights.safetensors the chosen weights             log.txt           what was said
     resume.ckpt         state of an unfinished training; gone when it is finished
+    taught/             what its model said as a teacher, for its students (``distillation/offline.py``)
 
 Every file is written beside its place and then renamed, so that a reader never sees half of one.
 """
@@ -14,6 +15,7 @@ Every file is written beside its place and then renamed, so that a reader never 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
@@ -43,6 +45,20 @@ def make_key(name: str, parts: Mapping[str, Any]) -> str:
     """A readable prefix and a hash of everything that changes the result, such as ``sasrec-3f9c2b71a0d4``."""
     text = json.dumps({"results_version": RESULTS_VERSION, **parts}, sort_keys=True, default=str)
     return f"{name}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+
+
+def key_values(config: Any) -> dict[str, Any]:
+    """The fields of a config dataclass as they enter a key.
+
+    A field that was added when runs were there already says so with ``field(default=..., metadata={"later": True})``. At its default it is
+    left out, so that those runs keep their keys.
+    """
+    values = dataclasses.asdict(config)
+    for entry in dataclasses.fields(config):
+        default = entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
+        if entry.metadata.get("later") and values[entry.name] == default:
+            del values[entry.name]
+    return values
 
 
 @dataclass(frozen=True)

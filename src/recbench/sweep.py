@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 #: How jobs in other processes learn of their sweep's run in MLflow.
 PARENT_VARIABLE = "RECBENCH_SWEEP_PARENT"
 
+#: Whoever starts a single run as a process may name a file here, which tells what became of it as the files of a sweep do.
+RECORD_VARIABLE = "RECBENCH_JOB_RECORD"
+
 
 class Outcome:
     """What became of the jobs that this process started."""
@@ -55,6 +58,8 @@ class Outcome:
         if in_sweep:
             folder = Path(HydraConfig.get().sweep.dir)
             (folder / f"job-{int(HydraConfig.get().job.num):05d}.json").write_text(json.dumps(record))
+        elif RECORD_VARIABLE in os.environ:
+            Path(os.environ[RECORD_VARIABLE]).write_text(json.dumps(record))
 
     def exit_status(self) -> int:
         """0 if every job went well, else the status of the worst one; a sweep in other processes is judged by its files."""

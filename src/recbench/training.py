@@ -24,11 +24,13 @@ from recbench.config import HardwareConfig, TrainingConfig
 from recbench.data.batches import Batch, EpochSampler, WindowDataset, training_windows
 from recbench.errors import UserError
 from recbench.losses import CatalogueLoss, has_fast_bfloat16
-from recbench.models.base import Recommender, TrainingData
+from recbench.models.base import Recommender, SequenceModel, TrainingData
 from recbench.runs import RunFolder, replacing
 from recbench.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
+    from recbench.distillation.base import Objective
+    from recbench.distillation.teacher import Lessons, Teaching
     from recbench.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -37,20 +39,23 @@ Validate = Callable[[Recommender], Mapping[str, float]]
 
 
 class Learner(pl.LightningModule):
-    """A student, perhaps with a frozen teacher and the objective between them, as Lightning sees it."""
+    """A student, perhaps with a distillation objective and what its teacher says, as Lightning sees it.
+
+    The objective's own parameters are trained and stand in the checkpoint that a training resumes from, but not among the student's
+    weights. The teacher is no part of this module: it is neither trained nor stored.
+    """
 
     def __init__(
         self,
         student: Recommender,
         config: TrainingConfig,
         total_steps: int,
-        objective: nn.Module | None = None,
-        teacher: Recommender | None = None,
+        objective: Objective | None = None,
+        lessons: Lessons | None = None,
     ) -> None:
         super().__init__()
         self.student, self.objective, self.config, self.total_steps = student, objective, config, total_steps
-        # In a list, so that the teacher is neither trained nor stored with the student.
-        self._teacher = [teacher] if teacher is not None else []
+        self.lessons = lessons
         self.sums: dict[str, Tensor] = {}
         self.steps = 0
 
@@ -59,11 +64,11 @@ class Learner(pl.LightningModule):
             loss = self.student.training_loss(batch)
             self._count({"loss": loss})
             return loss
+        assert isinstance(self.student, SequenceModel)
+        taught = self.lessons(batch) if self.lessons is not None else {}
         states = self.student.hidden_states(batch)
-        with torch.no_grad():
-            taught = self._teacher[0].hidden_states(batch)
         own = self.student.loss_from_states(states, batch)
-        terms = self.objective.terms(self.student, states, taught, batch)  # type: ignore[operator]
+        terms = self.objective.terms(self.student, states, taught, batch)
         loss = torch.stack([own, *terms.values()]).sum()
         self._count({"loss": loss, "recommendation": own, **terms})
         return loss
@@ -75,12 +80,12 @@ class Learner(pl.LightningModule):
         self.steps += 1
 
     def take_means(self) -> dict[str, float]:
-        """Mean of each loss term over the epoch. Raises FloatingPointError if one is not finite."""
+        """Mean of each loss term over the epoch. Raises UserError if one is not finite."""
         means = {name: float(value) / max(self.steps, 1) for name, value in self.sums.items()}
         self.sums, self.steps = {}, 0
         for name, value in reversed(means.items()):  # the sum stands first: a term that spoils it is named before it
             if not math.isfinite(value):
-                raise FloatingPointError(
+                raise UserError(
                     f"the loss term '{name}' became {value}; a smaller training.lr or training.gradient_clip=1 may help"
                 )
         return means
@@ -100,15 +105,9 @@ class Learner(pl.LightningModule):
             return warm * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / max(self.total_steps, 1))))
         return warm
 
-    def train(self, mode: bool = True) -> Learner:
-        super().train(mode)
-        for teacher in self._teacher:
-            teacher.eval()
-        return self
-
     def on_fit_start(self) -> None:
-        for teacher in self._teacher:
-            teacher.to(self.device)
+        if self.lessons is not None:
+            self.lessons.to(self.device)
 
 
 class BestEpoch(Callback):
@@ -210,30 +209,37 @@ def fit(
     validate: Validate,
     monitor: str,
     progress: Progress,
-    objective: nn.Module | None = None,
-    teacher: Recommender | None = None,
+    teaching: Teaching | None = None,
 ) -> dict[str, float]:
     """Train a model and leave it with its best epoch's weights. Returns figures on the training itself (seconds, epochs).
 
-    Continues from ``folder.resume_checkpoint`` if an earlier attempt left one. Raises UserError if there is nothing to train on.
+    Continues from ``folder.resume_checkpoint`` if an earlier attempt left one. With ``max_epochs`` 0 the weights are stored as they are.
+    Raises UserError if there is nothing to train on, or if the loss diverges.
     """
     windows = training_windows(train.start, train.end, config.max_length)
     if windows.n_targets == 0:
         raise UserError(
             "no user has two training events, so there is nothing to train on; loosen the filters or the protocol's cut"
         )
-    sampler = EpochSampler(windows, config.batch_size, seed)
+    if config.max_epochs == 0:
+        save_weights(model, folder.weights)
+        return {"cost/train_seconds": 0.0, "cost/epochs": 0, "cost/targets_per_epoch": windows.n_targets}
+    sampler, dataset = EpochSampler(windows, config.batch_size, seed), WindowDataset(train.data, windows)
     set_logits_precision(model, hardware)
     best = BestEpoch(folder, seed, sampler, validate, monitor, config.patience, progress)
-    learner = Learner(model, config, config.max_epochs * len(sampler), objective, teacher)
     trainer = make_trainer(config, hardware, [best, ResumePoint(folder.resume_checkpoint)])
+    objective, lessons = None, None
+    if teaching is not None:
+        objective, lessons = (
+            teaching.objective,
+            teaching.lessons(dataset, config.max_length, trainer.strategy.root_device),
+        )
+    learner = Learner(model, config, config.max_epochs * len(sampler), objective, lessons)
     resume = folder.resume_checkpoint if folder.resume_checkpoint.is_file() else None
     if resume is not None:
         logger.info("continuing %s from its last checkpoint", folder.key)
     # With a generator of its own the loader draws nothing from ours, which it would do at another moment in a resumed epoch.
-    loader = DataLoader(
-        WindowDataset(train.data, windows), sampler=sampler, batch_size=None, generator=torch.Generator()
-    )
+    loader = DataLoader(dataset, sampler=sampler, batch_size=None, generator=torch.Generator())
     with warnings.catch_warnings():
         # The data are memory-mapped: worker processes would only copy what the page cache already holds.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -247,7 +253,7 @@ def fit(
                 raise KeyboardInterrupt from end
             raise
     load_weights(model, folder.weights)
-    return _training_figures(best, windows.n_targets)
+    return {**_training_figures(best, windows.n_targets), **(teaching.figures if teaching is not None else {})}
 
 
 def _training_figures(best: BestEpoch, n_targets: int) -> dict[str, float]:

@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recbench.errors import UserError
 from recbench.models.base import Recommender
 from recbench.runs import replacing
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 def save_weights(model: Recommender, path: Path) -> None:
     """What the model stores, as safetensors."""
+    save_tensors(model.stored_state(), path)
+
+
+def load_weights(model: Recommender, path: Path) -> None:
+    """Take back what ``save_weights`` stored. Raises UserError if the file is damaged."""
+    model.load_stored_state(load_tensors(path))
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Tensors by name, as safetensors."""
     from safetensors.torch import save_file
 
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.stored_state().items()}
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with replacing(path) as temporary:
         save_file(state, temporary)
         # safetensors makes files that only their owner may read; a colleague who may enter the folder may read these.
         temporary.chmod(path.parent.stat().st_mode & 0o666)
 
 
-def load_weights(model: Recommender, path: Path) -> None:
-    """Take back what ``save_weights`` stored. Raises UserError if the file is damaged."""
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """What ``save_tensors`` stored. Raises UserError if the file is damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        state = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"the weights {path} cannot be read ({error}); remove the folder {path.parent} and run again"
         ) from error
-    model.load_stored_state(state)

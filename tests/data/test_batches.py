@@ -15,6 +15,7 @@ from recbench.data.batches import (
     Windows,
     evaluation_batches,
     gather,
+    prefixes,
     training_windows,
 )
 from recbench.data.store import PreparedData
@@ -113,6 +114,35 @@ def test_a_moved_batch_keeps_what_it_has_and_what_it_lacks(data):
     assert batch.targets is None
     assert batch.items.tolist() == [[1, 2, 3]]
     assert len(batch) == 1
+
+
+def test_a_training_batch_says_which_windows_it_holds_and_keeps_that_on_the_host(data):
+    windows = training_windows(data.offsets[:-1], data.offsets[1:] - 2, 6)
+    chosen = np.array([4, 0, 2])
+    batch = WindowDataset(data, windows)[chosen]
+    assert batch.windows.tolist() == chosen.tolist()
+    assert batch.lengths.tolist() == windows.length[chosen].tolist()
+    moved = batch.to("meta")
+    assert (moved.items.device.type, moved.windows.device.type) == ("meta", "cpu")
+    assert gather(data, np.array([0]), np.array([0]), np.array([3]), with_targets=False).windows is None
+
+
+def test_prefixes_are_one_row_a_real_position(data):
+    batch = gather(data, np.array([0, 3, 4]), np.array([0, 6, 29]), np.array([3, 5, 1]), with_targets=True)
+    rows = prefixes(batch)
+    expected = [(b, i) for b in range(len(batch)) for i in range(int(batch.lengths[b]))]
+    assert len(rows) == len(expected) == int(batch.mask.sum())
+    assert (rows.targets, rows.windows) == (None, None)
+    for n, (b, i) in enumerate(expected):
+        assert int(rows.lengths[n]) == i + 1
+        assert rows.user[n] == batch.user[b]
+        for name in ("items", "timestamps", "behaviours"):
+            found, whole = getattr(rows, name)[n], getattr(batch, name)[b]
+            assert torch.equal(found[: i + 1], whole[: i + 1])
+            assert not found[i + 1 :].any()
+    plain = gather(data, np.array([0]), np.array([0]), np.array([3]), with_targets=False)
+    plain.behaviours = None
+    assert prefixes(plain).behaviours is None
 
 
 @settings(max_examples=40)

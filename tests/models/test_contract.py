@@ -21,16 +21,14 @@ from recbench.models.registry import lookup, model_names
 
 MAX_LENGTH = 20
 SASREC = {"hidden_size": 16, "feedforward_size": 16, "dropout": 0.2}
-SIZES = {
-    "sasrec": SASREC,
-    "slmrec": {
-        "tiny_hidden_size": 16,
-        "tiny_n_heads": 2,
-        "tiny_feedforward_size": 16,
-        "n_layers": 2,
-        "item_table": {"model": "sasrec", **SASREC},
-    },
+SLMREC = {
+    "tiny_hidden_size": 16,
+    "tiny_n_heads": 2,
+    "tiny_feedforward_size": 16,
+    "n_layers": 2,
+    "item_table": {"model": "sasrec", **SASREC},
 }
+SIZES = {"sasrec": SASREC, "slmrec": SLMREC, "e4srec": SLMREC}
 #: Models that give every user the same list: they are the floor, so they need not beat it.
 IMPERSONAL = {"popularity", "recent_popularity"}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -33,6 +35,11 @@ def batch(tiny_data, tiny_split):
 def config(**keys):
     tiny = {"tiny_hidden_size": 16, "tiny_n_heads": 2, "tiny_feedforward_size": 16, "n_layers": 2}
     return SLMRecConfig(**{**tiny, **keys})
+
+
+def last_of(batch):
+    """The batch as evaluation has it: no targets."""
+    return replace(batch, targets=None)
 
 
 def steps(model, batch, n=3):
@@ -99,3 +106,85 @@ def test_sizes_below_one_are_refused(context, key):
 def test_a_dropout_outside_its_range_is_refused(context, dropout):
     with pytest.raises(UserError, match=r"model\.dropout"):
         SLMRec(config(dropout=dropout), context)
+
+
+PROMPTS = {"none": {}, "learned": {"prompt": "learned", "prompt_lengths": [4, 2]}}
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_scores_are_products_of_the_last_query_with_the_item_vectors(context, batch, prompt):
+    model = SLMRec(config(**PROMPTS[prompt]), context).eval()
+    rows = torch.arange(len(batch))
+    with torch.no_grad():
+        states = model.hidden_states(batch)
+        last = [layer[rows, batch.lengths - 1] for layer in states]
+        for mine, theirs in zip(model.last_states(batch), last, strict=True):
+            torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
+        expected = model.queries(last[-1]) @ model.item_vectors().T
+        torch.testing.assert_close(model.score(last_of(batch)), expected, atol=1e-6, rtol=1e-5)
+    assert len(states) == 3
+    assert states[0].shape == (len(batch), batch.items.shape[1], 16)
+    assert model.queries(states[-1]).shape[-1] == model.item_width == 12
+
+
+def test_the_final_norm_of_the_backbone_is_the_models(context, batch):
+    model = SLMRec(config(), context).eval()
+    with torch.no_grad():
+        model.backbone.model.norm.weight.uniform_(0.5, 1.5)
+        inner = model.hidden_states(batch)[1]
+        expected = inner * inner.square().mean(-1, keepdim=True).add(1e-6).rsqrt() * model.backbone.model.norm.weight
+        torch.testing.assert_close(model.normed(inner), expected)
+
+
+def test_the_width_of_the_states_is_known_from_the_config(context, stored_llama):
+    for keys in (config(), config(backbone=str(stored_llama))):
+        assert SLMRec.state_width(keys) == SLMRec(keys, context).width == 16
+
+
+@pytest.mark.parametrize("keys", [{}, {"precision": "bfloat16"}, {"init": "random_frozen"}], ids=str)
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_what_is_stored_of_a_frozen_backbone_is_small_and_complete(
+    context, batch, stored_llama, tmp_path, keys, prompt
+):
+    keys = config(backbone=str(stored_llama), lora_rank=2, **keys, **PROMPTS[prompt])
+    torch.manual_seed(1)
+    model = steps(SLMRec(keys, context), batch)
+    with torch.no_grad():
+        expected = model.score(batch)
+    stored = model.stored_state()
+    assert all("lora_" in name or "prompt" in name for name in stored if name.startswith("backbone."))
+    assert ("backbone.prompt.prefix" in stored) == (prompt == "learned")
+    weights.save_weights(model, tmp_path / "weights.safetensors")
+    torch.manual_seed(99)
+    fresh = SLMRec(keys, ModelContext(context.n_items, context.n_users, MAX_LENGTH)).eval()
+    weights.load_weights(fresh, tmp_path / "weights.safetensors")
+    with torch.no_grad():
+        assert torch.equal(fresh.score(batch), expected)
+
+
+def test_a_learned_prompt_learns_and_matters(context, batch):
+    torch.manual_seed(1)
+    model = SLMRec(config(**PROMPTS["learned"]), context)
+    before = {name: p.detach().clone() for name, p in model.backbone.prompt.named_parameters()}
+    steps(model, batch)
+    assert before.keys() == {"prefix", "suffix"}
+    with torch.no_grad():
+        expected = model.score(batch)
+        for name, p in model.backbone.prompt.named_parameters():
+            assert not torch.equal(p, before[name])
+            learned = p.clone()
+            p.normal_()
+            assert not torch.allclose(model.score(batch), expected)
+            p.copy_(learned)
+            assert torch.equal(model.score(batch), expected)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"backbone": "nobody/has-this-model"}, {"precision": "bfloat16"}, {"prompt": "text"}, {"init": "frozen"}],
+    ids=str,
+)
+def test_a_backbone_that_cannot_be_is_refused_before_its_item_table_is_trained(keys):
+    with pytest.raises(UserError, match="model"):
+        SLMRec.dependencies(config(**keys))
+    assert SLMRec.dependencies(config()) == {"item_table": {"model": "sasrec"}}

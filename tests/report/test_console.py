@@ -40,10 +40,10 @@ def metrics(ndcg, prefix="", cutoffs=(1, 10), **more):
     }
 
 
-def run_of(key, model, figures, dependencies=None, reused=False):
+def run_of(key, model, figures, dependencies=None, reused=False, label=""):
     return SimpleNamespace(
         folder=SimpleNamespace(key=key, path=f"/runs/{key}"),
-        config=SimpleNamespace(model=SimpleNamespace(name=model)),
+        config=SimpleNamespace(model=SimpleNamespace(name=model), compression=SimpleNamespace(label=label)),
         metrics=figures,
         dependencies=dependencies or {},
         reused=reused,
@@ -73,6 +73,20 @@ def test_a_run_stands_below_its_floor_and_what_it_stands_on(capsys):
     assert "1,234 test targets" in out
     assert "leak: 50.0%" in out
     assert "/runs/slmrec-2" in out
+
+
+def test_a_compressed_run_stands_below_its_original_with_size_and_speed(capsys):
+    sizes = {"cost/bytes_on_disk": 3_400_000, "cost/latency_p50_ms": 1.26}
+    original = run_of("sasrec-1", "sasrec", metrics(0.3, **sizes), reused=True)
+    small = {"cost/bytes_on_disk": 900_000, "cost/latency_p50_ms": 0.94}
+    figures = {name: value for name, value in metrics(0.2, **small).items() if name != "cost/train_seconds"}
+    compressed = run_of("sasrec-2", "sasrec", figures, {"original": original}, label="int8")
+    console.show_run([run_of("popularity-1", "popularity", metrics(0.1)), original, compressed], STAGE)
+    out = capsys.readouterr().out
+    assert row_of(out, "sasrec (original)")[-5:] == ["1.2M", "3.4MB", "1.3 ms", "12.3 s", "reused"]
+    assert row_of(out, "sasrec (int8)")[-5:] == ["1.2M", "900.0kB", "0.9 ms", "-", ""]
+    assert row_of(out, "popularity")[-5:] == ["1.2M", "-", "-", "12.3 s", ""]
+    assert max(len(line) for line in out.splitlines() if line.startswith("|")) <= console.PLAIN_WIDTH
 
 
 def test_the_best_achievable_stands_where_the_data_know_it(capsys):
@@ -116,6 +130,16 @@ def test_a_sweep_shows_every_run_once_and_every_failure_with_its_reason(capsys, 
         {"model": {"name": "slmrec", "n_layers": 4}, "distillation": {"name": "slmrec"}},
         metrics(0.3),
     )
+    small = stored(
+        tmp_path,
+        "slmrec-2",
+        {
+            "model": {"name": "slmrec", "n_layers": 4},
+            "distillation": {"name": "slmrec"},
+            "compression": {"name": "prune", "amount": 0.25, "method": "neurons"},
+        },
+        metrics(0.25),
+    )
     records = [
         {"status": 0, "overrides": ["model=sasrec"], "folders": [floor, plain]},
         {
@@ -124,6 +148,7 @@ def test_a_sweep_shows_every_run_once_and_every_failure_with_its_reason(capsys, 
             "reason": "model.backoff=7 must lie between 0 and 1",
         },
         {"status": 0, "overrides": ["model=slmrec"], "folders": [floor, plain, student]},
+        {"status": 0, "overrides": ["model=slmrec", "compression=prune"], "folders": [floor, student, small]},
     ]
     console.show_sweep(records)
     out = capsys.readouterr().out
@@ -133,10 +158,11 @@ def test_a_sweep_shows_every_run_once_and_every_failure_with_its_reason(capsys, 
         "popularity seed 1",
         "sasrec seed 3",
         "slmrec (4 layers, slmrec distillation) seed 1",
+        "slmrec (4 layers, slmrec distillation, prune 0.25) seed 1",
         "best achievable",
     ]
     assert "failed: model=markov model.backoff=7: model.backoff=7 must lie between 0 and 1" in out
-    assert "2 of 3 jobs finished" in out
+    assert "3 of 4 jobs finished" in out
     assert out.count("1,234 test targets") == 1
 
 
@@ -175,7 +201,7 @@ def test_long_lines_are_left_whole_to_be_copied(capsys):
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(None, "0"), (0, "0"), (999, "999"), (1500, "1.5k"), (2_340_000, "2.3M"), (7e9, "7.0B")]
+    ("value", "shown"), [(0, "0"), (999, "999"), (1500, "1.5k"), (2_340_000, "2.3M"), (7e9, "7.0B")]
 )
 def test_counts_are_short(value, shown):
     assert console._count(value) == shown

@@ -33,7 +33,8 @@ class Batch:
 
     items [B, L] int64 · timestamps [B, L] int64 Unix seconds (0 at pads) · lengths [B] int64 · user [B] int64 ·
     targets [B, L] int64, the event after each position (0 where there is none; training only) ·
-    behaviours [B, L] int64 (only where the data has them).
+    behaviours [B, L] int64 (only where the data has them) ·
+    windows [B] int64, number of each row's training window (training only): an address for the host, which never leaves it.
     """
 
     items: Tensor
@@ -42,12 +43,13 @@ class Batch:
     user: Tensor
     targets: Tensor | None = None
     behaviours: Tensor | None = None
+    windows: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         moved = {
             field.name: value.to(device, non_blocking=non_blocking)
             for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
+            if field.name != "windows" and isinstance(value := getattr(self, field.name), Tensor)
         }
         return replace(self, **moved)
 
@@ -58,6 +60,22 @@ class Batch:
 
     def __len__(self) -> int:
         return self.items.shape[0]
+
+
+def prefixes(batch: Batch) -> Batch:
+    """One row a real position [N, L]: the history up to and with it, in the order of ``batch.mask``'s True entries.
+
+    For models that score the end of a history only. Has no targets and no windows.
+    """
+    row, last = batch.mask.nonzero(as_tuple=True)
+    seen = torch.arange(batch.items.shape[1], device=row.device) <= last[:, None]
+    return Batch(
+        items=batch.items[row] * seen,
+        timestamps=batch.timestamps[row] * seen,
+        lengths=last + 1,
+        user=batch.user[row],
+        behaviours=None if batch.behaviours is None else batch.behaviours[row] * seen,
+    )
 
 
 def gather(data: PreparedData, user: np.ndarray, start: np.ndarray, length: np.ndarray, with_targets: bool) -> Batch:
@@ -121,7 +139,9 @@ class WindowDataset(Dataset[Batch]):
 
     def __getitem__(self, index: np.ndarray) -> Batch:
         w = self.windows
-        return gather(self.data, w.user[index], w.start[index], w.length[index], with_targets=True)
+        batch = gather(self.data, w.user[index], w.start[index], w.length[index], with_targets=True)
+        batch.windows = torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))
+        return batch
 
 
 class EpochSampler(Sampler[np.ndarray]):

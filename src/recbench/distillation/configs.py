@@ -1,11 +1,22 @@
-"""The schema of each distillation option; light to import."""
+"""The schema of each distillation option, and what its config alone can tell to be wrong; light to import.
+
+Every mistake that is visible in the configs of student, teacher and objective is refused here, by name, before anything is trained.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from recbench.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from recbench.models.base import Recommender
+
+#: The teacher of whoever names none. A teacher of another kind has the depth that its own config says.
+DEFAULT_TEACHER = {"model": "slmrec", "n_layers": 8}
 
 
 @dataclass
@@ -14,31 +25,204 @@ class DistillationConfig:
 
     name: str = "none"
 
+    def check(self) -> None:
+        """Raise UserError for values that make no sense whatever the models are."""
+
     def check_models(self, student: Any, teacher: Any) -> None:
         """Raise UserError where the configs of two models already say that one cannot teach the other."""
 
+    def key_parts(self) -> dict[str, Any]:
+        """What of this config changes a result, for the run key."""
+        return dataclasses.asdict(self)
+
 
 @dataclass
-class SLMRecDistillation(DistillationConfig):
+class StudentOnlyConfig(DistillationConfig):
+    """What every objective asks of its student."""
+
+    def check_models(self, student: Any, teacher: Any) -> None:
+        model = _class_of(student)
+        if not model.trains_by_gradient:
+            raise UserError(
+                f"the model '{student.name}' is computed, not trained, so it cannot be a student of distillation={self.name}; "
+                "set distillation=none"
+            )
+        if not _has_states(student):
+            raise UserError(
+                f"the model '{student.name}' cannot be a student of distillation={self.name}, because it does not score items by the "
+                "product of a state with item vectors; set distillation=none"
+            )
+
+
+@dataclass
+class TaughtConfig(StudentOnlyConfig):
+    """What the objectives with a teacher share."""
+
+    #: The teacher's keys, laid over the student's own where both are the same model: ``{"model": ..., "n_layers": ..., "training": {...}}``;
+    #: ``init: random`` leaves it untrained.
+    teacher: dict[str, Any] = field(default_factory=dict)
+    mode: str = "offline"  # offline: ask the teacher once and keep what it says on disk | online: ask it at every step
+    store: str = "float32"  # what offline keeps it in: float32 | float16 (half the disk, rounded to three digits)
+    force: bool = False  # learn even from a teacher that popularity beats
+
+    #: What an objective compares of the teacher: its hidden states, or anything that ranks items.
+    reads_states: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        # Here and not in the YAML, where another model's name would be laid over a depth that was not meant for it.
+        if self.teacher.get("model", "slmrec") == "slmrec":
+            self.teacher = {**DEFAULT_TEACHER, **self.teacher}
+
+    def check(self) -> None:
+        check_choice("mode", self.mode, ("offline", "online"))
+        check_choice("store", self.store, ("float32", "float16"))
+
+    def check_models(self, student: Any, teacher: Any) -> None:
+        super().check_models(student, teacher)
+        if self.reads_states and not _has_states(teacher):
+            raise UserError(
+                f"the teacher '{teacher.name}' has no hidden states, which distillation={self.name} compares; "
+                "use distillation=logits or distillation=ranking, or another teacher"
+            )
+
+    def key_parts(self) -> dict[str, Any]:
+        # Neither changes a result beyond rounding: where the teacher's answers lie, and in how many digits.
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in ("mode", "store")}
+
+
+@dataclass
+class SLMRecDistillation(TaughtConfig):
     """The objective of SLMRec (arXiv 2405.17890, section 3): see ``distillation/slmrec.py`` for the formula and its two forms."""
 
     name: str = "slmrec"
-    #: The teacher's keys, laid over the student's own where both are the same model: ``{"model": ..., "n_layers": ..., "training": {...}}``.
-    teacher: dict[str, Any] = field(default_factory=lambda: {"model": "slmrec", "n_layers": 8})
     n_blocks: int = 4  # B; divides the depth of both
     cosine_weight: float = 1.0  # lambda_1
     norm_weight: float = 0.1  # lambda_2
     supervision_weight: float = 0.1  # lambda_3
     form: str = "paper"  # paper: mean over blocks, squared norm | released: sum over blocks, plain norm
-    force: bool = False  # learn even from a teacher that popularity beats
+    heads: str = "separate"  # auxiliary heads of the inner blocks: separate | shared (one for all)
+    inner_states: str = "raw"  # how inner states are compared: raw | normed (after each model's own final norm)
+
+    def check(self) -> None:
+        super().check()
+        check_choice("form", self.form, ("paper", "released"))
+        check_choice("heads", self.heads, ("separate", "shared"))
+        check_choice("inner_states", self.inner_states, ("raw", "normed"))
+        for key in ("cosine_weight", "norm_weight", "supervision_weight"):
+            check_weight(key, getattr(self, key))
+        if not self.cosine_weight and not self.norm_weight:
+            raise UserError(
+                "distillation.cosine_weight and distillation.norm_weight are both 0, so the teacher would teach nothing; "
+                "use distillation=multi_supervision, which needs none"
+            )
 
     def check_models(self, student: Any, teacher: Any) -> None:
-        for role, model in (("student", student), ("teacher", teacher)):
-            if hasattr(model, "n_layers"):
-                check_blocks(self.n_blocks, model.n_layers, role)
+        super().check_models(student, teacher)
+        check_blocks(self.n_blocks, student, "student", self.name)
+        check_blocks(self.n_blocks, teacher, "teacher", self.name)
+        mine, theirs = state_width(student), state_width(teacher)
+        if mine is not None and theirs is not None:
+            check_widths(mine, theirs)
 
 
-_CONFIGS: dict[str, type[DistillationConfig]] = {"none": DistillationConfig, "slmrec": SLMRecDistillation}
+@dataclass
+class MultiSupervision(StudentOnlyConfig):
+    """Each block of the student learns to predict; nobody teaches: see ``distillation/multi_supervision.py``."""
+
+    name: str = "multi_supervision"
+    n_blocks: int = 4  # B; divides the depth of the student
+    supervision_weight: float = 0.1  # lambda_3
+    heads: str = "separate"  # auxiliary heads of the inner blocks: separate | shared (one for all)
+
+    def check(self) -> None:
+        check_choice("heads", self.heads, ("separate", "shared"))
+        check_weight("supervision_weight", self.supervision_weight, positive=True)
+        if self.n_blocks < 2:
+            raise UserError(
+                f"distillation.n_blocks={self.n_blocks} leaves no inner block to supervise; it must be at least 2"
+            )
+
+    def check_models(self, student: Any, teacher: Any) -> None:
+        super().check_models(student, teacher)
+        check_blocks(self.n_blocks, student, "student", self.name)
+
+
+@dataclass
+class LogitsDistillation(TaughtConfig):
+    """The teacher's distribution over the catalogue, softened: see ``distillation/logits.py``."""
+
+    name: str = "logits"
+    weight: float = 1.0
+    temperature: float = 2.0  # T; divides the scores of both before the softmax
+
+    reads_states: ClassVar[bool] = False
+
+    def check(self) -> None:
+        super().check()
+        check_weight("weight", self.weight, positive=True)
+        check_weight("temperature", self.temperature, positive=True)
+
+    def check_models(self, student: Any, teacher: Any) -> None:
+        super().check_models(student, teacher)
+        from recbench.models.base import Recommender
+
+        if _class_of(teacher).score is Recommender.score:
+            raise UserError(
+                f"the teacher '{teacher.name}' gives lists, not scores over the catalogue, which distillation={self.name} reads; "
+                "use distillation=ranking"
+            )
+
+
+@dataclass
+class RankingDistillation(TaughtConfig):
+    """The order of the teacher's best items: see ``distillation/ranking.py``."""
+
+    name: str = "ranking"
+    weight: float = 1.0
+    top_k: int = 10  # K; how many of the teacher's best items at each position
+    n_uninteresting: int = 100  # M; items drawn from the rest of the catalogue, to be kept below them
+
+    reads_states: ClassVar[bool] = False
+
+    def check(self) -> None:
+        super().check()
+        check_weight("weight", self.weight, positive=True)
+        check_least("top_k", self.top_k, 1)
+        check_least("n_uninteresting", self.n_uninteresting, 0)
+
+
+@dataclass
+class FeaturesDistillation(TaughtConfig):
+    """The teacher's states from the student's through a learned projection: see ``distillation/features.py``."""
+
+    name: str = "features"
+    weight: float = 1.0
+    layers: str = "last"  # last: the states after the last layer | blocks: those after each of n_blocks blocks
+    n_blocks: int = 4  # B; with layers=blocks it divides the depth of both
+
+    def check(self) -> None:
+        super().check()
+        check_choice("layers", self.layers, ("last", "blocks"))
+        check_weight("weight", self.weight, positive=True)
+
+    def check_models(self, student: Any, teacher: Any) -> None:
+        super().check_models(student, teacher)
+        if self.layers == "blocks":
+            check_blocks(self.n_blocks, student, "student", self.name)
+            check_blocks(self.n_blocks, teacher, "teacher", self.name)
+
+
+_CONFIGS: dict[str, type[DistillationConfig]] = {
+    option.name: option
+    for option in (
+        DistillationConfig,
+        SLMRecDistillation,
+        MultiSupervision,
+        LogitsDistillation,
+        RankingDistillation,
+        FeaturesDistillation,
+    )
+}
 
 
 def config_class(name: str) -> type[DistillationConfig]:
@@ -48,7 +232,54 @@ def config_class(name: str) -> type[DistillationConfig]:
     return _CONFIGS[name]
 
 
-def check_blocks(n_blocks: int, depth: int, role: str) -> None:
-    """Raise UserError where B blocks do not divide the depth of the teacher or the student."""
+def check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"unknown distillation.{key} '{value}'; {nearest(value, known)}")
+
+
+def check_weight(key: str, value: float, positive: bool = False) -> None:
+    """Raise UserError for a number that is negative or not finite, or 0 where that would leave nothing."""
+    if not (math.isfinite(value) and (value > 0 if positive else value >= 0)):
+        raise UserError(f"distillation.{key} must be {'positive' if positive else '0 or more'}, not {value:g}")
+
+
+def check_least(key: str, value: int, least: int) -> None:
+    if value < least:
+        raise UserError(f"distillation.{key} must be at least {least}, not {value}")
+
+
+def check_blocks(n_blocks: int, model: Any, role: str, objective: str) -> None:
+    """Raise UserError where B blocks do not divide the depth in a model's config, or where it has none."""
+    depth = getattr(model, "n_layers", None)
+    if depth is None:
+        raise UserError(
+            f"the {role} '{model.name}' has no layers to cut into blocks; distillation={objective} needs them"
+        )
     if n_blocks < 1 or depth % n_blocks:
         raise UserError(f"distillation.n_blocks={n_blocks} does not divide the {depth} layers of the {role}")
+
+
+def check_widths(student: int, teacher: int) -> None:
+    """Raise UserError for states of unequal width."""
+    if student != teacher:
+        raise UserError(
+            f"the teacher's states are {teacher} wide and the student's {student}; distillation=slmrec compares them directly: "
+            "give both the same width, or use distillation=features, which learns a projection"
+        )
+
+
+def state_width(model: Any) -> int | None:
+    """Width of the hidden states of a model with this config; None where the config does not tell."""
+    return _class_of(model).state_width(model)  # type: ignore[attr-defined]
+
+
+def _class_of(model: Any) -> type[Recommender]:
+    from recbench.models.registry import lookup
+
+    return lookup(model.name).model
+
+
+def _has_states(model: Any) -> bool:
+    from recbench.models.base import SequenceModel
+
+    return issubclass(_class_of(model), SequenceModel)

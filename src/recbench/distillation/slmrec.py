@@ -7,11 +7,13 @@ Teacher (M layers) and student (N layers) are cut into B blocks; h^(k) is the st
     L_ms   = mean over k < B of CE(y, prediction from W_k h_s^(k))      weight lambda_3
 
 ``form: released`` is what the authors' code computes instead: sums over k in place of the means, and the norm not squared. With widths in
-the hundreds that makes the norm term smaller by one to two orders of magnitude.
+the hundreds that makes the norm term smaller by one to two orders of magnitude. A weight of 0 switches its term off: it is not computed.
 
 Deviations. The paper compares the states of the last position of one target a user; our students are trained at every position, so the
-terms are means over all real positions. Each inner block has a head W_k of its own, as in the released code (the paper's figure draws a
-shared one). Inner states are compared before the final norm and the last ones after it, on both sides alike.
+terms are means over all real positions. By default each inner block has a head W_k of its own, as in the released code; ``heads: shared``
+is the one adapter that the paper's figure draws. By default inner states are compared before the final norm and the last ones after it, on
+both sides alike, as in the released code; ``inner_states: normed`` lays each model's own final norm over the inner states that are
+compared as well. The heads read the raw states either way.
 
 Glossary: lambda_1 -> ``cosine_weight``; lambda_2 -> ``norm_weight``; lambda_3 -> ``supervision_weight``; B -> ``n_blocks``; W_a -> ``heads``.
 Shapes: N real positions of a batch, D width of the states, E width of the item vectors.
@@ -19,80 +21,59 @@ Shapes: N real positions of a batch, D width of the states, E width of the item 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbench.data.batches import Batch
-from recbench.distillation.configs import SLMRecDistillation, check_blocks
-from recbench.errors import UserError
-
-if TYPE_CHECKING:
-    from recbench.models.base import Recommender
-
-
-class BlockStudent(Protocol):
-    """What this objective needs of a student: states of equal width after each layer, and a loss over the catalogue for vectors."""
-
-    width: int
-    item_width: int
-
-    def hidden_states(self, batch: Batch) -> list[Tensor]: ...
-
-    def catalogue_loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
-        """vectors [N, E], targets [N] -> scalar."""
+from recbench.distillation.base import Objective, register
+from recbench.distillation.blocks import AuxiliaryHeads, block_ends, read_states, step_state
+from recbench.distillation.configs import SLMRecDistillation, check_widths
+from recbench.models.base import SequenceModel
 
 
-class SLMRecObjective(nn.Module):
-    """Adds the three terms to a student's loss. Raises UserError if teacher and student cannot be aligned."""
+@register("slmrec")
+class SLMRecObjective(Objective):
+    """Adds up to three terms to a student's loss. Raises UserError if teacher and student cannot be aligned."""
 
-    def __init__(self, config: SLMRecDistillation, student: BlockStudent, teacher: Recommender) -> None:
+    def __init__(self, config: SLMRecDistillation, student: SequenceModel, teacher: SequenceModel) -> None:
         super().__init__()
-        if config.form not in ("paper", "released"):
-            raise UserError(f"unknown distillation.form '{config.form}'; known: paper, released")
         self.config = config
-        self.student_steps = block_ends(student, config.n_blocks, "student")
-        self.teacher_steps = block_ends(teacher, config.n_blocks, "teacher")
-        if getattr(teacher, "width", None) != student.width:
-            raise UserError(
-                f"the teacher's states are {getattr(teacher, 'width', '?')} wide and the student's {student.width}; distillation=slmrec compares "
-                "them directly, so both need the same backbone width"
-            )
-        self.heads = nn.ModuleList(
-            nn.Linear(student.width, student.item_width, bias=False) for _ in range(config.n_blocks - 1)
-        )
+        self.student_steps = block_ends(student, config.n_blocks, "student", config.name)
+        self.teacher_steps = block_ends(teacher, config.n_blocks, "teacher", config.name)
+        check_widths(student.width, teacher.width)
+        self.normed = config.inner_states == "normed"
+        n_inner = config.n_blocks - 1 if config.supervision_weight else 0
+        self.heads = AuxiliaryHeads(student, n_inner, config.heads == "shared") if n_inner else None
+
+    def reading(self) -> dict[str, Any]:
+        return {"kind": "states", "steps": self.teacher_steps, "normed": self.normed}
+
+    def read(self, teacher: SequenceModel, batch: Batch) -> dict[str, Tensor]:  # type: ignore[override]
+        return read_states(teacher, batch, self.teacher_steps, self.normed)
 
     def terms(
-        self, student: BlockStudent, states: list[Tensor], taught: list[Tensor], batch: Batch
+        self, student: SequenceModel, states: list[Tensor], taught: dict[str, Tensor], batch: Batch
     ) -> dict[str, Tensor]:
-        """Weighted terms of a batch. states, taught: per layer [B, L, D] of the student and of the frozen teacher."""
         assert batch.targets is not None
         real, config = batch.mask, self.config
-        mine = [states[i][real] for i in self.student_steps]
-        theirs = [taught[i][real].detach() for i in self.teacher_steps]
-        cosine = torch.stack(
-            [1.0 - F.cosine_similarity(s, t, dim=-1).mean() for s, t in zip(mine, theirs, strict=True)]
-        )
-        square = [(s - t).square().sum(-1) for s, t in zip(mine, theirs, strict=True)]
         paper = config.form == "paper"
-        norm = torch.stack([(d if paper else d.clamp_min(1e-12).sqrt()).mean() for d in square])
         reduce = torch.mean if paper else torch.sum
-        terms = {"cosine": config.cosine_weight * reduce(cosine), "norm": config.norm_weight * reduce(norm)}
-        if self.heads and config.supervision_weight:
-            targets = batch.targets[real]
-            losses = [student.catalogue_loss(h(s), targets) for h, s in zip(self.heads, mine[:-1], strict=True)]
-            terms["supervision"] = config.supervision_weight * reduce(torch.stack(losses))
+        mine = [step_state(student, states, step, self.normed)[real] for step in self.student_steps]
+        theirs = [taught[f"state_{step}"].detach() for step in self.teacher_steps]
+        pairs = list(zip(mine, theirs, strict=True))
+        terms = {}
+        if config.cosine_weight:
+            cosine = [1.0 - F.cosine_similarity(s, t, dim=-1).mean() for s, t in pairs]
+            terms["cosine"] = config.cosine_weight * reduce(torch.stack(cosine))
+        if config.norm_weight:
+            square = [(s - t).square().sum(-1) for s, t in pairs]
+            norm = [(d if paper else d.clamp_min(1e-12).sqrt()).mean() for d in square]
+            terms["norm"] = config.norm_weight * reduce(torch.stack(norm))
+        if self.heads is not None:
+            inner = [states[step][real] for step in self.student_steps[:-1]]
+            losses = self.heads.losses(student, inner, batch.targets[real])
+            terms["supervision"] = config.supervision_weight * reduce(losses)
         return terms
-
-
-def block_ends(model: object, n_blocks: int, role: str) -> list[int]:
-    """Indices into ``hidden_states`` at which the blocks of a model end. Raises UserError where B does not divide the depth."""
-    depth = getattr(getattr(model, "config", None), "n_layers", None)
-    if depth is None:
-        raise UserError(
-            f"the {role} {type(model).__name__} has no layers to cut into blocks; distillation=slmrec needs them"
-        )
-    check_blocks(n_blocks, depth, role)
-    return [depth // n_blocks * k for k in range(1, n_blocks + 1)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Our own models: name -> module that registers it. Kept as strings so that listing names costs no import.
 BUILT_IN = {
     name: f"recbench.models.{name}"
-    for name in ("popularity", "recent_popularity", "markov", "itemknn", "ease", "sasrec", "slmrec")
+    for name in ("popularity", "recent_popularity", "markov", "itemknn", "ease", "sasrec", "slmrec", "e4srec")
 }
 
 

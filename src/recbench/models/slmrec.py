@@ -6,12 +6,13 @@ and the score of an item is the product of that with its frozen vector. Depth is
 teacher are the same model with other ``n_layers``. The distillation objective itself lives in ``recbench.distillation``.
 
 Glossary (paper and released code -> here): E item table -> ``item_table``; ``input_proj`` -> ``item_to_state``; ``score`` head -> ``state_to_item``;
-h^(k) -> ``hidden_states``; N layers -> ``config.n_layers``.
+h^(k) -> ``hidden_states``; N layers -> ``config.n_layers``; instruction and response text -> ``config.prompt_prefix``, ``prompt_suffix``.
 
 Where this deviates, and why:
 - Trained at every position of a history, as every causal model here, where the released code has one target a user. All rivals in a table
-  get the same targets.
-- Without the constant text prompt around the items. A prompt with a suffix would allow one target a row only.
+  get the same targets. With a prompt that takes a copy of its suffix for every position (``recbench.nn.prompt``).
+- Without the constant text prompt unless ``model.prompt=text``: it is the same for every user and costs more positions than the items do.
+- Histories are padded on the right, where the released code has its pads between prompt and items, masked but counted as positions.
 - Items have ids from 1; the pad is neither a class of the softmax nor ranked.
 - The item table is trained to convergence with the full softmax; the released one was stopped after 50 epochs at lr 1e-4.
 - A BERT-like encoder is read under a causal mask.
@@ -31,9 +32,9 @@ from torch import Tensor, nn
 from recbench.data.batches import Batch
 from recbench.errors import UserError
 from recbench.losses import CatalogueLoss, LossConfig
-from recbench.models.base import HasItemVectors, ModelConfig, ModelContext, Recommender, check_sizes
+from recbench.models.base import HasItemVectors, ModelConfig, ModelContext, SequenceModel, check_sizes
 from recbench.models.registry import register
-from recbench.nn.backbone import Backbone, BackboneConfig
+from recbench.nn.backbone import Backbone, BackboneConfig, backbone_width, check_backbone
 from recbench.nn.dropout import Dropout
 
 
@@ -47,14 +48,22 @@ class SLMRecConfig(LossConfig, BackboneConfig, ModelConfig):
 
 
 @register("slmrec", SLMRecConfig)
-class SLMRec(Recommender):
-    """See the head of this file."""
+class SLMRec(SequenceModel):
+    """See the head of this file. ``E4SRec`` is the same body with another head."""
 
     item_table: Tensor
+    #: The width of ``queries``.
+    item_width: int
 
     @classmethod
     def dependencies(cls, config: SLMRecConfig) -> dict[str, dict[str, Any]]:
+        # Asked before anything is trained: a backbone that is not to be had must not cost an item table first.
+        check_backbone(config)
         return {"item_table": config.item_table}
+
+    @classmethod
+    def state_width(cls, config: SLMRecConfig) -> int | None:
+        return backbone_width(config)
 
     def __init__(self, config: SLMRecConfig, context: ModelContext) -> None:
         super().__init__(config, context)
@@ -74,33 +83,37 @@ class SLMRec(Recommender):
         self.dropout = Dropout(config.dropout)
         self.loss = CatalogueLoss(config, context.n_items, context.item_counts)
         if source is not None:
-            self._build_projections(table.shape[1])
+            self._build_ends(table.shape[1])
 
-    def _build_projections(self, item_width: int) -> None:
+    def _build_ends(self, item_width: int) -> None:
+        """The two maps that depend on the width of the item table."""
         self.item_width = item_width
         self.item_to_state = nn.Linear(item_width, self.width)
         self.state_to_item = nn.Linear(self.width, item_width, bias=False)
 
+    def _inputs(self, batch: Batch) -> Tensor:
+        return self.dropout(self.item_to_state(self.item_table[batch.items]))
+
     def hidden_states(self, batch: Batch) -> list[Tensor]:
-        vectors = self.item_to_state(self.item_table[batch.items])
-        return self.backbone(self.dropout(vectors))
+        return self.backbone(self._inputs(batch))
+
+    def last_states(self, batch: Batch) -> list[Tensor]:
+        return self.backbone.last(self._inputs(batch), batch.lengths)
+
+    def score(self, batch: Batch) -> Tensor:
+        # The same as from ``last_states``, without keeping the states of every layer of a deep backbone.
+        last = self.backbone.last(self._inputs(batch), batch.lengths, inner=False)[-1]
+        return self.queries(last) @ self.item_vectors().T
+
+    def normed(self, states: Tensor) -> Tensor:
+        return self.backbone.normed(states)
+
+    def queries(self, states: Tensor) -> Tensor:
+        return self.state_to_item(states)
 
     def item_vectors(self) -> Tensor:
         """[V, E]: the frozen table."""
         return self.item_table
-
-    def catalogue_loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
-        """vectors [N, E], targets [N] -> scalar loss over the catalogue."""
-        return self.loss(vectors, self.item_table, targets)
-
-    def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
-        assert batch.targets is not None
-        real = batch.mask
-        return self.catalogue_loss(self.state_to_item(states[-1][real]), batch.targets[real])
-
-    def score(self, batch: Batch) -> Tensor:
-        last = self.hidden_states(batch)[-1][torch.arange(len(batch), device=batch.items.device), batch.lengths - 1]
-        return self.state_to_item(last) @ self.item_table.T
 
     def stored_state(self) -> dict[str, Tensor]:
         state = self.state_dict()
@@ -112,7 +125,7 @@ class SLMRec(Recommender):
     def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
         self.item_table = state["item_table"].clone()
         if not hasattr(self, "item_to_state"):
-            self._build_projections(self.item_table.shape[1])
+            self._build_ends(self.item_table.shape[1])
         outcome = self.load_state_dict(dict(state), strict=False)
         lost = set(outcome.missing_keys) & set(self.stored_state())
         if lost or outcome.unexpected_keys:

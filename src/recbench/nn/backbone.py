@@ -1,33 +1,39 @@
 """A language model's first layers as a sequence encoder: item vectors in, a state after each layer out.
 
-``tiny`` is a small Llama-style decoder with random weights that needs no download; any other name is read through transformers. Only
-the first ``n_layers`` layers are built. The input is right-padded and attention causal, so a real position never sees a pad and
-no attention mask is passed.
+``tiny`` is a small Llama-style decoder with random weights that needs no download; any other name is read through transformers
+(``nn.pretrained``), with adapters in a frozen one (``nn.lora``) and perhaps a constant prompt around the items (``nn.prompt``).
+The input is right-padded and attention causal, so a real position never sees a pad.
+
+Shapes: B rows, L items of the longest history, H width, P and S positions of the prompt before and behind the items.
 """
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from recbench.errors import UserError
+from recbench.errors import UserError, nearest
+from recbench.nn.lora import with_lora
+from recbench.nn.pretrained import drawn, final_norm, first_layers, first_position, read_config, without_token_table
+from recbench.nn.prompt import build_prompt, check_prompt, masked_positions, placed
 
-logger = logging.getLogger(__name__)
+INITS = ("pretrained", "random", "random_frozen")
+PRECISIONS = ("float32", "bfloat16", "int8")
+PROMPTS = ("none", "text", "learned")
 
 
 @dataclass
 class BackboneConfig:
-    """Which backbone, how deep, and which of its weights learn."""
+    """Which backbone, how deep, in which precision, which of its weights learn, and what stands around the items."""
 
     backbone: str = "tiny"
     n_layers: int = 4
     init: str = "pretrained"
+    precision: str = "float32"
     tiny_hidden_size: int = 128
     tiny_n_heads: int = 4
     tiny_feedforward_size: int = 256
@@ -35,148 +41,240 @@ class BackboneConfig:
     lora_alpha: int = 16
     lora_dropout: float = 0.05
     lora_targets: list[str] = field(default_factory=list)
+    prompt: str = "none"
+    prompt_prefix: str = "### Instruction:\nGiven the user's purchase history, predict next possible item to be purchased.\n\n### Input:\n"
+    prompt_suffix: str = "\n### Response:\n"
+    prompt_lengths: list[int] = field(default_factory=lambda: [63, 6])
+
+
+def is_frozen(config: BackboneConfig) -> bool:
+    """Whether the backbone's own weights stay as they are, and adapters learn in their place."""
+    if config.init == "random_frozen":
+        return True
+    return config.backbone != "tiny" and config.init == "pretrained" and config.lora_rank > 0
+
+
+def check_backbone(config: BackboneConfig) -> None:
+    """Raise UserError for keys that cannot go together or a backbone that is not to be had; builds nothing and reads no weights."""
+    if config.n_layers < 1:
+        raise UserError(f"model.n_layers must be at least 1, not {config.n_layers}")
+    if config.lora_rank < 0:
+        raise UserError(f"model.lora_rank must be at least 0, not {config.lora_rank}")
+    for key, known in (("init", INITS), ("precision", PRECISIONS), ("prompt", PROMPTS)):
+        value = getattr(config, key)
+        if value not in known:
+            raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
+    if config.init == "random_frozen" and config.lora_rank == 0:
+        raise UserError("with model.init=random_frozen only adapters learn; set model.lora_rank to at least 1")
+    _check_precision(config)
+    check_prompt(config)
+    if config.backbone == "tiny":
+        if config.tiny_n_heads > 0 and config.tiny_hidden_size % (2 * config.tiny_n_heads):
+            raise UserError(
+                f"model.tiny_hidden_size={config.tiny_hidden_size} must be a multiple of twice model.tiny_n_heads={config.tiny_n_heads}"
+            )
+    else:
+        read_config(config.backbone, config.n_layers)
+
+
+def _check_precision(config: BackboneConfig) -> None:
+    if config.precision == "float32":
+        return
+    if not is_frozen(config):
+        raise UserError(
+            f"model.precision={config.precision} is for weights that stay frozen, and this backbone's own weights are trained; set "
+            "model.precision=float32, or name a pretrained backbone with model.lora_rank above 0"
+        )
+    if config.precision != "int8":
+        return
+    if config.init != "pretrained":
+        raise UserError("model.precision=int8 is made of stored weights: model.init must be pretrained")
+    if find_spec("bitsandbytes") is None:
+        raise UserError(
+            "model.precision=int8 needs bitsandbytes: pip install 'recbench[int8]', or set model.precision=bfloat16"
+        )
 
 
 class Backbone(nn.Module):
-    """[B, L, width] -> states after the input and after each layer, the last one after the final norm."""
+    """[B, L, H] -> states after the input and after each layer, [B, L, H] each, the last ones after the final norm.
+
+    With a prompt, the state at item t is that of the prompt's last position where the history ends at t. Raises UserError for a config
+    that cannot be built, and for histories that with the prompt are longer than the backbone reads.
+    """
 
     def __init__(self, config: BackboneConfig, max_length: int) -> None:
         super().__init__()
-        if config.n_layers < 1:
-            raise UserError(f"model.n_layers must be at least 1, not {config.n_layers}")
-        if config.init not in ("pretrained", "random"):
-            raise UserError(f"unknown model.init '{config.init}'; known: pretrained, random")
-        if config.backbone == "tiny":
-            self.frozen = False
-            self.model = _tiny(config, max_length)
-        else:
-            self.frozen = config.init == "pretrained" and config.lora_rank > 0
-            self.model = _from_transformers(config, max_length)
-            if self.frozen:
-                self.model = _with_lora(self.model, config)
+        check_backbone(config)
+        self.frozen = is_frozen(config)
+        self.width: int = backbone_width(config)
+        self.prompt = build_prompt(config, self.width)
+        self.dtype = torch.float32 if config.precision == "float32" else torch.bfloat16
+        around = self.prompt.length if self.prompt is not None else 0
+        tiny = config.backbone == "tiny"
+        model = _tiny(config, max_length + around) if tiny else first_layers(config, max_length, around, self.dtype)
+        if config.prompt != "text":
+            without_token_table(model)
         # Vectors go in, never tokens: the token table would get no gradient.
-        self.model.get_input_embeddings().requires_grad_(False)
-        self.width: int = self.model.config.hidden_size
+        model.get_input_embeddings().requires_grad_(False)
+        self.first_position = first_position(model)
+        self.model: Any = model
+        if not tiny:
+            self._refuse_foresight(config)
+        if self.frozen:
+            self.model = with_lora(model, config)
+        self.model.train()  # transformers hands a stored model over in evaluation mode, without its dropout
+        self._final_norm = final_norm(self.model)
+        #: False makes the prompt's prefix a part of every row's sequence, as in the paper's code: for measuring what reuse saves.
+        self.reuse_prefix = True
+        self._kept: tuple[Any, Any] | None = None
+
+    def normed(self, states: Tensor) -> Tensor:
+        """States of an inner layer [..., H] as the final norm would leave them; themselves where there is none, as in a BERT."""
+        if self._final_norm is None:
+            return states
+        norm = self.model.get_submodule(self._final_norm)
+        return norm(states.to(self.dtype)).to(states.dtype)
 
     def forward(self, vectors: Tensor) -> list[Tensor]:
-        output = self.model(inputs_embeds=vectors, output_hidden_states=True, use_cache=False)
-        return list(output.hidden_states)
+        if self.prompt is None:
+            return self._states(vectors)
+        prefix, suffix = self.prompt.ends(self.model.get_input_embeddings())
+        rows, length, _ = vectors.shape
+        n_suffix = len(suffix)
+        copies = suffix.to(vectors.dtype).expand(rows, length, -1, -1).flatten(1, 2)
+        mask, positions = masked_positions(len(prefix), length, n_suffix, vectors.device)
+        states = self._behind(prefix, torch.cat([vectors, copies], 1), mask, positions)
+        if not n_suffix:
+            return states
+        return [s[:, length:].unflatten(1, (length, n_suffix))[:, :, -1] for s in states]
+
+    def last(self, vectors: Tensor, lengths: Tensor, inner: bool = True) -> list[Tensor]:
+        """The states at the end of each history only: vectors [B, L, H], lengths [B] -> [B, H] each; the last layer's alone if not ``inner``.
+
+        With a prompt this is one plain sequence a row, where ``forward`` reads one suffix a position.
+        """
+        if self.prompt is None:
+            n_suffix, states = 0, self._states(vectors, inner=inner)
+        else:
+            prefix, suffix = self.prompt.ends(self.model.get_input_embeddings())
+            n_suffix = len(suffix)
+            body = placed(vectors, lengths, suffix.to(vectors.dtype))
+            positions = torch.arange(len(prefix) + body.shape[1], device=body.device)
+            states = self._behind(prefix, body, None, positions, inner)
+        rows = torch.arange(len(vectors), device=vectors.device)
+        return [s[rows, lengths - 1 + n_suffix] for s in states]
+
+    def _behind(
+        self, prefix: Tensor, body: Tensor, mask: Tensor | None, positions: Tensor, inner: bool = True
+    ) -> list[Tensor]:
+        """States of ``body`` [B, Q, H], each row of which stands behind ``prefix`` [P, H].
+
+        mask [P + Q, P + Q] bool, True where a row sees a column, or None for a plain causal one; positions [P + Q].
+        """
+        n_prefix, n_body = len(prefix), body.shape[1]
+        if n_prefix and self.reuse_prefix:
+            causal = body.new_ones(n_body, n_prefix + n_body, dtype=torch.bool).tril(n_prefix)
+            seen = causal if mask is None else mask[n_prefix:]
+            return self._states(body, seen, positions[n_prefix:], self._prefix_cache(prefix), inner)
+        whole = torch.cat([prefix.to(body.dtype).expand(len(body), -1, -1), body], 1) if n_prefix else body
+        return [s[:, n_prefix:] for s in self._states(whole, mask, positions, None, inner)]
+
+    def _states(
+        self,
+        vectors: Tensor,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: Any = None,
+        inner: bool = True,
+    ) -> list[Tensor]:
+        given: dict[str, Any] = {}
+        if mask is not None:
+            given["attention_mask"] = self._as_read(mask)
+        if positions is not None:
+            given["position_ids"] = positions[None] + self.first_position
+        if cache is not None:
+            given["past_key_values"] = cache
+        output = self.model(
+            inputs_embeds=vectors.to(self.dtype),
+            use_cache=cache is not None,
+            output_hidden_states=inner,
+            **given,
+        )
+        states = output.hidden_states if inner else (output.last_hidden_state,)
+        return [s.to(vectors.dtype) for s in states]
+
+    def _as_read(self, mask: Tensor) -> Tensor:
+        """[Q, K] bool as the attention of this model takes it: [1, 1, Q, K], added to the logits where it is not fused."""
+        mask = mask[None, None]
+        if self.model.config._attn_implementation == "sdpa":
+            return mask
+        return torch.zeros_like(mask, dtype=self.dtype).masked_fill_(~mask, torch.finfo(self.dtype).min)
+
+    def _prefix_cache(self, prefix: Tensor) -> Any:
+        """Keys and values of the prefix in every layer, computed for one row. Kept while nothing is trained and no weight changes."""
+        from recbench.nn.prefix_cache import empty_cache, read_only
+
+        keep = not self.training and not torch.is_grad_enabled()
+        version = tuple((id(p), p._version) for p in self.parameters()) if keep else None
+        if keep and self._kept is not None and self._kept[0] == version:
+            return self._kept[1]
+        cache = empty_cache()
+        positions = torch.arange(len(prefix), device=prefix.device)
+        self._states(prefix[None], None, positions, cache, inner=False)
+        cache = read_only(cache)
+        self._kept = (version, cache) if keep else None
+        return cache
+
+    def train(self, mode: bool = True) -> Backbone:
+        self._kept = None
+        return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Backbone:
+        self._kept = None
+        return super()._apply(*args, **kwargs)
+
+    @torch.no_grad()
+    def _refuse_foresight(self, config: BackboneConfig) -> None:
+        """Raise UserError if a position sees a later one, as in an encoder that cannot be made a decoder: it would read its own target."""
+        place = next(self.model.parameters()).device
+        if place.type == "meta":
+            return
+        was_training = self.model.training
+        self.model.eval()
+        ramp = torch.linspace(-1.0, 1.0, self.width, device=place)
+        pairs = torch.stack([torch.stack([ramp, ramp]), torch.stack([ramp, -ramp])])
+        first, second = self._states(pairs, inner=False)[0][:, 0]
+        self.model.train(was_training)
+        # Outliers of one position change how int8 rounds another.
+        tolerance = 0.05 if config.precision == "int8" else 1e-4
+        if (first - second).abs().max() > tolerance * first.abs().max().clamp_min(1e-6):
+            raise UserError(
+                f"the backbone '{config.backbone}' ({self.model.config.model_type}) lets a position see later ones and has no decoder mode; "
+                "name a decoder, or an encoder of the BERT, RoBERTa or ELECTRA kind"
+            )
 
 
-def _tiny(config: BackboneConfig, max_length: int) -> Any:
+def backbone_width(config: BackboneConfig) -> int:
+    """H of a backbone with this config, read without weights. Raises UserError if it is named and cannot be had."""
+    if config.backbone == "tiny":
+        return config.tiny_hidden_size
+    return read_config(config.backbone, config.n_layers).hidden_size
+
+
+def _tiny(config: BackboneConfig, n_positions: int) -> Any:
     from transformers import LlamaConfig, LlamaModel
 
-    if config.tiny_hidden_size % (2 * config.tiny_n_heads):
-        raise UserError(
-            f"model.tiny_hidden_size={config.tiny_hidden_size} must be a multiple of twice model.tiny_n_heads={config.tiny_n_heads}"
-        )
-    return LlamaModel(
-        LlamaConfig(
-            vocab_size=1,  # no text goes in, so no token table is needed
-            hidden_size=config.tiny_hidden_size,
-            intermediate_size=config.tiny_feedforward_size,
-            num_hidden_layers=config.n_layers,
-            num_attention_heads=config.tiny_n_heads,
-            num_key_value_heads=config.tiny_n_heads,
-            max_position_embeddings=max(max_length, 32),
-            pad_token_id=0,
-            bos_token_id=0,
-            eos_token_id=0,
-        )
+    shape = LlamaConfig(
+        vocab_size=1,  # no text goes in, so no token table is needed
+        hidden_size=config.tiny_hidden_size,
+        intermediate_size=config.tiny_feedforward_size,
+        num_hidden_layers=config.n_layers,
+        num_attention_heads=config.tiny_n_heads,
+        num_key_value_heads=config.tiny_n_heads,
+        max_position_embeddings=max(n_positions, 32),
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
     )
-
-
-def _from_transformers(config: BackboneConfig, max_length: int) -> Any:
-    """The first layers of a named model. Raises UserError if it cannot be had, is too shallow or too short."""
-    from transformers import AutoConfig, AutoModel
-
-    try:
-        full = AutoConfig.from_pretrained(config.backbone)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot read the backbone '{config.backbone}' ({str(error).strip().splitlines()[0]}); "
-            "without a network, put config.json and the safetensors weights into a folder and set model.backbone to its path"
-        ) from error
-    depth = getattr(full, "num_hidden_layers", None)
-    if depth is None:
-        raise UserError(
-            f"the backbone '{config.backbone}' ({full.model_type}) has no layer count; name a decoder or a BERT-like encoder"
-        )
-    if config.n_layers > depth:
-        raise UserError(
-            f"the backbone '{config.backbone}' has {depth} layers, fewer than model.n_layers={config.n_layers}"
-        )
-    positions = getattr(full, "max_position_embeddings", None)
-    if positions and positions < max_length:
-        raise UserError(
-            f"the backbone '{config.backbone}' reads {positions} positions, fewer than training.max_length={max_length}"
-        )
-    # A BERT-like encoder becomes causal as a decoder; its weights were trained without that mask.
-    changes: dict[str, Any] = {"num_hidden_layers": config.n_layers}
-    if hasattr(full, "is_decoder"):
-        changes["is_decoder"] = True
-    if config.init == "random":
-        full.update(changes)
-        return AutoModel.from_config(full)
-    try:
-        with _few_words():
-            model, found = AutoModel.from_pretrained(
-                config.backbone, use_safetensors=True, dtype="float32", output_loading_info=True, **changes
-            )
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"the weights of '{config.backbone}' cannot be read ({str(error).strip().splitlines()[0]}); "
-            "they must lie beside config.json as safetensors"
-        ) from error
-    if found["missing_keys"]:
-        missing = ", ".join(sorted(found["missing_keys"]))
-        logger.warning("'%s' holds no weights for %s; they start at random", config.backbone, missing)
-    return model
-
-
-@contextmanager
-def _few_words() -> Iterator[None]:
-    """Keep transformers from listing every weight of the layers that are left out, and from drawing bars into a file."""
-    from transformers.utils import logging as speech
-
-    level, bars = speech.get_verbosity(), speech.is_progress_bar_enabled()
-    speech.set_verbosity_error()
-    if not sys.stderr.isatty():
-        speech.disable_progress_bar()
-    try:
-        yield
-    finally:
-        speech.set_verbosity(level)
-        if bars:
-            speech.enable_progress_bar()
-
-
-#: The feed-forward projections of each family, which the paper adapts; others name theirs in ``model.lora_targets``.
-FEEDFORWARD = (
-    ("gate_proj", "up_proj", "down_proj"),
-    ("intermediate.dense", "output.dense"),
-    ("dense_h_to_4h", "dense_4h_to_h"),
-)
-
-
-def _with_lora(model: Any, config: BackboneConfig) -> Any:
-    """Freeze the model and add low-rank adapters to the chosen linear layers. Raises UserError if none is found, listing what is."""
-    from peft import LoraConfig, get_peft_model
-
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    present = sorted({name.split(".")[-1] if name[-1].isalpha() else name for name in linear})
-    families = (config.lora_targets,) if config.lora_targets else FEEDFORWARD
-    for targets in families:
-        if targets and all(any(name.endswith(target) for name in linear) for target in targets):
-            lora = LoraConfig(
-                r=config.lora_rank,
-                lora_alpha=config.lora_alpha,
-                lora_dropout=config.lora_dropout,
-                target_modules=list(targets),
-                bias="none",
-            )
-            return get_peft_model(model, lora)
-    asked = config.lora_targets or "a known feed-forward layout"
-    raise UserError(
-        f"the backbone '{config.backbone}' does not have {asked}; its linear layers, for model.lora_targets: {', '.join(present)}"
-    )
+    model_class: Any = LlamaModel
+    return drawn(lambda dtype: model_class(shape).to(dtype), config)

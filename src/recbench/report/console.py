@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbench.compression.configs import config_class as compression_class
 from recbench.evaluation.audit import audit_line
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from recbench.experiment import Run, Stage
 
 #: Width of tables that go to a file or a pipe.
-PLAIN_WIDTH = 120
+PLAIN_WIDTH = 150
 
 
 def show_run(runs: Sequence[Run], stage: Stage) -> None:
@@ -23,7 +24,8 @@ def show_run(runs: Sequence[Run], stage: Stage) -> None:
     rows = []
     for run in runs:
         role = next((name for name, part in runs[-1].dependencies.items() if part.folder.key == run.folder.key), "")
-        label = run.config.model.name + (f" ({role})" if role else "")
+        detail = role or run.config.compression.label
+        label = run.config.model.name + (f" ({detail})" if detail else "")
         rows.append((label, run.metrics, "reused" if run.reused else ""))
     _print(results_table(rows, stage.split.protocol_id), audit_line(stage.split.audit), f"run: {runs[-1].folder.path}")
 
@@ -54,9 +56,13 @@ def _label(folder: Path) -> str:
 
     config = yaml.safe_load((folder / "config.yaml").read_text())
     model, distillation = config["model"], config["distillation"]["name"]
-    depth = f", {model['n_layers']} layers" if "n_layers" in model and model["name"] == "slmrec" else ""
-    taught = f", {distillation} distillation" if distillation != "none" else ""
-    detail = (depth + taught).removeprefix(", ")
+    compression = config.get("compression", {"name": "none"})
+    details = (
+        f"{model['n_layers']} layers" if "n_layers" in model and model["name"] in ("slmrec", "e4srec") else "",
+        f"{distillation} distillation" if distillation != "none" else "",
+        compression_class(compression["name"])(**compression).label,
+    )
+    detail = ", ".join(filter(None, details))
     return model["name"] + (f" ({detail})" if detail else "") + f" seed {config['seed']}"
 
 
@@ -67,24 +73,26 @@ def results_table(rows: Sequence[tuple[str, Mapping[str, Any], str]], protocol: 
 
     table = Table(title=f"test, protocol {protocol}", title_justify="left", box=box.ASCII2, pad_edge=False)
     names = _columns(rows[-1][1])
-    for heading in ("model", *(name.removeprefix("test/") for name in names), "parameters", "training", ""):
+    # Runs of before these were measured have none of them.
+    costs = {name: show for name, show in COSTS.items() if any(name in metrics for _, metrics, _ in rows)}
+    headings = (
+        "model",
+        *(name.removeprefix("test/") for name in names),
+        *(heading for heading, _ in costs.values()),
+        "",
+    )
+    for heading in headings:
         table.add_column(heading, justify="left" if heading in ("model", "") else "right")
     for label, metrics, note in rows:
         figures = [f"{metrics[name]:.4f}" if name in metrics else "-" for name in names]
-        table.add_row(
-            label,
-            *figures,
-            _count(metrics.get("cost/parameters_total")),
-            f"{metrics.get('cost/train_seconds', 0):.1f} s",
-            note,
-        )
+        spent = [show(metrics[name]) if name in metrics else "-" for name, (_, show) in costs.items()]
+        table.add_row(label, *figures, *spent, note)
     # The best score is known for the last event of a user, ranked against the whole catalogue.
     oracle = rows[-1][1].get("oracle", {}) if protocol.startswith("leave_one_out-full") else {}
     if any(name in oracle for name in names):
         table.add_section()
-        table.add_row(
-            "best achievable", *(f"{oracle[name]:.4f}" if name in oracle else "-" for name in names), "", "", ""
-        )
+        best = [f"{oracle[name]:.4f}" if name in oracle else "-" for name in names]
+        table.add_row("best achievable", *best, *[""] * (len(costs) + 1))
     return table
 
 
@@ -101,13 +109,20 @@ def _columns(metrics: Mapping[str, Any]) -> list[str]:
     return [f"test/{prefix}{name}" for name in wanted if f"test/{prefix}{name}" in metrics]
 
 
-def _count(value: float | None) -> str:
-    if not value:
-        return "0"
+def _count(value: float) -> str:
     for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{value / size:.1f}{unit}"
     return str(int(value))
+
+
+#: What a run cost, by the name of the figure: heading and form.
+COSTS: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "cost/parameters_total": ("parameters", _count),
+    "cost/bytes_on_disk": ("disk", lambda value: f"{_count(value)}B"),
+    "cost/latency_p50_ms": ("latency", lambda value: f"{value:.1f} ms"),
+    "cost/train_seconds": ("training", lambda value: f"{value:.1f} s"),
+}
 
 
 def _print(*things: Any) -> None:

@@ -1,0 +1,34 @@
+"""Keys and values of a constant prefix, computed for one row and read by every row of a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+
+class PrefixLayer(DynamicLayer):
+    """One layer's keys and values [1, heads, P, head width]. Nothing is added to them, so one object serves all batches."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.keys, self.values = self.ready = keys, values
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """[B, heads, Q, width] of the rows -> the same behind the prefix, [B, heads, P + Q, width]."""
+        keys, values = (ready.expand(len(key_states), -1, -1, -1) for ready in self.ready)
+        return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
+
+
+def empty_cache() -> Cache:
+    """A cache that takes up the keys and values of one pass."""
+    return DynamicCache()
+
+
+def read_only(filled: Cache) -> Cache:
+    """What a pass left in an ``empty_cache``, to be read by others."""
+    layers: list[Any] = filled.layers
+    return Cache(layers=[PrefixLayer(layer.keys, layer.values) for layer in layers])

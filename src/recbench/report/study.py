@@ -1,0 +1,173 @@
+"""What a study leaves behind: ``results.csv``, a line a run, and the Markdown table of its README."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbench.errors import UserError
+from recbench.evaluation.significance import MEASURES, Difference, compare
+from recbench.report.console import _count
+from recbench.runs import replacing
+
+if TYPE_CHECKING:
+    from recbench.study.definition import Study
+    from recbench.study.jobs import Job
+
+Record = dict[str, Any]
+
+#: Metrics of every results.csv; those that a study's columns name come on top.
+METRICS = ("ndcg@10", "hr@10", "mrr", "ndcg@5", "hr@5", "hr@1")
+COSTS = (
+    "parameters_total", "parameters_trainable", "train_seconds", "epochs", "best_epoch", "seconds_per_epoch", "test_seconds",
+)  # fmt: skip
+#: Where the table goes in a README.
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+
+
+def sampled_file(n_candidates: int) -> str:
+    """Name of the file in a run folder with the metrics of its weights among sampled items."""
+    return f"metrics-sampled{n_candidates}.json"
+
+
+#: Name of the file in a run folder with its time to score, measured alone on the machine.
+LATENCY_FILE = "latency.json"
+
+
+def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
+    """One line of results.csv for a finished job."""
+    folder, prefix = job.folder, job.config.protocol.metric_prefix
+    metrics = folder.read("metrics.json")
+    wanted = dict.fromkeys([*METRICS, *(name for name in study.columns if "@" in name or name in MEASURES)])
+    plain = [name for name in wanted if not name.startswith(("sampled", "validation_"))]
+    figures: Record = {f"validation_{prefix}{name}": metrics.get(f"validation/{prefix}{name}") for name in plain}
+    figures |= {f"{prefix}{name}": metrics.get(f"test/{prefix}{name}") for name in plain}
+    costs = {name.removeprefix("cost/"): value for name, value in metrics.items() if name.startswith("cost/")}
+    figures |= {name: costs.get(name) for name in COSTS} | costs
+    if job.phase == "final":
+        sampled = folder.read(sampled_file(study.n_sampled)) if study.n_sampled else {}
+        figures |= {name.removeprefix("test/"): value for name, value in sampled.items()}
+        figures |= folder.read(LATENCY_FILE)
+    return {
+        "row": job.row,
+        "phase": job.phase,
+        "seed": job.seed,
+        **dict(job.choice),
+        "chosen": is_chosen,
+        "key": job.key,
+        "protocol": metrics["protocol"],
+        **figures,
+        "dependencies": " ".join(f"{role}={key}" for role, key in job.dependencies),
+        "commit": _commit(folder.read("provenance.json")),
+    }
+
+
+def _commit(provenance: Mapping[str, Any]) -> str:
+    """The commit that a run was made with, marked where the checkout held changes beside it; empty for an installed package."""
+    return str(provenance.get("commit") or "") + ("-dirty" if provenance.get("dirty") else "")
+
+
+def write_csv(path: Path, records: Sequence[Record]) -> None:
+    """All records under the union of their columns, in the order of their first appearance but for what a run stands on and its commit."""
+    found = dict.fromkeys(name for record in records for name in record)
+    last = [name for name in ("dependencies", "commit") if name in found]
+    names = [name for name in found if name not in last]
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*names, *last], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+
+
+def markdown(study: Study, records: Sequence[Record], runs_dir: Path) -> str:
+    """The table of the final runs: mean and standard deviation over seeds, the difference to the reference row, published rows below.
+
+    One table a protocol, for two protocols never share one.
+    """
+    final = [record for record in records if record["phase"] == "final"]
+    parts = []
+    for protocol in dict.fromkeys(record["protocol"] for record in final):
+        rows: dict[str, list[Record]] = {}
+        for record in final:
+            if record["protocol"] == protocol:
+                rows.setdefault(record["row"], []).append(record)
+        parts.append(f"Protocol `{protocol}`.\n\n" + _table(study, rows, runs_dir))
+    return "\n\n".join(parts) or "No final run is finished yet."
+
+
+def _table(study: Study, rows: Mapping[str, Sequence[Record]], runs_dir: Path) -> str:
+    searched = list(dict.fromkeys(key for name in rows for key in study.rows[name].search))
+    compared = study.columns[0]
+    reference = rows.get(study.reference or "")
+    heading = ["row", *study.columns, *([f"{compared} against {study.reference}"] if reference else []), *searched, "n"]
+    lines = [heading, ["---", *["---:"] * (len(heading) - 1)]]
+    for name, group in rows.items():
+        cells = [name, *(_mean(column, [record.get(column) for record in group]) for column in study.columns)]
+        if reference:
+            cells.append("" if group is reference else difference(group, reference, compared, runs_dir))
+        lines.append([*cells, *(str(group[0].get(key, "")) for key in searched), str(len(group))])
+    for row in study.published:
+        cells = [f"{row['label']} ({row['source']})", *(_mean(column, [row.get(column)]) for column in study.columns)]
+        lines.append([*cells, *[""] * (len(heading) - len(cells))])
+    note = "\n\n± is the standard deviation over seeds, n their number." + (
+        f" In brackets: 95 % interval of the relative difference in {compared}, paired bootstrap over users, seeds averaged."
+        if reference
+        else ""
+    )
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + note
+
+
+def difference(group: Sequence[Record], reference: Sequence[Record], column: str, runs_dir: Path) -> str:
+    """Relative difference of two rows, with its interval where the same seeds were run and the column can be had user by user."""
+    by_seed, of_reference = (
+        {r["seed"]: runs_dir / r["key"] / "ranks.parquet" for r in part} for part in (group, reference)
+    )
+    if by_seed.keys() == of_reference.keys() and column.split("@")[0] in MEASURES:
+        paths = [*by_seed.values(), *of_reference.values()]
+        if all(path.is_file() for path in paths):
+            return _percent(compare(list(by_seed.values()), [of_reference[seed] for seed in by_seed], column))
+    ours, theirs = ([r[column] for r in part if r.get(column) is not None] for part in (group, reference))
+    if not ours or not theirs or not statistics.mean(theirs):
+        return ""
+    return f"{100 * (statistics.mean(ours) / statistics.mean(theirs) - 1):+.1f} %"
+
+
+def _percent(found: Difference) -> str:
+    return f"{100 * found.relative:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+
+
+def _mean(column: str, values: Sequence[Any]) -> str:
+    """Mean, and standard deviation over seeds where there are several; as many digits as the kind of figure deserves."""
+    known = [float(value) for value in values if value is not None]
+    if not known:
+        return ""
+    mean = statistics.mean(known)
+    if column.startswith(("parameters", "bytes")):
+        return _count(mean)
+    if column in ("epochs", "best_epoch") or "second" in column or column.endswith("_ms"):
+        return f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}"
+    spread = f" ± {_short(statistics.stdev(known))}" if len(known) > 1 else ""
+    return _short(mean) + spread
+
+
+def _short(value: float) -> str:
+    """Four decimals without the zero before the point."""
+    return f"{value:.4f}".removeprefix("0")
+
+
+def write_readme(path: Path, table: str) -> bool:
+    """Put the table between the markers of a README; False where there is no README or no markers. Raises UserError for a half pair."""
+    if not path.is_file():
+        return False
+    text = path.read_text(encoding="utf-8")
+    if BEGIN not in text and END not in text:
+        return False
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UserError(f"{path} has one of the markers {BEGIN} and {END} only; give both, in this order, or neither")
+    with replacing(path) as temporary:
+        temporary.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    return True

@@ -1,0 +1,53 @@
+"""What finished runs are asked once more: the metrics among sampled items, and how fast they score. Nothing is trained here.
+
+Both leave a small file in the run's folder, so that they are not asked twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+from recbench import experiment, measure, runs
+from recbench.config import RunConfig
+from recbench.data.protocol import SampledConfig
+from recbench.errors import UserError
+from recbench.experiment import Run, Stage
+from recbench.models.base import Recommender
+from recbench.report.study import sampled_file
+from recbench.study.jobs import Job, Planner
+
+logger = logging.getLogger(__name__)
+
+
+def sampled_config(config: RunConfig, n_candidates: int) -> RunConfig:
+    """The same run asked among sampled items. Raises UserError where its protocol has no cases that could be sampled for."""
+    if config.protocol.name != "leave_one_out":
+        raise UserError(
+            f"sampled metrics are for protocol=leave_one_out, not {config.protocol.name}; set 'sampled: false' in the study"
+        )
+    return replace(config, protocol=SampledConfig(seen_items=config.protocol.seen_items, n_candidates=n_candidates))
+
+
+def stored_model(job: Job, stage: Stage) -> Recommender:
+    """The model of a finished job with its weights, as ``experiment`` loads it."""
+    return experiment.load_model(Run(job.folder, job.config, {}, {}, reused=True), stage)
+
+
+def add_sampled(job: Job, planner: Planner, n_candidates: int) -> None:
+    """Rank the stored weights' test targets among ``n_candidates`` sampled items each, unless that was done before."""
+    name = sampled_file(n_candidates)
+    with runs.locked(job.folder):
+        if job.folder.read(name):
+            return
+        config = sampled_config(job.config, n_candidates)
+        stage = planner.stage(config)
+        measure.prepare_device(config.hardware, config.seed)
+        ranked = measure.rank_cases(stored_model(job, stage), stage.data, stage.split, stage.split.test, config)
+        figures: dict[str, Any] = {
+            f"test/{stage.split.metric_prefix}{metric}": value
+            for metric, value in ranked.metrics(config.evaluation.cutoffs).items()
+        }
+        job.folder.write(name, {**figures, "sampled_protocol": stage.split.protocol_id})
+    logger.info("sampled %s", job)

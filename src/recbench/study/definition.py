@@ -1,0 +1,236 @@
+"""What a study is: the strict reader of ``experiments/<name>/study.yaml``.
+
+    question: one sentence
+    shared: {name: [overrides]}          # lists to be used below through YAML anchors; nothing else reads them
+    base: [overrides]                    # of every row, in the words of the command line
+    seeds: [1, 2, 3]
+    search: {training.lr: [1e-3, 3e-3]}  # every row gets the same search on search_seed; validation decides
+    search_seed: 1
+    rows:
+      plain: [model=slmrec_plain]
+      other: {overrides: [...], seeds: [1], search: {}}   # a row with seeds or a search of its own
+    reference: plain                     # the row that the others are compared with
+    columns: [ndcg@10, hr@10]            # of the Markdown table; rows are compared by the first one
+    published: [{label: ..., ndcg@10: 0.05, source: ...}]
+    sampled: true                        # final rows also get the metrics among 999 sampled items
+    latency: {rows: [plain], batch_size: 128, threads: 1}
+
+A value of the form ``<ROW:KEY>`` stands for what the search of another row chose for KEY, as in
+``distillation.teacher.training.lr=<teacher:training.lr>``. Overrides may lie in nested lists; of two that set one key, the later one holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recbench.errors import UserError, nearest
+from recbench.study.values import (
+    as_mapping,
+    as_search,
+    as_seeds,
+    as_words,
+    key_of,
+    last_of_each,
+    read_yaml,
+    refuse_unknown,
+)
+
+REFERENCE = re.compile(r"<([^<>:]+):([^<>:]+)>")
+METRIC = re.compile(
+    r"(validation_|sampled\d+_)*(ndcg|hr|mrr|coverage|gini|novelty|mean_popularity|recall|precision)(@\d+)?"
+)
+#: What a run costs, as columns of results.csv and of the table; ``alone_``: measured by the latency pass, with no job beside it.
+COSTS = (
+    "parameters_total",
+    "parameters_trainable",
+    "train_seconds",
+    "epochs",
+    "best_epoch",
+    "seconds_per_epoch",
+    "test_seconds",
+    "bytes_on_disk",
+    "bytes_in_memory",
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "users_per_second",
+    "alone_latency_p50_ms",
+    "alone_latency_p95_ms",
+    "alone_users_per_second",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the final table. search: key -> values to try, as text; empty: nothing is searched."""
+
+    name: str
+    overrides: tuple[str, ...]
+    seeds: tuple[int, ...]
+    search: Mapping[str, tuple[str, ...]]
+
+    def references(self) -> list[tuple[str, str]]:
+        """(row, key) of every ``<ROW:KEY>`` among the overrides."""
+        return [(m[1], m[2]) for word in self.overrides for m in REFERENCE.finditer(word)]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Which rows are timed at the end, and how: users of a batch, CPU threads of the one process."""
+
+    rows: tuple[str, ...] = ()
+    batch_size: int = 128
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study, checked. n_sampled: negatives of the additional sampled metrics, 0 for none."""
+
+    name: str
+    folder: Path
+    question: str
+    rows: Mapping[str, Row]
+    search_seed: int
+    columns: tuple[str, ...]
+    reference: str | None = None
+    published: tuple[Mapping[str, Any], ...] = ()
+    n_sampled: int = 0
+    latency: Latency = field(default_factory=Latency)
+
+
+KEYS = {
+    "question", "shared", "base", "seeds", "search", "search_seed", "rows", "reference", "columns", "published", "sampled", "latency",
+}  # fmt: skip
+
+
+def find_study(name: str, around: Path, checkout: Path) -> Path:
+    """The study.yaml of a name or path: a file, a folder, or a folder of ``experiments/`` in ``around`` or in our checkout."""
+    given = Path(name).expanduser()
+    homes = list(dict.fromkeys([around / "experiments", checkout / "experiments"]))
+    for path in (given, given / "study.yaml", *(home / name / "study.yaml" for home in homes)):
+        if path.is_file():
+            return path.absolute()
+    known = sorted({path.parent.name for home in homes for path in home.glob("*/study.yaml")})
+    raise UserError(f"there is no study '{name}'; {nearest(name, known)}; or give the path of a study.yaml")
+
+
+def load_study(path: Path) -> Study:
+    """Read and check a study. Raises UserError, with the nearest right name, for whatever does not belong."""
+    raw = read_yaml(path)
+    refuse_unknown(raw, KEYS, f"{path.parent.name}: study key")
+    rows = as_mapping(raw.get("rows"), "rows")
+    if not rows:
+        raise UserError(f"the study {path} has no rows; give at least one, as in 'rows: {{plain: [model=sasrec]}}'")
+    for name, words in as_mapping(raw.get("shared"), "shared").items():
+        as_words(words, f"shared.{name}")
+    base = as_words(raw.get("base"), "base")
+    seeds, search = as_seeds(raw.get("seeds", [1]), "seeds"), as_search(raw.get("search"), "search")
+    study = Study(
+        name=path.parent.name,
+        folder=path.parent,
+        question=str(raw.get("question", "")).strip(),
+        rows={str(name): _row(str(name), given, base, seeds, search) for name, given in rows.items()},
+        search_seed=as_seeds([raw.get("search_seed", seeds[0])], "search_seed")[0],
+        columns=_columns(raw.get("columns", ["ndcg@10", "hr@10", "mrr"])),
+        reference=raw.get("reference"),
+        published=_published(raw.get("published") or []),
+        n_sampled=_n_sampled(raw.get("sampled", False)),
+        latency=_latency(raw.get("latency")),
+    )
+    _check_names(study)
+    return study
+
+
+def _row(
+    name: str, given: Any, base: tuple[str, ...], seeds: tuple[int, ...], search: Mapping[str, tuple[str, ...]]
+) -> Row:
+    own: dict[str, Any] = given if isinstance(given, dict) else {"overrides": given}
+    refuse_unknown(own, {"overrides", "seeds", "search"}, f"key of the row '{name}'")
+    words = (*base, *as_words(own.get("overrides"), f"row '{name}'"))
+    return Row(
+        name=name,
+        overrides=last_of_each(words),
+        seeds=as_seeds(own["seeds"], f"seeds of the row '{name}'") if "seeds" in own else seeds,
+        search=as_search(own["search"], f"search of the row '{name}'") if "search" in own else search,
+    )
+
+
+def _columns(given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list) or not given:
+        raise UserError(f"columns must be a list of metrics and costs, as in [ndcg@10, train_seconds], not {given!r}")
+    for name in given:
+        if name not in COSTS and not METRIC.fullmatch(str(name)):
+            raise UserError(
+                f"unknown column '{name}'; {nearest(str(name), ['ndcg@10', 'hr@10', 'mrr', 'validation_ndcg@10', *COSTS])}"
+            )
+    return tuple(given)
+
+
+def _published(given: Any) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(given, list):
+        raise UserError(
+            f"published must be a list of rows such as {{label: SASRec, hr@10: 0.0605, source: ...}}, not {given!r}"
+        )
+    for row in given:
+        if not isinstance(row, dict) or "label" not in row or "source" not in row:
+            raise UserError(f"a published row needs a label and a source; this one does not have both: {row!r}")
+    return tuple(given)
+
+
+def _n_sampled(given: Any) -> int:
+    if isinstance(given, bool):
+        return 999 if given else 0
+    if not isinstance(given, int) or given < 0:
+        raise UserError(f"sampled must be true, false or a number of negatives, not {given!r}")
+    return given
+
+
+def _latency(given: Any) -> Latency:
+    own = as_mapping(given, "latency")
+    refuse_unknown(own, {"rows", "batch_size", "threads"}, "key of latency")
+    for key in ("batch_size", "threads"):
+        if key in own and (not isinstance(own[key], int) or own[key] < 1):
+            raise UserError(f"latency.{key} must be a whole number from 1, not {own[key]!r}")
+    if not isinstance(own.get("rows", []), list):
+        raise UserError(f"latency.rows must be a list of rows, not {own['rows']!r}")
+    return Latency(**{**own, "rows": tuple(own.get("rows", ()))})
+
+
+def _check_names(study: Study) -> None:
+    """Raise UserError where one part of a study names what another does not have."""
+    if study.reference is not None and study.reference not in study.rows:
+        raise UserError(f"reference: there is no row '{study.reference}'; {nearest(str(study.reference), study.rows)}")
+    for name in study.latency.rows:
+        if name not in study.rows:
+            raise UserError(f"latency: there is no row '{name}'; {nearest(str(name), study.rows)}")
+    for printed in study.published:
+        for key in set(printed) - {"label", "source"}:
+            if key not in study.columns:
+                raise UserError(
+                    f"published '{printed['label']}': '{key}' is none of the columns; {nearest(str(key), study.columns)}"
+                )
+    for row in study.rows.values():
+        _check_references(study, row, ())
+        for key in row.search:
+            if key in map(key_of, row.overrides):
+                raise UserError(
+                    f"row '{row.name}': {key} is set and searched; take one away ('search: {{}}' searches nothing)"
+                )
+
+
+def _check_references(study: Study, row: Row, path: tuple[str, ...]) -> None:
+    if row.name in path:
+        raise UserError(f"rows refer to each other in a circle: {' -> '.join([*path, row.name])}")
+    for name, key in row.references():
+        if name not in study.rows:
+            raise UserError(f"row '{row.name}': <{name}:{key}> names no row; {nearest(name, study.rows)}")
+        if key not in study.rows[name].search:
+            known = list(study.rows[name].search)
+            raise UserError(
+                f"row '{row.name}': the row '{name}' does not search {key}; it searches: {', '.join(known) or 'nothing'}"
+            )
+        _check_references(study, study.rows[name], (*path, row.name))

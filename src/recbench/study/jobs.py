@@ -1,0 +1,146 @@
+"""Jobs of a study: one row, one seed, one choice of searched values; composed in this process, so that each is known by its run key.
+
+Knowing the key before anything is trained tells what is finished, which jobs are the same run, and which runs several jobs stand on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+
+from recbench.cli import OPEN_NODES, explain
+from recbench.config import RunConfig
+from recbench.errors import UserError
+from recbench.experiment import Stage, check_dependencies, check_requirements, dependency_configs, run_key
+from recbench.runs import RunFolder
+from recbench.study.definition import REFERENCE, Row, Study
+from recbench.study.values import key_of, last_of_each
+
+SEARCH, FINAL = "search", "final"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study. words: its command line; needs: keys of the runs it stands on, and of those that they stand on."""
+
+    row: str
+    phase: str
+    seed: int
+    choice: tuple[tuple[str, str], ...]
+    words: tuple[str, ...]
+    config: RunConfig
+    key: str
+    dependencies: tuple[tuple[str, str], ...]
+    needs: frozenset[str]
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.config.runs_dir / self.key)
+
+    @property
+    def finished(self) -> bool:
+        return self.folder.finished
+
+    def __str__(self) -> str:
+        values = "".join(f" {key}={value}" for key, value in self.choice)
+        return f"{self.row} seed {self.seed}{values}"
+
+
+class Planner:
+    """Makes jobs of rows. Data and split of equal configs are read once."""
+
+    def __init__(self, study: Study, words: tuple[str, ...], runs_dir: Path) -> None:
+        self.study, self.words, self.runs_dir = study, words, runs_dir
+        self._stages: dict[str, Stage] = {}
+        self._check_words()
+
+    def _check_words(self) -> None:
+        searched = {key for row in self.study.rows.values() for key in row.search}
+        for word in self.words:
+            if key_of(word) in searched:
+                raise UserError(f"{key_of(word)} is what the study {self.study.name} searches; change its study.yaml")
+            if key_of(word) == "seed":
+                raise UserError(f"the seeds of the study {self.study.name} stand in its study.yaml")
+
+    def stage(self, config: RunConfig) -> Stage:
+        """Data and split of a config."""
+        name = json.dumps([asdict(config.data), asdict(config.protocol), str(config.cache_dir)], default=str)
+        if name not in self._stages:
+            self._stages[name] = Stage.of(config)
+        return self._stages[name]
+
+    def search_jobs(self, row: Row, chosen: Mapping[str, Mapping[str, str]]) -> list[Job]:
+        """One job for each combination of the searched values. chosen: row -> key -> value, of rows that are done with their search."""
+        return [self.job(row, SEARCH, self.study.search_seed, choice, chosen) for choice in choices(row)]
+
+    def final_jobs(self, row: Row, choice: Mapping[str, str], chosen: Mapping[str, Mapping[str, str]]) -> list[Job]:
+        """One job a seed, all with the chosen values."""
+        return [self.job(row, FINAL, seed, choice, chosen) for seed in row.seeds]
+
+    def job(
+        self, row: Row, phase: str, seed: int, choice: Mapping[str, str], chosen: Mapping[str, Mapping[str, str]]
+    ) -> Job:
+        """A job, composed and checked. Raises UserError that names the row."""
+        own = [REFERENCE.sub(lambda found: chosen[found[1]][found[2]], word) for word in row.overrides]
+        values = [f"{key}={value}" for key, value in choice.items()]
+        words = last_of_each((f"runs_dir={self.runs_dir}", *own, *self.words, *values, f"seed={seed}"))
+        try:
+            config = compose(words)
+            check_dependencies(config)
+            stage = self.stage(config)
+            check_requirements(config, stage.data)
+            direct, needs = self._keys_below(config, stage)
+        except UserError as error:
+            raise UserError(f"row '{row.name}': {error}") from error
+        key = run_key(config, stage)
+        return Job(row.name, phase, seed, tuple(choice.items()), words, config, key, direct, needs)
+
+    def _keys_below(self, config: RunConfig, stage: Stage) -> tuple[tuple[tuple[str, str], ...], frozenset[str]]:
+        """((role, key) of the direct dependencies, keys of all)."""
+        direct, needs = [], set()
+        for role, part in dependency_configs(config).items():
+            key = run_key(part, stage)
+            direct.append((role, key))
+            needs |= {key} | self._keys_below(part, stage)[1]
+        return tuple(direct), frozenset(needs)
+
+    def check(self) -> list[Job]:
+        """Every row's jobs for one seed, composed so that a mistake in the last row is told before the first one is trained."""
+        # What other rows will choose is not known yet; for a check any of their values will do.
+        chosen = {name: next(choices(other)) for name, other in self.study.rows.items()}
+        return [
+            self.job(row, FINAL, row.seeds[0], choice, chosen)
+            for row in self.study.rows.values()
+            for choice in choices(row)
+        ]
+
+
+def choices(row: Row) -> Iterator[dict[str, str]]:
+    """Every combination of the searched values; a single empty one where nothing is searched."""
+    for values in product(*row.search.values()):
+        yield dict(zip(row.search, values, strict=True))
+
+
+def compose(words: tuple[str, ...]) -> RunConfig:
+    """The config of a command line, without running it. Raises UserError as the command line would."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.plugins import Plugins
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from recbench.config_source import TOP, SchemaSource, SearchPath
+
+    Plugins.instance().register(SchemaSource)
+    Plugins.instance().register(SearchPath)
+    opened = [f"++{word}" if word.startswith(OPEN_NODES) else word for word in words]
+    try:
+        GlobalHydra.instance().clear()
+        with initialize(version_base="1.3", config_path=None):
+            return RunConfig.from_hydra(hydra_compose(config_name=TOP, overrides=opened))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error

@@ -1,0 +1,93 @@
+"""What to run next: searches first, then the seeds of a row at the values that its search chose.
+
+Every row goes its own pace. A row that uses what another one chose (``<ROW:KEY>``) waits for that row's search only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from recbench.study.definition import Row, Study
+from recbench.study.jobs import SEARCH, Job, Planner
+
+logger = logging.getLogger(__name__)
+
+
+class StudyPlan:
+    """The jobs of a study, handed out as they become possible."""
+
+    def __init__(self, study: Study, planner: Planner) -> None:
+        self.study, self.planner = study, planner
+        #: row -> the chosen value of each searched key; {} for a row that searches nothing.
+        self.chosen: dict[str, dict[str, str]] = {name: {} for name, row in study.rows.items() if not row.search}
+        #: row -> why it will never have final runs.
+        self.dead: dict[str, str] = {}
+        self.jobs: list[Job] = []
+        self.failures: list[tuple[Job, str]] = []
+        self._searching: dict[str, list[Job]] = {}
+        self._settled: set[int] = set()
+        self._final: set[str] = set()
+
+    def available(self) -> list[Job]:
+        """New jobs, in the order of the rows; whatever is finished already is settled here and not handed out."""
+        found: list[Job] = []
+        while new := list(self._next()):
+            for job in new:
+                self.jobs.append(job)
+                if job.finished:
+                    self.settle(job, None)
+                else:
+                    found.append(job)
+        return found
+
+    def _next(self) -> Iterator[Job]:
+        for row in self.study.rows.values():
+            if row.name in self.dead or not self._ready(row):
+                continue
+            if row.name in self.chosen:
+                if row.name not in self._final:
+                    self._final.add(row.name)
+                    yield from self.planner.final_jobs(row, self.chosen[row.name], self.chosen)
+            elif row.name not in self._searching:
+                self._searching[row.name] = self.planner.search_jobs(row, self.chosen)
+                yield from self._searching[row.name]
+
+    def _ready(self, row: Row) -> bool:
+        """Whether the rows that this one refers to have chosen; without a choice of theirs it is dead."""
+        names = {name for name, _ in row.references()}
+        for name in sorted(names & set(self.dead)):
+            self.dead[row.name] = f"it needs what the search of '{name}' chooses, which failed"
+            return False
+        return names <= set(self.chosen)
+
+    def settle(self, job: Job, reason: str | None) -> None:
+        """A job is finished, or failed for a reason. The last one of a search decides it."""
+        self._settled.add(id(job))
+        if reason is not None:
+            self.failures.append((job, reason))
+        if job.phase == SEARCH and all(id(other) in self._settled for other in self._searching[job.row]):
+            self._choose(job.row)
+
+    def _choose(self, row: str) -> None:
+        # A value whose training failed, as too high a learning rate may, is out of the race and named at the end.
+        finished = [job for job in self._searching[row] if job.finished]
+        if not finished:
+            self.dead[row] = "none of its searched values could be trained"
+            return
+        best = max(finished, key=validation)  # of equal ones the first in the order of the file
+        self.chosen[row] = dict(best.choice)
+        values = ", ".join(f"{key}={value}" for key, value in best.choice)
+        logger.info(
+            "chosen  %s: %s (validation %s %.4f)", row, values, best.config.evaluation.monitor, validation(best)
+        )
+
+    def is_chosen(self, job: Job) -> bool:
+        """Whether a job stands at the values that its row's search chose."""
+        return self.chosen.get(job.row) == dict(job.choice)
+
+
+def validation(job: Job) -> float:
+    """The figure of a finished job that decides a search."""
+    monitor = job.config.evaluation.monitor
+    return float(job.folder.read("metrics.json")[f"validation/{job.config.protocol.metric_prefix}{monitor}"])

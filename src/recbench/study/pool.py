@@ -1,0 +1,153 @@
+"""Runs jobs as processes, some at a time, and starts no job that would only wait for another one.
+
+Two jobs that stand on the same unfinished run (an item table, a teacher) would both wait at its lock, or one would. So a job *claims*
+what it stands on: others that need it stay back until it is finished, and workers take jobs that stand on something else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Protocol
+
+from recbench.runs import RunFolder
+from recbench.study.jobs import Job
+from recbench.sweep import RECORD_VARIABLE
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the processes, and those that they get to end after Ctrl+C.
+PERIOD, GRACE = 0.1, 20.0
+
+
+class Plan(Protocol):
+    """Where jobs come from: more may appear when others are done."""
+
+    def available(self) -> list[Job]:
+        """Jobs that can be started now and were not given out before."""
+
+    def settle(self, job: Job, reason: str | None) -> None:
+        """A job has ended; reason says why it failed."""
+
+
+@dataclass
+class Worker:
+    """A job on its way. claims: unfinished runs that only this one may work on."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    record: Path
+    log: IO[bytes]
+    claims: set[str]
+    started: float = field(default_factory=time.perf_counter)
+
+
+def start_process(command: list[str], environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """In a session of its own: Ctrl+C reaches the children through us, once, and not from the terminal as well."""
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+    )
+
+
+class Pool:
+    """At most ``size`` jobs at a time, one thread each; their words go to ``log_dir/<key>.log``."""
+
+    def __init__(self, size: int, log_dir: Path) -> None:
+        self.size, self.log_dir = size, log_dir
+        self.waiting: list[Job] = []
+        self.running: list[Worker] = []
+        self.failed: dict[str, str] = {}
+
+    def run(self, plan: Plan) -> None:
+        """Work until the plan has nothing more. KeyboardInterrupt ends the children cleanly and is raised again."""
+        try:
+            while True:
+                self._collect(plan)
+                self.waiting += plan.available()
+                self._start(plan)
+                if not self.running and not self.waiting:
+                    return
+                time.sleep(PERIOD if self.running else 0)
+        finally:
+            self._end_all()
+
+    def _start(self, plan: Plan) -> None:
+        """Settle jobs whose run is known by now, and start those that stand in nobody's way."""
+        claimed = {key for worker in self.running for key in worker.claims if not self._finished(worker.job, key)}
+        for job in list(self.waiting):
+            if job.finished or job.key in self.failed:
+                self.waiting.remove(job)
+                plan.settle(job, None if job.finished else self.failed[job.key])
+                continue
+            wanted = {key for key in {job.key, *job.needs} if not self._finished(job, key)}
+            if len(self.running) < self.size and not wanted & claimed:
+                self.waiting.remove(job)
+                self.running.append(self._launch(job, wanted))
+                claimed |= wanted
+
+    @staticmethod
+    def _finished(job: Job, key: str) -> bool:
+        return RunFolder(job.config.runs_dir / key).finished
+
+    def _launch(self, job: Job, claims: set[str]) -> Worker:
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        record = self.log_dir / f"{job.key}.json"
+        record.unlink(missing_ok=True)
+        log = (self.log_dir / f"{job.key}.log").open("wb")
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", RECORD_VARIABLE: str(record)}
+        logger.info("start   %s (%s)", job, job.key)
+        process = start_process([sys.executable, "-m", "recbench", *job.words], environment, log)
+        return Worker(job, process, record, log, claims)
+
+    def _collect(self, plan: Plan) -> None:
+        for worker in list(self.running):
+            status = worker.process.poll()
+            if status is None:
+                continue
+            self.running.remove(worker)
+            worker.log.close()
+            reason = None if status == 0 and worker.job.finished else self._reason(worker, status)
+            seconds = time.perf_counter() - worker.started
+            if reason is not None:
+                self.failed[worker.job.key] = reason
+                logger.info("FAILED  %s after %.0f s: %s", worker.job, seconds, reason)
+            else:
+                logger.info("done    %s in %.0f s", worker.job, seconds)
+            plan.settle(worker.job, reason)
+
+    @staticmethod
+    def _reason(worker: Worker, status: int) -> str:
+        """Why a job failed: what it recorded, or how its process ended."""
+        if worker.record.is_file():
+            told = json.loads(worker.record.read_text(encoding="utf-8")).get("reason")
+            if told:
+                return str(told)
+        if status < 0:
+            return f"its process was ended by {signal.Signals(-status).name}; see {worker.log.name}"
+        return f"its process ended with status {status}; see {worker.log.name}"
+
+    def _end_all(self) -> None:
+        """Ask every child to stop as Ctrl+C would; end those that do not within the time of grace."""
+        for worker in self.running:
+            worker.process.send_signal(signal.SIGINT)
+        deadline = time.perf_counter() + GRACE
+        try:
+            for worker in self.running:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(max(0.0, deadline - time.perf_counter()))
+        finally:  # also where a second Ctrl+C cuts the waiting short
+            for worker in self.running:
+                if worker.process.poll() is None:
+                    worker.process.kill()
+                    worker.process.wait()
+                worker.log.close()
+            self.running.clear()

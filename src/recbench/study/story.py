@@ -1,0 +1,123 @@
+"""The story of one study: plan, train what is missing, ask the finished runs what else is wanted, write results and table."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from recbench.config import conf_dir
+from recbench.errors import UserError
+from recbench.report.study import markdown, record_of, write_csv, write_readme
+from recbench.study.after import add_sampled, sampled_config
+from recbench.study.definition import Study, find_study, load_study
+from recbench.study.jobs import FINAL, Job, Planner
+from recbench.study.latency import measure_latency
+from recbench.study.plan import StudyPlan
+from recbench.study.pool import Pool
+from recbench.study.values import key_of
+
+logger = logging.getLogger(__name__)
+
+
+def run_study(name: str, words: tuple[str, ...], jobs: int, *, dry: bool = False, table_only: bool = False) -> int:
+    """Run a study by name or path; words: overrides of every run. Returns the exit status. Raises UserError before anything is trained."""
+    path = find_study(name, Path.cwd(), conf_dir().parent)
+    study = load_study(path)
+    planner = Planner(study, words, _runs_dir(path, study, words))
+    plan = StudyPlan(study, planner)
+    if not table_only:
+        check(study, planner)
+    if dry or table_only:
+        missing = drain(plan)
+        if dry:
+            say_missing(study, plan, missing)
+            return 0
+        write_results(study, plan)
+        return 0
+    pool = Pool(jobs, planner.runs_dir / "studies" / study.name)
+    reasons: list[str] = []
+    try:
+        pool.run(plan)
+        reasons = ask_more(study, plan, planner)
+    finally:
+        write_results(study, plan)
+    return say_failures(plan, reasons)
+
+
+def _runs_dir(path: Path, study: Study, words: tuple[str, ...]) -> Path:
+    """``runs`` beside ``experiments/``, or in the working folder for a study that lies elsewhere; runs_dir=PATH decides otherwise."""
+    given = [word.split("=", 1)[1] for word in words if key_of(word) == "runs_dir"]
+    given += [w.split("=", 1)[1] for row in study.rows.values() for w in row.overrides if key_of(w) == "runs_dir"]
+    home = path.parent.parent
+    default = home.parent if home.name == "experiments" else Path.cwd()
+    return Path(given[0]).expanduser().absolute() if given else default / "runs"
+
+
+def check(study: Study, planner: Planner) -> None:
+    """Everything that can be known to be wrong before the first run."""
+    for job in planner.check():
+        if study.n_sampled:
+            planner.stage(sampled_config(job.config, study.n_sampled))
+
+
+def drain(plan: StudyPlan) -> list[Job]:
+    """Walk through a plan without running anything; returns the jobs that are missing."""
+    missing = []
+    while new := plan.available():
+        missing += new
+        for job in new:
+            if job.folder.state == "failed":  # it would be tried again; until then a search goes on without it
+                plan.settle(job, str(job.folder.read("status.json").get("reason")))
+    return missing
+
+
+def say_missing(study: Study, plan: StudyPlan, missing: list[Job]) -> None:
+    for job in plan.jobs:
+        print(f"{'missing ' if job in missing else 'finished'} {job.phase:<6} {job} ({job.key})")
+    open_rows = [row.name for row in study.rows.values() if row.name not in plan.chosen]
+    if open_rows:
+        print(f"to be chosen by a search, then run with every seed: {', '.join(open_rows)}")
+    print(f"{len(plan.jobs) - len(missing)} of {len(plan.jobs)} known runs finished")
+
+
+def ask_more(study: Study, plan: StudyPlan, planner: Planner) -> list[str]:
+    """Sampled metrics, then latency with nothing else on the machine. Returns why some of it could not be had."""
+    reasons = []
+    final = [job for job in plan.jobs if job.phase == FINAL and job.finished]
+    if study.n_sampled:
+        for job in final:
+            try:
+                add_sampled(job, planner, study.n_sampled)
+            except UserError as error:
+                reasons.append(f"sampled metrics of {job}: {error}")
+    for job in final:
+        if job.row in study.latency.rows:
+            try:
+                measure_latency(job, planner, study.latency)
+            except UserError as error:
+                reasons.append(f"latency of {job}: {error}")
+    return reasons
+
+
+def write_results(study: Study, plan: StudyPlan) -> None:
+    """results.csv and the table, of all that is finished, in the order of the rows."""
+    place = {name: i for i, name in enumerate(study.rows)}
+    jobs = sorted((job for job in plan.jobs if job.finished), key=lambda job: place[job.row])
+    records = [record_of(job, plan.is_chosen(job), study) for job in jobs]
+    write_csv(study.folder / "results.csv", records)
+    table = markdown(study, records, plan.planner.runs_dir)
+    print(table)
+    if write_readme(study.folder / "README.md", table):
+        logger.info("table written to %s", study.folder / "README.md")
+    logger.info("results: %s", study.folder / "results.csv")
+
+
+def say_failures(plan: StudyPlan, more: list[str]) -> int:
+    """Name what failed, last, where it is seen. Returns the exit status."""
+    lines = [f"{job} ({job.key}): {reason}" for job, reason in plan.failures]
+    lines += [f"{row}: no final run, because {reason}" for row, reason in plan.dead.items()]
+    for line in [*lines, *more]:
+        logger.error("failed: %s", line)
+    done = sum(job.finished for job in plan.jobs)
+    logger.info("%d of %d runs finished", done, len(plan.jobs))
+    return 1 if lines or more else 0

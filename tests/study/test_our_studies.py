@@ -1,0 +1,170 @@
+"""The studies of this repository: each row composes, what they share is one run, and the measuring of efficiency measures."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recbench.experiment import dependency_configs, run_key
+from recbench.study.definition import load_study
+from recbench.study.jobs import Planner, choices, compose
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDIES = sorted((ROOT / "experiments").glob("*/study.yaml"))
+EFFICIENCY = ROOT / "experiments" / "slmrec_efficiency"
+
+
+def jobs_of(path, tiny, runs):
+    """One job a row, on the tiny data in place of Beauty."""
+    study = load_study(path)
+    words = [word for word in tiny if word != "data=synthetic"]
+    rows = dict(study.rows)
+    for name, row in study.rows.items():
+        own = tuple(word for word in row.overrides if not word.startswith("data"))
+        rows[name] = type(row)(name, ("data=synthetic", *own), row.seeds, row.search)
+    planner = Planner(type(study)(**{**vars(study), "rows": rows}), tuple(words), runs)
+    chosen = {name: next(choices(row)) for name, row in rows.items()}
+    return {name: planner.job(row, "final", 1, chosen[name], chosen) for name, row in rows.items()}, planner
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parent.name)
+def test_every_row_composes_and_reads_the_item_vectors_of_the_row_sasrec(
+    path, tiny, tmp_path, stored_llama, monkeypatch
+):
+    # Any model of eight layers stands for the pretrained one here.
+    shape = json.loads((stored_llama / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**shape, "num_hidden_layers": 8}))
+    monkeypatch.setenv("RECBENCH_MINILM", str(tmp_path))
+    jobs, _ = jobs_of(path, tiny, tmp_path / "runs")
+    assert len({job.key for job in jobs.values()}) == len(jobs)
+    for name, job in jobs.items():
+        if name != "sasrec":
+            assert jobs["sasrec"].key in job.needs, name
+        # Equal steps for all that are compared, but for the converged run.
+        training = job.config.training
+        assert training.patience >= training.max_epochs or name == "sasrec"
+
+
+def test_the_distillation_rows_learn_from_the_row_teacher(tiny, tmp_path):
+    jobs, _ = jobs_of(ROOT / "experiments" / "slmrec_distillation" / "study.yaml", tiny, tmp_path)
+    teacher = jobs["teacher"].key
+    taught = {"cos", "cos_norm", "cos_ms", "all", "all_released", "logits", "features", "ranking"}
+    assert {name for name, job in jobs.items() if teacher in job.needs} >= taught
+    for name in ("none", "ms_only", "random_teacher", "sasrec"):
+        assert teacher not in jobs[name].needs, name
+    weights = {name: vars(jobs[name].config.distillation) for name in taught if name.startswith(("cos", "all"))}
+    assert {
+        n: (w["cosine_weight"] > 0, w["norm_weight"] > 0, w["supervision_weight"] > 0) for n, w in weights.items()
+    } == {
+        "cos": (True, False, False),
+        "cos_norm": (True, True, False),
+        "cos_ms": (True, False, True),
+        "all": (True, True, True),
+        "all_released": (True, True, True),
+    }
+
+
+def test_their_item_table_is_the_run_of_model_sasrec_with_defaults(tiny, tmp_path):
+    """So that whoever has trained `model=sasrec data=amazon` does not train it again."""
+    jobs, planner = jobs_of(ROOT / "experiments" / "slmrec_distillation" / "study.yaml", tiny, tmp_path)
+    config = jobs["none"].config
+    (part,) = dependency_configs(config).values()
+    assert part.training == compose(("model=sasrec", "data=amazon")).training
+    assert run_key(part, planner.stage(config)) == jobs["sasrec"].key
+
+
+@pytest.fixture
+def measuring(monkeypatch):
+    """(measure, one): the modules of the efficiency study, imported as they import each other."""
+    monkeypatch.syspath_prepend(str(EFFICIENCY))
+    names = ("measure", "one", "tables")
+    yield importlib.import_module("measure"), importlib.import_module("one")
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def test_the_measuring_of_efficiency_measures_every_case(measuring, tmp_path, monkeypatch, capsys):
+    measure, one = measuring
+
+    def here(case):
+        return one.measure(one.Case(**{**case, "prompt": tuple(case["prompt"])}))
+
+    monkeypatch.setattr(measure, "start", here)
+    (tmp_path / "README.md").write_text("<!-- results -->\n<!-- /results -->\n")
+    measure.main(["--quick", "--threads", "1", "--out", str(tmp_path)])
+    with (tmp_path / "results.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == 3 * 3 * 2 + 3 + 2
+    for row in found:
+        assert float(row["seconds"]) > 0
+        assert float(row["ms_per_user"]) == pytest.approx(1000 * float(row["seconds"]) / int(row["batch"]))
+    deepest = [row for row in found if row["layers"] == "4"]
+    assert {float(row["ratio_same_form"]) for row in deepest} == {1.0}
+    by_layers = {row["layers"]: int(row["parameters_layers"]) for row in found if row["form"] == "none"}
+    assert by_layers["4"] == 2 * by_layers["2"] == 4 * by_layers["1"]
+    readme = (tmp_path / "README.md").read_text()
+    for words in ("Inference, 4 users a batch", "every event, teacher's states from disk", "4 (paper)", "6.6", "8.0"):
+        assert words in readme
+    assert readme.split("<!-- /results -->")[0].strip().endswith(capsys.readouterr().out.strip())
+
+
+def test_forms_of_the_prompt_score_alike_and_train_what_they_should(measuring, tmp_path):
+    import torch
+
+    _, one = measuring
+    small = {"layers": 2, "width": 128, "batch": 3, "history": 5, "prompt": (3, 2), "n_items": 30}
+    scores = {}
+    for form in ("full", "prefix"):
+        model = one.build(one.Case(form=form, task="inference", **small), 2, tmp_path).eval()
+        with torch.no_grad():
+            scores[form] = model.score(one.random_batch(one.Case(form=form, task="inference", **small)))
+    assert torch.allclose(scores["full"], scores["prefix"], atol=1e-5)
+    case = one.Case(form="full", task="one_target", **small)
+    model, call = one.step_of(case, tmp_path)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    call()
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved
+    assert all("lora" in name or "item" in name or "prompt" in name for name in moved)
+
+
+def test_the_answers_on_disk_are_those_of_the_teacher(measuring, tmp_path):
+    import torch
+
+    _, one = measuring
+    small = {"layers": 1, "width": 128, "batch": 2, "history": 5, "n_items": 30, "teacher_layers": 2, "n_blocks": 1}
+    losses = []
+    for task in ("taught_offline", "taught_online"):
+        case = one.Case(form="none", task=task, **small)
+        model = one.build(case, 1, tmp_path).eval()
+        torch.manual_seed(5)
+        loss, modules = one.loss_of(case, model, one.random_batch(case), tmp_path)
+        assert len(modules) == 2
+        losses.append(float(loss().detach()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_one_case_in_a_process_of_its_own():
+    """A real process (5 s), as measure.py starts one."""
+    case = {
+        "layers": 1,
+        "form": "none",
+        "task": "inference",
+        "width": 128,
+        "batch": 2,
+        "history": 4,
+        "prompt": [3, 2],
+        "repeats": 2,
+    }
+    done = subprocess.run(
+        [sys.executable, str(EFFICIENCY / "one.py"), json.dumps(case)], capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["peak_bytes"] >= found["libraries_bytes"] > 1e7
+    assert found["repeats"] == 2

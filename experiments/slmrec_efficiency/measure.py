@@ -1,6 +1,6 @@
 """What depth and prompt cost: training steps, inference, memory and parameters of the Llama-2-7B shape, layer by layer and form by form.
 
-    python experiments/slmrec_efficiency/measure.py                      # an eighth of the width, on the CPU: about an hour
+    python experiments/slmrec_efficiency/measure.py                      # an eighth of the width, on the CPU
     python experiments/slmrec_efficiency/measure.py --device cuda --width 1 --batch 512 --training-batch 32
     python experiments/slmrec_efficiency/measure.py --quick              # a smoke run in two minutes
 

@@ -316,7 +316,15 @@ def test_in_processes_of_their_own_a_study_is_stopped_cleanly(tmp_path, tiny):
     content = {"base": tiny, "seeds": [1], "rows": {"long": long, "short": ["model=markov"]}}
     (folder / "study.yaml").write_text(yaml.safe_dump(content))
     command = [sys.executable, "-m", "recbench.study", "mini", "--jobs", "2"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell that runs the tests in its background lets them, and what they start, ignore Ctrl+C.
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 300
     while not (
         list(tmp_path.glob("runs/sasrec-*/history.jsonl")) and list(tmp_path.glob("runs/markov-*/metrics.json"))

@@ -181,6 +181,82 @@ def test_gbce_is_its_formula(problem, t):
     assert loss(*problem).item() == pytest.approx(sum(terms) / POSITIONS, rel=1e-9)
 
 
+@pytest.mark.parametrize("t", [0.25, 0.75])
+def test_gbce_is_bce_of_the_transformed_positive_score(problem, t):
+    """How the paper's code computes it: the score s+ is replaced by the one whose sigmoid is sigma(s+)^beta."""
+    k = 6
+    loss = _Drawn(LossConfig("gbce", k, gbce_t=t), N_ITEMS)
+    alpha = k / (N_ITEMS - 1)
+    beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)
+    terms = []
+    for positive, negatives in by_hand(*problem, loss._draw((POSITIONS, k))):
+        probability = math.exp(log_sigmoid(positive)) ** -beta
+        transformed = math.log(1 / (probability - 1))
+        terms.append(-(log_sigmoid(transformed) + sum(log_sigmoid(-s) for s in negatives)) / (k + 1))
+    assert loss(*problem).item() == pytest.approx(sum(terms) / POSITIONS, rel=1e-7)
+
+
+@pytest.mark.parametrize("negatives", ["shared", "per_position"])
+@pytest.mark.parametrize("logq", [True, False])
+def test_sampled_softmax_is_its_formula(problem, negatives, logq):
+    k, counts = 6, torch.arange(N_ITEMS + 1)
+    config = LossConfig("sampled_softmax", k, "popularity", negatives=negatives, logq=logq, sampling_power=0.5)
+    loss = _Drawn(config, N_ITEMS, counts)
+    q = (counts.double() + 1) ** 0.5
+    q[0] = 0.0
+    q /= q.sum()
+    drawn = loss._draw((k,)).expand(POSITIONS, k) if negatives == "shared" else loss._draw((POSITIONS, k))
+    terms = []
+    for h, t, own in zip(problem[0], problem[2].tolist(), drawn.tolist(), strict=True):
+        scores = (problem[1] @ h).tolist()
+        rivals = [math.exp(scores[n]) / (k * q[n].item() if logq else 1.0) for n in own if n != t]
+        terms.append(math.log(math.exp(scores[t]) + sum(rivals)) - scores[t])
+    assert loss(*problem).item() == pytest.approx(sum(terms) / POSITIONS, rel=1e-6)
+
+
+@pytest.mark.parametrize("negatives", ["shared", "per_position"])
+def test_bpr_max_is_its_formula(problem, negatives):
+    k, reg = 6, 0.4
+    loss = _Drawn(LossConfig("bpr_max", k, negatives=negatives, bpr_reg=reg), N_ITEMS)
+    drawn = loss._draw((k,)).expand(POSITIONS, k) if negatives == "shared" else loss._draw((POSITIONS, k))
+    terms = []
+    for positive, scores in by_hand(*problem, drawn):
+        positive, *scores = (s if s > 0 else 0.5 * (math.exp(s) - 1) for s in (positive, *scores))
+        total = sum(map(math.exp, scores))
+        won = sum(math.exp(s) / total / (1 + math.exp(s - positive)) for s in scores)
+        terms.append(-math.log(won) + reg * sum(math.exp(s) / total * s * s for s in scores))
+    assert loss(*problem).item() == pytest.approx(sum(terms) / POSITIONS, rel=1e-9)
+
+
+def test_bpr_max_of_a_position_without_negatives_is_finite_and_teaches_nothing_but_smallness():
+    positive, scores = torch.tensor([2.0], requires_grad=True), torch.tensor([[2.0]], requires_grad=True)
+    losses.bpr_max(positive, scores, torch.tensor([[True]]), 0.0).backward()
+    assert positive.grad.isfinite().all()
+    assert (positive.grad + scores.grad[0]).item() == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bce", "gbce", "sampled_softmax", "bpr_max"])
+def test_reading_scores_out_of_the_whole_product_changes_no_loss_and_no_gradient(problem, monkeypatch, name):
+    found = []
+    for ratio in (0, 10**6):
+        monkeypatch.setattr(losses, "ROWS_PER_NEGATIVE", ratio)
+        hidden, table = problem[0].clone().requires_grad_(), problem[1].clone().requires_grad_()
+        loss = _Drawn(LossConfig(name, 6, negatives="per_position"), N_ITEMS)(hidden, table, problem[2])
+        found.append((loss.detach(), *torch.autograd.grad(loss, (hidden, table))))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_popularity_can_be_flattened():
+    counts = torch.zeros(N_ITEMS + 1)
+    counts[1] = 99
+    weights = [
+        CatalogueLoss(LossConfig("bce", 1, "popularity", sampling_power=power), N_ITEMS, counts).sampling_weights
+        for power in (0.0, 0.5, 1.0)
+    ]
+    assert [round((w[1] / w[2]).item(), 3) for w in weights] == [1.0, 10.0, 100.0]
+    assert all(w[0] == 0 and w.sum().item() == pytest.approx(1.0) for w in weights)
+
+
 def test_uncalibrated_gbce_with_one_negative_is_half_of_bce(problem):
     bce, gbce = _Drawn(LossConfig("bce", 1), N_ITEMS), _Drawn(LossConfig("gbce", 1, gbce_t=0.0), N_ITEMS)
     assert gbce(*problem).item() == pytest.approx(bce(*problem).item() / 2, rel=1e-9)
@@ -221,6 +297,7 @@ def test_a_small_step_against_its_gradient_lowers_every_loss(problem, name):
         (LossConfig("softmx"), ["model.loss", "softmx", *LOSSES]),
         (LossConfig("bce", sampling="even"), ["model.sampling", "even", "uniform", "popularity"]),
         (LossConfig("bce", n_negatives=0), ["model.n_negatives", "bce", "0"]),
+        (LossConfig("bpr_max", negatives="each"), ["model.negatives", "each", "shared", "per_position"]),
     ],
 )
 def test_wrong_settings_are_named(config, words):

@@ -259,8 +259,11 @@ def check_teacher(config: RunConfig, needed: Mapping[str, Run], stage: Stage) ->
 
 def build_model(config: RunConfig, stage: Stage, loaded: Mapping[str, Recommender]) -> Recommender:
     """The model of a config, untrained."""
-    counts = torch.from_numpy(TrainingData.of(stage.data, stage.split).item_counts())
-    context = ModelContext(stage.data.n_items, stage.data.n_users, config.training.max_length, counts, loaded)
+    train = TrainingData.of(stage.data, stage.split)
+    counts = torch.from_numpy(train.item_counts())
+    context = ModelContext(
+        stage.data.n_items, stage.data.n_users, config.training.max_length, counts, loaded, train=train
+    )
     # Weights that are never trained must not be those that a student of the same seed starts from.
     torch.manual_seed(config.seed + (UNTRAINED_SEEDS if is_untrained(config) else 0))
     return lookup(config.model.name).model(config.model, context)

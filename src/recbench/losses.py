@@ -3,17 +3,20 @@
 Shapes: N predicted positions (real ones only), D width, V = n_items + 1 rows of the item table (row 0 is the pad), K negatives.
 
     softmax           -log softmax(h E^T)[target] over the whole catalogue; exact; chunked, never more than CHUNK_VALUES logits at once
-    sampled_softmax   the same with K negatives shared by the batch and the logQ correction
-                      [Bengio and Senecal 2008; Jean et al. 2015]: a negative drawn with probability q counts as exp(s) / (K q)
+    sampled_softmax   the same with K negatives, shared by the batch or drawn anew for each position (``negatives``). With ``logq`` a negative
+                      that is drawn with probability q counts as exp(s) / (K q), which estimates the exact loss [Bengio and Senecal
+                      2008; Jean et al. 2015]; without, it counts as exp(s), as the cross-entropy over 1 + K items does [eSASRec, HSTU]
     bce               -log sigma(s+) - mean of log(1 - sigma(s-)) over K negatives of each position [Kang and McAuley 2018, with K = 1]
     gbce              bce whose positive term is weighted by beta = 1 - t (1 - alpha), alpha = K / (n_items - 1)
                       [Petrov and Macdonald 2023, eq. 9]; sigma(s)^beta needs no transform of the score here, because the
                       logarithm turns it into beta log sigma(s)
+    bpr_max           -log of the mean of sigma(s+ - s-) weighted by softmax(s-), plus ``bpr_reg`` times the mean of s-^2 under the same
+                      weights; scores pass through an ELU first [Hidasi and Karatzoglou, CIKM 2018, eq. 10, and the authors' code]
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -23,10 +26,18 @@ from torch import Tensor, nn
 
 from recbench.errors import UserError
 
-LOSSES = ("softmax", "sampled_softmax", "bce", "gbce")
+LOSSES = ("softmax", "sampled_softmax", "bce", "gbce", "bpr_max")
 
 #: Logits that exist at the same time: 8 M values are 16 MB in bfloat16, which stays in a server's last-level cache.
 CHUNK_VALUES = 8 * 2**20
+
+#: Negatives of each position are read out of the product with the whole table where it has at most this many rows a negative: gathering
+#: K vectors a position, and scattering their gradients back, then costs more than the product. (Forward and backward at 512 positions, width
+#: 128, 256 negatives, one core: 12,102 rows 160 ms for the product against 227; at 60,000 rows 990 against 510.)
+ROWS_PER_NEGATIVE = 50
+
+#: What the authors of BPR-max bend scores below zero with, so that the regulariser stops pushing at those that are far down already.
+ELU_ALPHA = 0.5
 
 
 @dataclass
@@ -37,6 +48,12 @@ class LossConfig:
     n_negatives: int = 1024
     sampling: str = "uniform"  # of negatives: uniform | popularity
     gbce_t: float = 0.75  # calibration: 0 is bce, 1 is fully calibrated
+    # Of sampled_softmax and bpr_max: shared by the batch | per_position. The binary losses draw for each position always.
+    negatives: str = field(default="shared", metadata={"later": True})
+    # Of sampled_softmax: correct for how likely each draw was.
+    logq: bool = field(default=True, metadata={"later": True})
+    sampling_power: float = field(default=1.0, metadata={"later": True})  # popularity counts to this power
+    bpr_reg: float = field(default=1.0, metadata={"later": True})  # weight of bpr_max's regulariser
 
 
 class CatalogueLoss(nn.Module):
@@ -54,11 +71,13 @@ class CatalogueLoss(nn.Module):
             raise UserError(
                 f"model.n_negatives must be at least 1 for the loss '{config.loss}', not {config.n_negatives}"
             )
+        if config.negatives not in ("shared", "per_position"):
+            raise UserError(f"unknown model.negatives '{config.negatives}'; known: shared, per_position")
         self.config, self.n_items = config, n_items
         self.bfloat16_logits = False
         weights = torch.ones(n_items + 1)
         if config.sampling == "popularity" and item_counts is not None:
-            weights = item_counts.float() + 1.0  # add one: every item must stay reachable
+            weights = (item_counts.float() + 1.0) ** config.sampling_power  # add one: every item must stay reachable
         weights[0] = 0.0
         # Not stored: it follows from the training data, which the run key names.
         self.register_buffer("sampling_weights", weights / weights.sum(), persistent=False)
@@ -67,9 +86,12 @@ class CatalogueLoss(nn.Module):
         """hidden [N, D], table [V, D], targets [N] int64 in 1..n_items -> scalar mean loss."""
         if self.config.loss == "softmax":
             return full_softmax(hidden, table, targets, self.bfloat16_logits)
-        if self.config.loss == "sampled_softmax":
-            return self._sampled_softmax(hidden, table, targets)
-        return self._binary(hidden, table, targets)
+        if self.config.loss in ("bce", "gbce"):
+            return self._binary(hidden, table, targets)
+        positive, scores, log_expected, taken = self._against_negatives(hidden, table, targets)
+        if self.config.loss == "bpr_max":
+            return bpr_max(positive, scores, taken, self.config.bpr_reg)
+        return softmax_over(positive, scores - log_expected if self.config.logq else scores, taken)
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         if self.config.sampling == "uniform":
@@ -77,20 +99,26 @@ class CatalogueLoss(nn.Module):
         count = int(torch.Size(shape).numel())
         return torch.multinomial(self.sampling_weights, count, replacement=True).view(shape)
 
-    def _sampled_softmax(self, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-        negatives = self._draw((self.config.n_negatives,))
-        positive = (hidden * table[targets]).sum(-1, keepdim=True)
-        expected = self.config.n_negatives * self.sampling_weights[negatives]
-        scores = hidden @ table[negatives].T - expected.log()
-        # A drawn target is already in the sum as the positive.
-        scores = scores.masked_fill(negatives == targets[:, None], -torch.inf)
-        return (torch.cat([positive, scores], dim=1).logsumexp(1) - positive.squeeze(1)).mean()
+    def _against_negatives(
+        self, hidden: Tensor, table: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Scores of the target [N] and of drawn negatives [N, K], the log of how often each was to be expected [K] or [N, K], and where
+        a negative is the target itself, which is in the sum as the positive already [N, K]."""
+        k = self.config.n_negatives
+        positive = (hidden * table[targets]).sum(-1)
+        if self.config.negatives == "shared":
+            negatives = self._draw((k,))
+            scores = hidden @ table[negatives].T
+        else:
+            negatives = self._draw((len(targets), k))
+            scores = scores_of_own(hidden, table, negatives)
+        return positive, scores, (k * self.sampling_weights[negatives]).log(), negatives == targets[:, None]
 
     def _binary(self, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         k = self.config.n_negatives
         negatives = self._draw((len(targets), k))
         positive = (hidden * table[targets]).sum(-1)
-        scores = torch.einsum("nd,nkd->nk", hidden, table[negatives])
+        scores = scores_of_own(hidden, table, negatives)
         pushed_down = F.softplus(scores).masked_fill(negatives == targets[:, None], 0.0)
         beta = 1.0
         if self.config.loss == "gbce":
@@ -99,6 +127,31 @@ class CatalogueLoss(nn.Module):
         if self.config.loss == "bce":
             return (F.softplus(-positive) + pushed_down.mean(1)).mean()
         return ((beta * F.softplus(-positive) + pushed_down.sum(1)) / (k + 1)).mean()
+
+
+def scores_of_own(hidden: Tensor, table: Tensor, items: Tensor) -> Tensor:
+    """Scores [N, K] of the items [N, K] that each position was given. hidden [N, D], table [V, D]."""
+    if len(table) <= ROWS_PER_NEGATIVE * items.shape[1]:
+        return (hidden @ table.T).gather(1, items)
+    return torch.einsum("nd,nkd->nk", hidden, table[items])
+
+
+def softmax_over(positive: Tensor, scores: Tensor, taken: Tensor) -> Tensor:
+    """Mean cross-entropy of the target among itself and its negatives. positive [N], scores [N, K]; ``taken`` [N, K] leaves some out."""
+    scores = scores.masked_fill(taken, -torch.inf)
+    return (torch.cat([positive[:, None], scores], dim=1).logsumexp(1) - positive).mean()
+
+
+def bpr_max(positive: Tensor, scores: Tensor, taken: Tensor, reg: float) -> Tensor:
+    """Mean BPR-max loss; see the head of this file. positive [N], scores [N, K]; negatives where ``taken`` [N, K] have no weight.
+
+    -log sum_j w_j sigma(s+ - s_j) + reg * sum_j w_j s_j^2, with w the softmax of the negatives' scores.
+    """
+    positive, scores = F.elu(positive, ELU_ALPHA), F.elu(scores, ELU_ALPHA)
+    # A finite mask: a position whose every negative is its target then has a constant loss, where -inf would give NaN.
+    log_weight = scores.masked_fill(taken, -1e4).log_softmax(1)
+    won = (log_weight + F.logsigmoid(positive[:, None] - scores)).logsumexp(1)
+    return (reg * (log_weight.exp() * scores.square()).sum(1) - won).mean()
 
 
 def full_softmax(hidden: Tensor, table: Tensor, targets: Tensor, bfloat16: bool = False) -> Tensor:

@@ -28,7 +28,17 @@ SLMREC = {
     "n_layers": 2,
     "item_table": {"model": "sasrec", **SASREC},
 }
-SIZES = {"sasrec": SASREC, "slmrec": SLMREC, "e4srec": SLMREC}
+SIZES = {
+    "sasrec": SASREC,
+    "slmrec": SLMREC,
+    "e4srec": SLMREC,
+    "gru4rec": {"hidden_size": 16, "embedding_dropout": 0.2, "n_negatives": 64},
+    "bert4rec": {**SASREC, "mask_share": 0.3, "last_only_share": 0.5},
+    "hstu": {"hidden_size": 16, "head_size": 8, "dropout": 0.2},
+    "lrurec": SASREC,
+    "mamba4rec": {"hidden_size": 16, "state_size": 8, "dropout": 0.2},
+    "tim4rec": {"hidden_size": 16, "head_size": 8, "state_size": 8, "dropout": 0.2},
+}
 #: Models that give every user the same list: they are the floor, so they need not beat it.
 IMPERSONAL = {"popularity", "recent_popularity"}
 
@@ -47,7 +57,7 @@ def build(name, data, split, keys=None, with_dependencies=True):
             parts[role] = build(inner.pop("model"), data, split, inner)
     counts = torch.from_numpy(train.item_counts())
     torch.manual_seed(0)
-    model = lookup(name).model(config, ModelContext(data.n_items, data.n_users, MAX_LENGTH, counts, parts))
+    model = lookup(name).model(config, ModelContext(data.n_items, data.n_users, MAX_LENGTH, counts, parts, train=train))
     if isinstance(model, ClosedForm) and with_dependencies:
         model.fit_to(train)
     return model.eval()

@@ -35,6 +35,8 @@ class Batch:
     targets [B, L] int64, the event after each position (0 where there is none; training only) ·
     behaviours [B, L] int64 (only where the data has them) ·
     windows [B] int64, number of each row's training window (training only): an address for the host, which never leaves it.
+    next_timestamps [B, L] int64, the time of the event after each position; at the end of an evaluated history that is the target's time,
+    which is not known when a recommendation is made: no model may read it unless a key of its config says so by name.
     """
 
     items: Tensor
@@ -44,6 +46,7 @@ class Batch:
     targets: Tensor | None = None
     behaviours: Tensor | None = None
     windows: Tensor | None = None
+    next_timestamps: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         moved = {
@@ -93,8 +96,9 @@ def gather(data: PreparedData, user: np.ndarray, start: np.ndarray, length: np.n
         user=torch.from_numpy(user.astype(np.int64)),
     )
     if with_targets:
-        following = np.where(real, data.items[np.minimum(position + 1, len(data.items) - 1)], 0)
-        batch.targets = torch.from_numpy(following.astype(np.int64))
+        after = np.minimum(position + 1, len(data.items) - 1)
+        batch.targets = torch.from_numpy(np.where(real, data.items[after], 0).astype(np.int64))
+        batch.next_timestamps = torch.from_numpy(np.where(real, data.timestamps[after], 0))
     if data.behaviours is not None:
         batch.behaviours = torch.from_numpy(np.where(real, data.behaviours[position], 0).astype(np.int64))
     return batch
@@ -191,4 +195,17 @@ def evaluation_batches(
     for first in range(part * rows, len(order), parts * rows):
         chosen = order[first : first + rows]
         kept = length[chosen]
-        yield chosen, gather(data, cases.user[chosen], cases.end[chosen] - kept, kept, with_targets=False)
+        batch = gather(data, cases.user[chosen], cases.end[chosen] - kept, kept, with_targets=False)
+        batch.next_timestamps = _next_timestamps(data, cases, chosen, batch)
+        yield chosen, batch
+
+
+def _next_timestamps(data: PreparedData, cases: Cases, chosen: np.ndarray, batch: Batch) -> Tensor:
+    """[B, L]: the time of the event after each position; after the last one that of the case's first target, or its own without targets."""
+    after = cases.end[chosen] - 1
+    asked = cases.n_targets[chosen] > 0
+    after[asked] = cases.target_positions[cases.target_offsets[chosen[asked]]]
+    times = torch.nn.functional.pad(batch.timestamps[:, 1:], (0, 1))
+    row = torch.nonzero(batch.lengths)[:, 0]
+    times[row, batch.lengths[row] - 1] = torch.from_numpy(np.asarray(data.timestamps[after], dtype=np.int64))[row]
+    return times

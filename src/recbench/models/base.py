@@ -78,6 +78,8 @@ class ModelContext:
     item_counts: Tensor | None = None
     dependencies: Mapping[str, Recommender] = field(default_factory=dict)
     item_texts: list[str] | None = None
+    #: For statistics of the training events, such as the mean time between them; they too belong into the model's state.
+    train: TrainingData | None = None
 
 
 @runtime_checkable

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 #: Our own models: name -> module that registers it. Kept as strings so that listing names costs no import.
 BUILT_IN = {
     name: f"recbench.models.{name}"
-    for name in ("popularity", "recent_popularity", "markov", "itemknn", "ease", "sasrec", "slmrec", "e4srec")
+    for name in (
+        *("popularity", "recent_popularity", "markov", "itemknn", "ease", "sasrec", "slmrec", "e4srec"),
+        *("gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec"),
+    )
 }
 
 

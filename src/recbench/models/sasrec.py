@@ -1,10 +1,18 @@
-"""SASRec: a causal transformer over the history, scored against its own item table [Kang and McAuley, ICDM 2018].
+"""SASRec: a causal transformer over the history, scored against an item table [Kang and McAuley, ICDM 2018], and its stronger variants.
 
-What differs from the paper, and why:
+One network with four named configs under ``conf/model``:
+
+    sasrec            pre-norm blocks, exact softmax, tied table: what the others are measured against
+    sasrec_original   the authors' own block, d 50, one head, binary cross-entropy with one negative
+    gsasrec           the same block, a separate output table, 256 negatives and a calibrated loss [Petrov and Macdonald, RecSys 2023]
+    esasrec           LiGR's gated blocks, softmax over 256 negatives of each position without logQ [eSASRec, RecSys 2025]
+
+What ``sasrec`` changes against the paper, and why:
 - The default loss is the exact softmax over the catalogue. With the paper's one sampled negative (``loss: bce, n_negatives: 1``) the same
   network stays far below what it can do, which made it a weak baseline for years [Klenitskiy and Vasilev, RecSys 2023].
 - Blocks are pre-norm with an output projection in attention; the paper adds the residual onto the normalised query and has no projection.
-- Histories are padded on the right and positions counted from the oldest event, so that no real position sees a pad.
+What all four change: histories are padded on the right and positions counted from the oldest event, so that no real position sees a pad;
+weights start at N(0, 0.02); a negative may be an item of the user's past, only not the target; AdamW has its usual betas.
 
 Glossary (paper -> here): E_hat input matrix -> ``embed``; M item table -> ``item_embedding``; P positions -> ``position_embedding``;
 F_t^(b) -> entry b of ``hidden_states``; r_{i,t} relevance -> column i of ``score``; b blocks -> ``n_layers``; d -> ``hidden_size``.
@@ -14,23 +22,31 @@ Shapes: B rows, L positions, D hidden size, V = n_items + 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.errors import UserError
+from recbench.errors import UserError, nearest
 from recbench.losses import CatalogueLoss, LossConfig
 from recbench.models.base import ModelConfig, ModelContext, SequenceModel, check_sizes
 from recbench.models.registry import register
 from recbench.nn.attention import TransformerLayer
 from recbench.nn.dropout import Dropout
+from recbench.nn.sasrec_blocks import LiGRLayer, OriginalLayer
+
+#: The block of each layer, and whether the stack ends in a norm: LiGR's published stack does not.
+BLOCKS: dict[str, tuple[type[nn.Module], bool]] = {
+    "pre_norm": (TransformerLayer, True),
+    "original": (OriginalLayer, True),
+    "ligr": (LiGRLayer, False),
+}
 
 
 @dataclass
 class SASRecConfig(LossConfig, ModelConfig):
-    """Sizes and dropout; the loss keys are those of every scoring model."""
+    """Sizes, dropout and the choices that make a variant; the loss keys are those of every scoring model."""
 
     name: str = "sasrec"
     hidden_size: int = 64
@@ -38,6 +54,13 @@ class SASRecConfig(LossConfig, ModelConfig):
     n_heads: int = 2
     feedforward_size: int = 256
     dropout: float = 0.5
+    block: str = field(default="pre_norm", metadata={"later": True})  # pre_norm | original | ligr
+    scale_embedding: bool = field(
+        default=True, metadata={"later": True}
+    )  # item vectors times sqrt(hidden_size) at the input
+    output_table: str = field(
+        default="tied", metadata={"later": True}
+    )  # tied | separate: what states are compared with
 
 
 @register("sasrec", SASRecConfig)
@@ -51,25 +74,32 @@ class SASRec(SequenceModel):
             raise UserError(
                 f"model.hidden_size={config.hidden_size} is not a multiple of model.n_heads={config.n_heads}"
             )
+        for key, known in (("block", tuple(BLOCKS)), ("output_table", ("tied", "separate"))):
+            if (value := getattr(config, key)) not in known:
+                raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
         d = config.hidden_size
         self.item_embedding = nn.Embedding(context.n_items + 1, d, padding_idx=0)
         self.position_embedding = nn.Embedding(context.max_length, d)
         self.dropout = Dropout(config.dropout)
+        layer, ends_in_norm = BLOCKS[config.block]
         self.layers = nn.ModuleList(
-            TransformerLayer(d, config.n_heads, config.feedforward_size, config.dropout) for _ in range(config.n_layers)
+            layer(d, config.n_heads, config.feedforward_size, config.dropout) for _ in range(config.n_layers)
         )
-        self.final_norm = nn.LayerNorm(d)
+        self.final_norm = nn.LayerNorm(d) if ends_in_norm else nn.Identity()
+        if config.output_table == "separate":
+            self.output_embedding = nn.Embedding(context.n_items + 1, d, padding_idx=0)
         self.loss = CatalogueLoss(config, context.n_items, context.item_counts)
         self.width = d
         self.apply(_initialise)
 
     def embed(self, items: Tensor) -> Tensor:
-        """Items [B, L] -> input states [B, L, D]: item vector times sqrt(D), plus position vector.
+        """Items [B, L] -> input states [B, L, D]: item vector, times sqrt(D) unless told otherwise, plus position vector.
 
         The factor is the paper's. Without it the small initial item vectors drown in the positions, and Beauty takes twice the epochs.
         """
+        scale = self.config.hidden_size**0.5 if self.config.scale_embedding else 1.0
         positions = self.position_embedding.weight[: items.shape[1]]
-        return self.dropout(self.item_embedding(items) * self.config.hidden_size**0.5 + positions)
+        return self.dropout(self.item_embedding(items) * scale + positions)
 
     def hidden_states(self, batch: Batch) -> list[Tensor]:
         states = [self.embed(batch.items)]
@@ -80,7 +110,7 @@ class SASRec(SequenceModel):
 
     def item_vectors(self) -> Tensor:
         """[V, D]: what hidden states are compared with."""
-        return self.item_embedding.weight
+        return self.item_embedding.weight if self.config.output_table == "tied" else self.output_embedding.weight
 
     def normed(self, states: Tensor) -> Tensor:
         return self.final_norm(states)

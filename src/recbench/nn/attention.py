@@ -1,10 +1,12 @@
-"""Causal self-attention layers over right-padded sequences.
+"""Self-attention layers over right-padded sequences.
 
 Shapes: B rows, L positions, D width, H heads. Right padding and a causal mask together mean that a real position never sees a pad,
-so no padding mask is needed.
+so the causal layers need no padding mask. The bidirectional one is told which positions are real.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +15,8 @@ from torch import Tensor, nn
 from recbench.nn.dropout import Dropout
 
 
-class CausalSelfAttention(nn.Module):
-    """Multi-head attention in which position i sees positions 0..i. [B, L, D] -> [B, L, D]."""
+class MultiHeadAttention(nn.Module):
+    """Projections and heads; a subclass says who sees whom. [B, L, D] -> [B, L, D]."""
 
     def __init__(self, hidden_size: int, n_heads: int, dropout: float) -> None:
         super().__init__()
@@ -22,14 +24,29 @@ class CausalSelfAttention(nn.Module):
         self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def attend(self, x: Tensor, **mask: Any) -> Tensor:
+        """``mask`` as ``scaled_dot_product_attention`` takes it."""
         b, length, d = x.shape
         qkv = self.query_key_value(x).view(b, length, 3, self.n_heads, d // self.n_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(
-            query, key, value, is_causal=True, dropout_p=self.dropout if self.training else 0.0
+            query, key, value, dropout_p=self.dropout if self.training else 0.0, **mask
         )
         return self.output(mixed.transpose(1, 2).reshape(b, length, d))
+
+
+class CausalSelfAttention(MultiHeadAttention):
+    """Multi-head attention in which position i sees positions 0..i. [B, L, D] -> [B, L, D]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attend(x, is_causal=True)
+
+
+class BidirectionalSelfAttention(MultiHeadAttention):
+    """Multi-head attention in which every position sees all real ones. x [B, L, D], real [B, L] bool -> [B, L, D]."""
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        return self.attend(x, attn_mask=real[:, None, None, :])
 
 
 class TransformerLayer(nn.Module):
@@ -48,3 +65,21 @@ class TransformerLayer(nn.Module):
         x = x + self.dropout(self.attention(self.attention_norm(x)))
         inner = self.dropout(torch.relu(self.expand(self.feedforward_norm(x))))
         return x + self.dropout(self.contract(inner))
+
+
+class BidirectionalLayer(nn.Module):
+    """Post-norm block of BERT: norm(x + drop(attention x)), then norm(x + drop(feed-forward x)) with GELU. [B, L, D] -> [B, L, D]."""
+
+    def __init__(self, hidden_size: int, n_heads: int, feedforward_size: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = BidirectionalSelfAttention(hidden_size, n_heads, dropout)
+        self.attention_norm = nn.LayerNorm(hidden_size)
+        self.expand = nn.Linear(hidden_size, feedforward_size)
+        self.contract = nn.Linear(feedforward_size, hidden_size)
+        self.feedforward_norm = nn.LayerNorm(hidden_size)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        """real [B, L] bool: the positions that may be seen; each row needs at least one."""
+        x = self.attention_norm(x + self.dropout(self.attention(x, real)))
+        return self.feedforward_norm(x + self.dropout(self.contract(F.gelu(self.expand(x)))))

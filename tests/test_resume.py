@@ -42,6 +42,13 @@ CASES = {
         "training.weight_decay=0.1",
         "training.gradient_clip=0.5",
     ],
+    "contrastive terms, one with an optimiser of its own": [
+        *SASREC,
+        *LONG,
+        "model.auxiliary=[cl4srec,duorec,mclrec]",
+        "model.mclrec.stages=released",
+        "model.dropout=0.3",
+    ],
     "a student and its heads": [*SLMREC, *LONG, "distillation.force=true", "model.dropout=0.3"],
 }
 

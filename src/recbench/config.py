@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recbench.compression.configs import CompressionConfig
 from recbench.compression.configs import config_class as compression_class
+from recbench.contrastive.configs import check_auxiliaries
 from recbench.errors import UserError, nearest
 from recbench.models.registry import lookup
 
@@ -140,6 +141,7 @@ class RunConfig:
                 raise UserError(f"{group} is missing; choose one with {group}=OPTION")
             if type(part) is not schema_of(group, part.name):
                 raise UserError(f"{group}.name is not a key to change; choose with {group}={part.name}")
+        check_auxiliaries(self.model)
         self.distillation.check()
         self.compression.check(self.model, lookup(self.model.name).model.trains_by_gradient)
         for key, least in LEAST.items():

@@ -51,13 +51,16 @@ def key_values(config: Any) -> dict[str, Any]:
     """The fields of a config dataclass as they enter a key.
 
     A field that was added when runs were there already says so with ``field(default=..., metadata={"later": True})``. At its default it is
-    left out, so that those runs keep their keys.
+    left out, so that those runs keep their keys. The same goes for the fields of a dataclass within it.
     """
     values = dataclasses.asdict(config)
     for entry in dataclasses.fields(config):
+        value = getattr(config, entry.name)
         default = entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
-        if entry.metadata.get("later") and values[entry.name] == default:
+        if entry.metadata.get("later") and value == default:
             del values[entry.name]
+        elif dataclasses.is_dataclass(value):
+            values[entry.name] = key_values(value)
     return values
 
 

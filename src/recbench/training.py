@@ -10,9 +10,9 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from recbench.config import HardwareConfig, TrainingConfig
+from recbench.contrastive.base import Auxiliary, build_auxiliaries
 from recbench.data.batches import Batch, EpochSampler, WindowDataset, training_windows
 from recbench.errors import UserError
 from recbench.losses import CatalogueLoss, has_fast_bfloat16
@@ -39,10 +40,10 @@ Validate = Callable[[Recommender], Mapping[str, float]]
 
 
 class Learner(pl.LightningModule):
-    """A student, perhaps with a distillation objective and what its teacher says, as Lightning sees it.
+    """A student, perhaps with a distillation objective and what its teacher says, and with auxiliaries, as Lightning sees it.
 
-    The objective's own parameters are trained and stand in the checkpoint that a training resumes from, but not among the student's
-    weights. The teacher is no part of this module: it is neither trained nor stored.
+    The own parameters of objective and auxiliaries are trained and stand in the checkpoint that a training resumes from, but not among the
+    student's weights. The teacher is no part of this module: it is neither trained nor stored.
     """
 
     def __init__(
@@ -52,26 +53,60 @@ class Learner(pl.LightningModule):
         total_steps: int,
         objective: Objective | None = None,
         lessons: Lessons | None = None,
+        auxiliaries: Sequence[Auxiliary] = (),
     ) -> None:
         super().__init__()
         self.student, self.objective, self.config, self.total_steps = student, objective, config, total_steps
         self.lessons = lessons
+        self.auxiliaries = cast("Sequence[Auxiliary]", nn.ModuleList(auxiliaries))
         self.sums: dict[str, Tensor] = {}
         self.steps = 0
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        for auxiliary in self.auxiliaries:
+            auxiliary.draw(batch)
+        losses = self._losses(batch)
+        self._count(losses)
+        return losses["loss"]
+
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss and, where it is a sum, its terms by name."""
+        own, terms = self._taught_terms(batch)
+        for auxiliary in self.auxiliaries:
+            assert isinstance(self.student, SequenceModel)
+            terms.update(auxiliary.terms(self.student))
+        if not terms:
+            return {"loss": own}
+        return {"loss": torch.stack([own, *terms.values()]).sum(), "recommendation": own, **terms}
+
+    def _taught_terms(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """(the student's own loss, the objective's terms), from one forward pass."""
         if self.objective is None:
-            loss = self.student.training_loss(batch)
-            self._count({"loss": loss})
-            return loss
+            return self.student.training_loss(batch), {}
         assert isinstance(self.student, SequenceModel)
         taught = self.lessons(batch) if self.lessons is not None else {}
         states = self.student.hidden_states(batch)
         own = self.student.loss_from_states(states, batch)
-        terms = self.objective.terms(self.student, states, taught, batch)
-        loss = torch.stack([own, *terms.values()]).sum()
-        self._count({"loss": loss, "recommendation": own, **terms})
-        return loss
+        return own, dict(self.objective.terms(self.student, states, taught, batch))
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
+        again = False
+        for auxiliary in self.auxiliaries:
+            assert isinstance(self.student, SequenceModel)
+            again |= auxiliary.after_step(self.student)
+        if again:
+            self._step_again(batch)
+
+    def _step_again(self, batch: Batch) -> None:
+        """One more step by the same loss on the same batch, which the epoch's means and the schedule do not count."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        optimizer.zero_grad()
+        self._losses(batch)["loss"].backward()
+        if self.config.gradient_clip:
+            moved = [p for group in optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(moved, self.config.gradient_clip)
+        optimizer.step()
 
     def _count(self, terms: Mapping[str, Tensor]) -> None:
         """Add to the epoch's sums without waiting for the device."""
@@ -234,7 +269,8 @@ def fit(
             teaching.objective,
             teaching.lessons(dataset, config.max_length, trainer.strategy.root_device),
         )
-    learner = Learner(model, config, config.max_epochs * len(sampler), objective, lessons)
+    auxiliaries = build_auxiliaries(model, dataset)
+    learner = Learner(model, config, config.max_epochs * len(sampler), objective, lessons, auxiliaries)
     resume = folder.resume_checkpoint if folder.resume_checkpoint.is_file() else None
     if resume is not None:
         logger.info("continuing %s from its last checkpoint", folder.key)

@@ -205,3 +205,18 @@ def test_long_lines_are_left_whole_to_be_copied(capsys):
 )
 def test_counts_are_short(value, shown):
     assert console._count(value) == shown
+
+
+def test_a_run_with_auxiliaries_says_which(capsys, tmp_path):
+    model = {"name": "sasrec", "auxiliary": ["cl4srec", "duorec"]}
+    folders = [
+        stored(tmp_path, "sasrec-1", {"model": model}, metrics(0.2)),
+        stored(tmp_path, "sasrec-2", {"model": {**model, "auxiliary": []}}, metrics(0.1)),
+    ]
+    console.show_sweep([{"status": 0, "overrides": [], "folders": folders}])
+    both = run_of("sasrec-1", "sasrec", metrics(0.2))
+    both.config.model.auxiliary = model["auxiliary"]
+    console.show_run([both], STAGE)
+    out = capsys.readouterr().out
+    for label in ("sasrec (cl4srec, duorec) seed 1", "sasrec seed 1", "sasrec (cl4srec, duorec)"):
+        assert row_of(out, label)

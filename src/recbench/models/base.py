@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recbench.contrastive.configs import AuxiliaryConfig
 from recbench.data.batches import Batch
 from recbench.errors import UserError
-from recbench.losses import CatalogueLoss
+from recbench.losses import CatalogueLoss, LossConfig
 
 if TYPE_CHECKING:
     from recbench.data.split import Split
@@ -27,6 +28,11 @@ class ModelConfig:
     """What the config of every model holds: the registered name. Model configs derive from it."""
 
     name: str = "?"
+
+
+@dataclass
+class SequenceConfig(AuxiliaryConfig, LossConfig, ModelConfig):
+    """What the config of every SequenceModel holds: its loss, and the contrastive terms that may stand beside it."""
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,14 @@ from torch import Tensor, nn
 
 from recbench.data.batches import Batch
 from recbench.errors import UserError
-from recbench.losses import CatalogueLoss, LossConfig, bpr_max, softmax_over
-from recbench.models.base import ModelConfig, ModelContext, SequenceModel, check_sizes
+from recbench.losses import CatalogueLoss, bpr_max, softmax_over
+from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import register
 from recbench.nn.dropout import Dropout
 
 
 @dataclass
-class GRU4RecConfig(LossConfig, ModelConfig):
+class GRU4RecConfig(SequenceConfig):
     """Sizes, dropout and what the loss compares with; its other keys are those of every scoring model."""
 
     name: str = "gru4rec"

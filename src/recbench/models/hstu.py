@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 from recbench.data.batches import Batch
 from recbench.errors import UserError
-from recbench.losses import CatalogueLoss, LossConfig
-from recbench.models.base import ModelConfig, ModelContext, SequenceModel, check_sizes
+from recbench.losses import CatalogueLoss
+from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import register
 from recbench.nn.dropout import Dropout
 from recbench.nn.relative_bias import PositionBias, TimeBias, time_buckets
@@ -39,7 +39,7 @@ from recbench.nn.time_gaps import warn_of_equal_gaps
 
 
 @dataclass
-class HSTUConfig(LossConfig, ModelConfig):
+class HSTUConfig(SequenceConfig):
     """Sizes, dropout, temperature and the handling of time; the loss keys are those of every scoring model."""
 
     name: str = "hstu"

@@ -24,15 +24,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss, LossConfig
-from recbench.models.base import ModelConfig, ModelContext, SequenceModel, check_sizes
+from recbench.losses import CatalogueLoss
+from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import register
 from recbench.nn.dropout import Dropout
 from recbench.nn.linear_recurrence import LinearRecurrence
 
 
 @dataclass
-class LRURecConfig(LossConfig, ModelConfig):
+class LRURecConfig(SequenceConfig):
     """Sizes and dropout; the loss keys are those of every scoring model."""
 
     name: str = "lrurec"

@@ -29,8 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss, LossConfig
-from recbench.models.base import ModelConfig, ModelContext, SequenceModel, check_sizes
+from recbench.losses import CatalogueLoss
+from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import register
 from recbench.nn.dropout import Dropout
 from recbench.nn.feedforward import PostNormFeedForward
@@ -41,7 +41,7 @@ EPS = 1e-12
 
 
 @dataclass
-class Mamba4RecConfig(LossConfig, ModelConfig):
+class Mamba4RecConfig(SequenceConfig):
     """Sizes and dropout; the loss keys are those of every scoring model."""
 
     name: str = "mamba4rec"

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from recbench.data.batches import Batch
 from recbench.errors import UserError, nearest
-from recbench.losses import CatalogueLoss, LossConfig
-from recbench.models.base import ModelConfig, ModelContext, SequenceModel, check_sizes
+from recbench.losses import CatalogueLoss
+from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import register
 from recbench.nn.attention import TransformerLayer
 from recbench.nn.dropout import Dropout
@@ -45,7 +45,7 @@ BLOCKS: dict[str, tuple[type[nn.Module], bool]] = {
 
 
 @dataclass
-class SASRecConfig(LossConfig, ModelConfig):
+class SASRecConfig(SequenceConfig):
     """Sizes, dropout and the choices that make a variant; the loss keys are those of every scoring model."""
 
     name: str = "sasrec"

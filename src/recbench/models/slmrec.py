@@ -31,15 +31,15 @@ from torch import Tensor, nn
 
 from recbench.data.batches import Batch
 from recbench.errors import UserError
-from recbench.losses import CatalogueLoss, LossConfig
-from recbench.models.base import HasItemVectors, ModelConfig, ModelContext, SequenceModel, check_sizes
+from recbench.losses import CatalogueLoss
+from recbench.models.base import HasItemVectors, ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import register
 from recbench.nn.backbone import Backbone, BackboneConfig, backbone_width, check_backbone
 from recbench.nn.dropout import Dropout
 
 
 @dataclass
-class SLMRecConfig(LossConfig, BackboneConfig, ModelConfig):
+class SLMRecConfig(BackboneConfig, SequenceConfig):
     """Backbone keys, loss keys, and the run that gives the item vectors."""
 
     name: str = "slmrec"

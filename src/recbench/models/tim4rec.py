@@ -39,8 +39,8 @@ from torch.utils.checkpoint import checkpoint
 
 from recbench.data.batches import Batch
 from recbench.errors import UserError
-from recbench.losses import CatalogueLoss, LossConfig
-from recbench.models.base import ModelConfig, ModelContext, SequenceModel, check_sizes
+from recbench.losses import CatalogueLoss
+from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import register
 from recbench.nn.causal_conv import CausalConv
 from recbench.nn.dropout import Dropout
@@ -56,7 +56,7 @@ CHUNK_POSITIONS = 32_768
 
 
 @dataclass
-class TiM4RecConfig(LossConfig, ModelConfig):
+class TiM4RecConfig(SequenceConfig):
     """Sizes, dropout and what is done with time; the loss keys are those of every scoring model."""
 
     name: str = "tim4rec"

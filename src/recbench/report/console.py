@@ -24,7 +24,8 @@ def show_run(runs: Sequence[Run], stage: Stage) -> None:
     rows = []
     for run in runs:
         role = next((name for name, part in runs[-1].dependencies.items() if part.folder.key == run.folder.key), "")
-        detail = role or run.config.compression.label
+        said = (*getattr(run.config.model, "auxiliary", []), run.config.compression.label)
+        detail = role or ", ".join(filter(None, said))
         label = run.config.model.name + (f" ({detail})" if detail else "")
         rows.append((label, run.metrics, "reused" if run.reused else ""))
     _print(results_table(rows, stage.split.protocol_id), audit_line(stage.split.audit), f"run: {runs[-1].folder.path}")
@@ -59,6 +60,7 @@ def _label(folder: Path) -> str:
     compression = config.get("compression", {"name": "none"})
     details = (
         f"{model['n_layers']} layers" if "n_layers" in model and model["name"] in ("slmrec", "e4srec") else "",
+        *model.get("auxiliary", []),
         f"{distillation} distillation" if distillation != "none" else "",
         compression_class(compression["name"])(**compression).label,
     )

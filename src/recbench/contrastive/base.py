@@ -1,0 +1,74 @@
+"""What a contrastive auxiliary is: the terms that it adds to the loss of a sequence model, whatever the model and whatever else is in its loss.
+
+A history is represented by the model's state at its last event [B, D], which is what the model would rank with. Our models are trained at every
+position of a window; an auxiliary compares whole windows, so of each it takes the last position, where the papers have one row for every prefix
+and compare them all. An epoch therefore compares as many histories as there are windows (on Beauty one for every six targets). The rows of
+a batch are alike in length, so length alone tells no pair from another.
+
+Shapes: B rows of a batch, L positions, D width of the states.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from recbench.contrastive.configs import check_auxiliaries
+from recbench.data.batches import Batch, WindowDataset
+from recbench.errors import UserError
+from recbench.models.base import Recommender, SequenceModel
+
+
+class Auxiliary(nn.Module):
+    """Terms beside a model's loss. Its parameters are trained with the model and not stored with it.
+
+    At every step ``draw`` is called once, then ``terms``, and after the model has moved ``after_step``.
+    """
+
+    def draw(self, batch: Batch) -> None:
+        """Choose what the histories of a training batch are compared with."""
+        raise NotImplementedError
+
+    def terms(self, model: SequenceModel) -> dict[str, Tensor]:
+        """Weighted scalar terms by name, for what was drawn."""
+        raise NotImplementedError
+
+    def after_step(self, model: SequenceModel) -> bool:
+        """What is to be done when the model has moved; True if it shall move once more by the same loss on the same batch."""
+        return False
+
+
+_auxiliaries: dict[str, Callable[..., Auxiliary]] = {}
+
+
+def register(name: str) -> Callable[[type[Auxiliary]], type[Auxiliary]]:
+    """Class decorator: the auxiliary of that name, in the module of that name."""
+
+    def decorate(auxiliary: type[Auxiliary]) -> type[Auxiliary]:
+        _auxiliaries[name] = auxiliary
+        return auxiliary
+
+    return decorate
+
+
+def build_auxiliaries(model: Recommender, dataset: WindowDataset) -> list[Auxiliary]:
+    """The auxiliaries that a model's config names, for training on these windows. Raises UserError where one cannot be."""
+    names: list[str] = getattr(model.config, "auxiliary", [])
+    check_auxiliaries(model.config)
+    if names and not isinstance(model, SequenceModel):
+        raise UserError(f"the model '{model.config.name}' has no state of a history that model.auxiliary could compare")
+    return [_class_of(name)(getattr(model.config, name), model, dataset) for name in names]
+
+
+def _class_of(name: str) -> Any:
+    if name not in _auxiliaries:
+        importlib.import_module(f"{__package__}.{name}")
+    return _auxiliaries[name]
+
+
+def representations(model: SequenceModel, histories: Batch) -> Tensor:
+    """[B, D]: the last layer's state at the last event of each history."""
+    return model.last_states(histories)[-1]

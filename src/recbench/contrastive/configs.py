@@ -1,0 +1,120 @@
+"""The keys of each contrastive auxiliary, and the part of a model's config that holds them; light to import.
+
+A model offers them all when its config derives from ``AuxiliaryConfig``; nothing else about the model changes. They stand in the model's config
+because they belong to how that model is trained: a teacher, an item table and a student may each have other ones.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from recbench.errors import UserError, nearest
+
+#: Fields that came when runs were there already: ``runs.key_values`` leaves them out of a key while they are at their default.
+LATER = {"later": True}
+
+
+@dataclass
+class PairConfig:
+    """What every auxiliary has: how much it weighs beside the loss, and how sharp it is."""
+
+    weight: float = 0.1
+    temperature: float = 1.0  # divides the products of two representations
+
+    def check(self, where: str) -> None:
+        """Raise UserError for values that make no sense. ``where`` is the place of the keys on the command line."""
+        for key in ("weight", "temperature"):
+            check_number(f"{where}.{key}", getattr(self, key), above=0.0)
+
+
+@dataclass
+class AugmentedConfig(PairConfig):
+    """Shares of a history that the three random operators of ``augment.py`` act on."""
+
+    crop: float = 0.6  # share that is kept, a run of events
+    mask: float = 0.3  # share whose items are hidden
+    reorder: float = 0.6  # share that is shuffled, a run of events
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        check_number(f"{where}.crop", self.crop, above=0.0, most=1.0)
+        check_number(f"{where}.reorder", self.reorder, least=0.0, most=1.0)
+        check_number(f"{where}.mask", self.mask, least=0.0, below=1.0)
+
+
+@dataclass
+class CL4SRecConfig(AugmentedConfig):
+    """Two random augmentations of a history attract each other: see ``cl4srec.py``."""
+
+
+@dataclass
+class DuoRecConfig(PairConfig):
+    """Two histories with the same next item attract each other: see ``duorec.py``."""
+
+
+@dataclass
+class MCLRecConfig(AugmentedConfig):
+    """Learned views beside random ones: see ``mclrec.py``. The defaults are the authors' for Beauty."""
+
+    weight: float = 0.05  # beta, of the pairs with a learned view
+    crop: float = 0.5
+    mask: float = 0.5
+    reorder: float = 0.8
+    random_weight: float = 0.0  # lambda, of the pair of random views
+    regulariser: float = 0.1  # gamma / beta
+    augmenter_sizes: list[int] = field(default_factory=lambda: [32, 16])  # inner layers of each augmenter
+    lr: float = 1e-3  # of the augmenters
+    stages: str = "paper"  # paper: model, augmenters | released: model, augmenters, and the model once more
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        for key in ("random_weight", "regulariser"):
+            check_number(f"{where}.{key}", getattr(self, key), least=0.0)
+        check_number(f"{where}.lr", self.lr, above=0.0)
+        if any(size < 1 for size in self.augmenter_sizes):
+            raise UserError(f"{where}.augmenter_sizes must be positive numbers, not {self.augmenter_sizes}")
+        if self.stages not in ("paper", "released"):
+            raise UserError(f"unknown {where}.stages '{self.stages}'; {nearest(self.stages, ('paper', 'released'))}")
+
+
+#: The known auxiliaries; each has a field of its name in AuxiliaryConfig.
+AUXILIARIES = ("cl4srec", "duorec", "mclrec")
+
+
+@dataclass
+class AuxiliaryConfig:
+    """The part of a model's config that adds contrastive terms to its loss."""
+
+    auxiliary: list[str] = field(default_factory=list, metadata=LATER)  # any of cl4srec, duorec, mclrec
+    cl4srec: CL4SRecConfig = field(default_factory=CL4SRecConfig, metadata=LATER)
+    duorec: DuoRecConfig = field(default_factory=DuoRecConfig, metadata=LATER)
+    mclrec: MCLRecConfig = field(default_factory=MCLRecConfig, metadata=LATER)
+
+
+def check_auxiliaries(config: Any, where: str = "model") -> None:
+    """Raise UserError for auxiliaries of a model config that are unknown or named twice, and for wrong keys of those that are named."""
+    names = getattr(config, "auxiliary", [])
+    for name in names:
+        if name not in AUXILIARIES:
+            raise UserError(f"unknown {where}.auxiliary '{name}'; {nearest(name, AUXILIARIES)}")
+        if names.count(name) > 1:
+            raise UserError(f"{where}.auxiliary names '{name}' twice")
+        getattr(config, name).check(f"{where}.{name}")
+
+
+def check_number(
+    key: str,
+    value: float,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
+) -> None:
+    """Raise UserError for a number that is not finite or lies outside its bounds; ``above`` and ``below`` are not reached themselves."""
+    if math.isfinite(value) and least <= value <= most and above < value < below:
+        return
+    bounds = [("at least", least), ("above", above), ("at most", most), ("below", below)]
+    said = " and ".join(f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound))
+    raise UserError(f"{key} must be a number {said}, not {value:g}")

@@ -1,0 +1,55 @@
+"""Small models, the training windows of the tiny data, and a batch of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recbench.contrastive.configs import AuxiliaryConfig
+from recbench.data.batches import WindowDataset, training_windows
+from recbench.models.base import ModelContext
+from recbench.models.registry import lookup, model_names
+
+MAX_LENGTH = 20
+#: Every model that offers auxiliaries; those that stand on another run are in test_end_to_end.
+MODELS = [
+    name
+    for name in model_names()
+    if issubclass(lookup(name).config, AuxiliaryConfig) and not lookup(name).model.dependencies(lookup(name).config())
+]
+SIZES = {"hidden_size": 16, "feedforward_size": 8, "n_layers": 2, "n_heads": 2, "head_size": 8, "state_size": 8}
+OFF = {"dropout": 0.0, "embedding_dropout": 0.0}
+
+
+def pytest_generate_tests(metafunc):
+    if "model_name" in metafunc.fixturenames:
+        metafunc.parametrize("model_name", MODELS)
+
+
+@pytest.fixture(scope="session")
+def dataset(tiny_data, tiny_split):
+    return WindowDataset(tiny_data, training_windows(tiny_split.train_start, tiny_split.train_end, MAX_LENGTH))
+
+
+@pytest.fixture(scope="session")
+def batch(dataset):
+    """Twelve windows of different lengths."""
+    made = dataset[np.arange(12)]
+    assert (~made.mask).any()
+    return made
+
+
+@pytest.fixture(scope="session")
+def build(tiny_data):
+    """build("sasrec", seed=1, auxiliary=["duorec"]) -> a small model with weights of that seed."""
+
+    def make(name="sasrec", seed=1, **keys):
+        entry = lookup(name)
+        known = entry.config.__dataclass_fields__
+        sizes = {key: value for key, value in {**SIZES, **OFF}.items() if key in known}
+        torch.manual_seed(seed)
+        context = ModelContext(tiny_data.n_items, tiny_data.n_users, MAX_LENGTH)
+        return entry.model(entry.config(**{**sizes, **keys}), context)
+
+    return make

@@ -10,6 +10,7 @@ import torch
 
 from recbench import weights
 from recbench.config import RunConfig, compose_model
+from recbench.contrastive.configs import AUXILIARIES
 from recbench.data.batches import Batch, EpochSampler, WindowDataset, evaluation_batches, training_windows
 from recbench.errors import UserError
 from recbench.evaluation.evaluate import evaluate
@@ -75,7 +76,8 @@ def test_each_variant_is_built_of_its_blocks(build):
 def test_a_new_key_at_its_default_changes_nothing_that_was_stored_before():
     """So it can be left out of a run's key, and older checkpoints load."""
     later = {f.name for f in dataclasses.fields(SASRecConfig) if f.metadata.get("later")}
-    assert {"block", "scale_embedding", "output_table", "negatives", "logq", "sampling_power", "bpr_reg"} == later
+    of_variants = {"block", "scale_embedding", "output_table", "negatives", "logq", "sampling_power", "bpr_reg"}
+    assert later == of_variants | {"auxiliary", *AUXILIARIES}
     names = SASRec(SASRecConfig(hidden_size=8, n_layers=1), ModelContext(30, 5, 10)).state_dict().keys()
     assert names == {
         "item_embedding.weight",

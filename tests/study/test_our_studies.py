@@ -44,11 +44,23 @@ def test_every_row_composes_and_reads_the_item_vectors_of_the_row_sasrec(
     jobs, _ = jobs_of(path, tiny, tmp_path / "runs")
     assert len({job.key for job in jobs.values()}) == len(jobs)
     for name, job in jobs.items():
-        if name != "sasrec":
-            assert jobs["sasrec"].key in job.needs, name
-        # Equal steps for all that are compared, but for the converged run.
-        training = job.config.training
-        assert training.patience >= training.max_epochs or name == "sasrec"
+        if path.parent.name.startswith("slmrec"):
+            assert name == "sasrec" or jobs["sasrec"].key in job.needs, name
+            # Equal steps for all that are compared, but for the converged run.
+            training = job.config.training
+            assert training.patience >= training.max_epochs or name == "sasrec"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in STUDIES if p.parent.name.startswith("sequential")], ids=lambda p: p.parent.name
+)
+def test_every_row_of_a_comparison_has_the_same_budget(path, tiny, tmp_path):
+    study = load_study(path)
+    assert {len(values) for row in study.rows.values() for values in row.search.values()} <= {2}
+    assert {len(row.search) for row in study.rows.values()} <= {0, 1}
+    jobs, _ = jobs_of(path, tiny, tmp_path / "runs")
+    trainings = [vars(job.config.training) for job in jobs.values()]
+    assert len({(t["max_epochs"], t["patience"], t["batch_size"], t["lr"]) for t in trainings}) == 1
 
 
 def test_the_distillation_rows_learn_from_the_row_teacher(tiny, tmp_path):

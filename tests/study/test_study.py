@@ -244,6 +244,7 @@ def test_one_dependency_is_made_by_one_job_while_others_wait(study, tiny, monkey
         ({"rows": {"a": ["training.lr=<b:training.lr>"]}}, ["<b:training.lr> names no row"]),
         ({"rows": {"a": ["training.lr=<b:training.lr>"], "b": []}}, ["the row 'b' does not search training.lr"]),
         ({"rows": {"a": []}, "sampled": 999}, ["wants 999 negatives"]),
+        ({"rows": {"a": []}, "both_rules": "yes"}, ["both_rules", "true or false", "'yes'"]),
         ({"rows": {"a": ["protocol=temporal"]}, "sampled": 20}, ["protocol=leave_one_out", "temporal"]),
     ],
 )  # fmt: skip
@@ -280,6 +281,25 @@ def test_a_mistake_on_the_command_line_is_one_line(study, words, expected):
     assert (status, out, started) == (2, "", [])
     (line,) = [line for line in err.splitlines() if not line.startswith(("preparing", "prepared", "  "))]
     assert expected in line
+
+
+def test_both_rules_on_seen_items_are_asked_of_the_same_weights(study, tiny):
+    columns = ["hr@10", "keep_hr@10", "mask_hr@10"]
+    kept = ["model=markov", "protocol.seen_items=keep"]
+    rows = {"masked": ["model=markov"], "kept": kept}
+    study.write(base=tiny, rows=rows, columns=columns, seeds=[1], both_rules=True)
+    status, table, err, _ = study.run()
+    assert status == 0, err
+    masked, kept = rows_of(study)
+    # What is learned does not depend on the rule here, so each row must find what the other was asked.
+    assert masked["keep_hr@10"] == kept["hr@10"] != masked["hr@10"] == kept["mask_hr@10"]
+    assert (masked["mask_hr@10"], kept["keep_hr@10"]) == ("", "")
+    assert masked["keep_protocol"] == kept["protocol"]
+    assert f"{float(masked['keep_hr@10']):.4f}".removeprefix("0") in table
+    asked = study.runs / masked["key"] / "metrics-keep.json"
+    before = asked.stat().st_mtime_ns
+    assert study.run()[0] == 0
+    assert asked.stat().st_mtime_ns == before
 
 
 def test_an_unknown_study_is_answered_with_the_nearest(study):

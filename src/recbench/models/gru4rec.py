@@ -131,18 +131,20 @@ class GRU4Rec(SequenceModel):
     def hidden_states(self, batch: Batch) -> list[Tensor]:
         states = [self.embedding_dropout(self.item_embedding(batch.items))]
         for gru in self.layers:
+            assert isinstance(gru, nn.GRU)
             states.append(self.dropout(self._recur(gru, states[-1])))
         return states
 
-    def _recur(self, gru: nn.Module, inputs: Tensor) -> Tensor:
+    def _recur(self, gru: nn.GRU, inputs: Tensor) -> Tensor:
         """inputs [B, L, D] -> states [B, L, D], which carry gradients through one step of time only unless ``bptt``."""
         if self.config.bptt or not torch.is_grad_enabled():
             return gru(inputs)[0]
         with torch.no_grad():
             before = F.pad(gru(inputs)[0][:, :-1], (0, 0, 1, 0))
         # All steps at once, each from the state that is known to precede it.
-        cell = (gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0)
-        return torch.gru_cell(inputs.flatten(0, 1), before.flatten(0, 1), *cell).view_as(before)
+        from_input, from_state, *biases = gru.all_weights[0]
+        made = torch.gru_cell(inputs.flatten(0, 1), before.flatten(0, 1), from_input, from_state, *biases)
+        return made.view_as(before)
 
     def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
         assert batch.targets is not None

@@ -33,6 +33,11 @@ def sampled_file(n_candidates: int) -> str:
     return f"metrics-sampled{n_candidates}.json"
 
 
+def rule_file(seen_items: str) -> str:
+    """Name of the file in a run folder with the metrics of its weights under the rule on seen items that it was not trained for."""
+    return f"metrics-{seen_items}.json"
+
+
 #: Name of the file in a run folder with its time to score, measured alone on the machine.
 LATENCY_FILE = "latency.json"
 
@@ -42,14 +47,16 @@ def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
     folder, prefix = job.folder, job.config.protocol.metric_prefix
     metrics = folder.read("metrics.json")
     wanted = dict.fromkeys([*METRICS, *(name for name in study.columns if "@" in name or name in MEASURES)])
-    plain = [name for name in wanted if not name.startswith(("sampled", "validation_"))]
+    plain = [name for name in wanted if not name.startswith(("sampled", "validation_", "mask_", "keep_"))]
     figures: Record = {f"validation_{prefix}{name}": metrics.get(f"validation/{prefix}{name}") for name in plain}
     figures |= {f"{prefix}{name}": metrics.get(f"test/{prefix}{name}") for name in plain}
     costs = {name.removeprefix("cost/"): value for name, value in metrics.items() if name.startswith("cost/")}
     figures |= {name: costs.get(name) for name in COSTS} | costs
     if job.phase == "final":
         sampled = folder.read(sampled_file(study.n_sampled)) if study.n_sampled else {}
-        figures |= {name.removeprefix("test/"): value for name, value in sampled.items()}
+        ruled = [folder.read(rule_file(rule)) for rule in ("mask", "keep")] if study.both_rules else []
+        for asked in (sampled, *ruled):
+            figures |= {name.removeprefix("test/"): value for name, value in asked.items()}
         figures |= folder.read(LATENCY_FILE)
     return {
         "row": job.row,

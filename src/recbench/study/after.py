@@ -1,6 +1,6 @@
-"""What finished runs are asked once more: the metrics among sampled items, and how fast they score. Nothing is trained here.
+"""What finished runs are asked once more: the metrics among sampled items, and under the other rule on seen items. Nothing is trained here.
 
-Both leave a small file in the run's folder, so that they are not asked twice.
+Each leaves a small file in the run's folder, so that they are not asked twice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from recbench.data.protocol import SampledConfig
 from recbench.errors import UserError
 from recbench.experiment import Run, Stage
 from recbench.models.base import Recommender
-from recbench.report.study import sampled_file
+from recbench.report.study import rule_file, sampled_file
 from recbench.study.jobs import Job, Planner
 
 logger = logging.getLogger(__name__)
@@ -37,17 +37,32 @@ def stored_model(job: Job, stage: Stage) -> Recommender:
 
 def add_sampled(job: Job, planner: Planner, n_candidates: int) -> None:
     """Rank the stored weights' test targets among ``n_candidates`` sampled items each, unless that was done before."""
-    name = sampled_file(n_candidates)
+    _ask(job, planner, sampled_config(job.config, n_candidates), sampled_file(n_candidates), "")
+
+
+def add_other_rule(job: Job, planner: Planner) -> None:
+    """Rank the stored weights' test targets once more with seen items kept if the run masked them, and masked if it kept them."""
+    rule = other_rule(planner.stage(job.config).split.seen_items)
+    config = replace(job.config, protocol=replace(job.config.protocol, seen_items=rule))
+    _ask(job, planner, config, rule_file(rule), f"{rule}_")
+
+
+def other_rule(seen_items: str) -> str:
+    """``keep`` for ``mask`` and the other way round."""
+    return {"mask": "keep", "keep": "mask"}[seen_items]
+
+
+def _ask(job: Job, planner: Planner, config: RunConfig, name: str, prefix: str) -> None:
+    """Test the stored weights under the protocol of ``config`` and write the metrics into the file ``name`` of the run's folder."""
     with runs.locked(job.folder):
         if job.folder.read(name):
             return
-        config = sampled_config(job.config, n_candidates)
         stage = planner.stage(config)
         measure.prepare_device(config.hardware, config.seed)
         ranked = measure.rank_cases(stored_model(job, stage), stage.data, stage.split, stage.split.test, config)
         figures: dict[str, Any] = {
-            f"test/{stage.split.metric_prefix}{metric}": value
+            f"test/{prefix}{stage.split.metric_prefix}{metric}": value
             for metric, value in ranked.metrics(config.evaluation.cutoffs).items()
         }
-        job.folder.write(name, {**figures, "sampled_protocol": stage.split.protocol_id})
-    logger.info("sampled %s", job)
+        job.folder.write(name, {**figures, f"{prefix or 'sampled_'}protocol": stage.split.protocol_id})
+    logger.info("asked   %s under %s", job, stage.split.protocol_id)

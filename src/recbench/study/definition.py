@@ -13,6 +13,7 @@
     columns: [ndcg@10, hr@10]            # of the Markdown table; rows are compared by the first one
     published: [{label: ..., ndcg@10: 0.05, source: ...}]
     sampled: true                        # final rows also get the metrics among 999 sampled items
+    both_rules: true                     # and those with seen items kept where they were masked, or masked where kept: columns keep_*, mask_*
     latency: {rows: [plain], batch_size: 128, threads: 1}
 
 A value of the form ``<ROW:KEY>`` stands for what the search of another row chose for KEY, as in
@@ -41,7 +42,7 @@ from recbench.study.values import (
 
 REFERENCE = re.compile(r"<([^<>:]+):([^<>:]+)>")
 METRIC = re.compile(
-    r"(validation_|sampled\d+_)*(ndcg|hr|mrr|coverage|gini|novelty|mean_popularity|recall|precision)(@\d+)?"
+    r"(validation_|sampled\d+_|keep_|mask_)*(ndcg|hr|mrr|coverage|gini|novelty|mean_popularity|recall|precision)(@\d+)?"
 )
 #: What a run costs, as columns of results.csv and of the table; ``alone_``: measured by the latency pass, with no job beside it.
 COSTS = (
@@ -88,7 +89,8 @@ class Latency:
 
 @dataclass(frozen=True)
 class Study:
-    """A study, checked. n_sampled: negatives of the additional sampled metrics, 0 for none."""
+    """A study, checked. n_sampled: negatives of the additional sampled metrics, 0 for none. both_rules: ask under the
+    other rule on seen items too."""
 
     name: str
     folder: Path
@@ -99,11 +101,12 @@ class Study:
     reference: str | None = None
     published: tuple[Mapping[str, Any], ...] = ()
     n_sampled: int = 0
+    both_rules: bool = False
     latency: Latency = field(default_factory=Latency)
 
 
 KEYS = {
-    "question", "shared", "base", "seeds", "search", "search_seed", "rows", "reference", "columns", "published", "sampled", "latency",
+    "question", "shared", "base", "seeds", "search", "search_seed", "rows", "reference", "columns", "published", "sampled", "both_rules", "latency",
 }  # fmt: skip
 
 
@@ -139,6 +142,7 @@ def load_study(path: Path) -> Study:
         reference=raw.get("reference"),
         published=_published(raw.get("published") or []),
         n_sampled=_n_sampled(raw.get("sampled", False)),
+        both_rules=_flag(raw, "both_rules"),
         latency=_latency(raw.get("latency")),
     )
     _check_names(study)
@@ -187,6 +191,13 @@ def _n_sampled(given: Any) -> int:
     if not isinstance(given, int) or given < 0:
         raise UserError(f"sampled must be true, false or a number of negatives, not {given!r}")
     return given
+
+
+def _flag(raw: Mapping[str, Any], key: str) -> bool:
+    value = raw.get(key, False)
+    if not isinstance(value, bool):
+        raise UserError(f"{key} must be true or false, not {value!r}")
+    return value
 
 
 def _latency(given: Any) -> Latency:

@@ -8,7 +8,7 @@ from pathlib import Path
 from recbench.config import conf_dir
 from recbench.errors import UserError
 from recbench.report.study import markdown, record_of, write_csv, write_readme
-from recbench.study.after import add_sampled, sampled_config
+from recbench.study.after import add_other_rule, add_sampled, sampled_config
 from recbench.study.definition import Study, find_study, load_study
 from recbench.study.jobs import FINAL, Job, Planner
 from recbench.study.latency import measure_latency
@@ -81,15 +81,17 @@ def say_missing(study: Study, plan: StudyPlan, missing: list[Job]) -> None:
 
 
 def ask_more(study: Study, plan: StudyPlan, planner: Planner) -> list[str]:
-    """Sampled metrics, then latency with nothing else on the machine. Returns why some of it could not be had."""
+    """Metrics of other protocols, then latency with nothing else on the machine. Returns why some of it could not be had."""
     reasons = []
     final = [job for job in plan.jobs if job.phase == FINAL and job.finished]
-    if study.n_sampled:
-        for job in final:
-            try:
+    for job in final:
+        try:
+            if study.n_sampled:
                 add_sampled(job, planner, study.n_sampled)
-            except UserError as error:
-                reasons.append(f"sampled metrics of {job}: {error}")
+            if study.both_rules:
+                add_other_rule(job, planner)
+        except UserError as error:
+            reasons.append(f"further metrics of {job}: {error}")
     for job in final:
         if job.row in study.latency.rows:
             try:

@@ -100,6 +100,14 @@ def test_two_protocols_never_share_a_table_nor_a_comparison(tmp_path):
     assert "against" not in second
 
 
+@pytest.mark.parametrize(("reference", "home"), [("b", 1), (None, 0)])
+def test_published_rows_stand_in_one_protocol_only(tmp_path, reference, home):
+    given = study("ab", reference=reference, published=({"label": "theirs", "ndcg@10": 0.3, "source": "a paper"},))
+    records = [record("a", 1, 0.1), record("b", 1, 0.2, protocol="temporal-x")]
+    parts = markdown(given, records, tmp_path).split("Protocol ")[1:]
+    assert ["theirs" in part for part in parts] == [index == home for index in (0, 1)]
+
+
 def test_published_rows_stand_below_with_their_source(tmp_path):
     made = study(
         "a", columns=("ndcg@10", "hr@10"), published=({"label": "SASRec", "hr@10": 0.0605, "source": "their table 2"},)

@@ -91,20 +91,27 @@ def write_csv(path: Path, records: Sequence[Record]) -> None:
 def markdown(study: Study, records: Sequence[Record], runs_dir: Path) -> str:
     """The table of the final runs: mean and standard deviation over seeds, the difference to the reference row, published rows below.
 
-    One table a protocol, for two protocols never share one.
+    One table a protocol, for two protocols never share one. Published rows stand in that of the reference row, or in the first.
     """
     final = [record for record in records if record["phase"] == "final"]
     parts = []
-    for protocol in dict.fromkeys(record["protocol"] for record in final):
+    protocols = dict.fromkeys(record["protocol"] for record in final)
+    home = next(
+        (record["protocol"] for record in final if record["row"] == study.reference), next(iter(protocols), None)
+    )
+    for protocol in protocols:
         rows: dict[str, list[Record]] = {}
         for record in final:
             if record["protocol"] == protocol:
                 rows.setdefault(record["row"], []).append(record)
-        parts.append(f"Protocol `{protocol}`.\n\n" + _table(study, rows, runs_dir))
+        published = study.published if protocol == home else ()
+        parts.append(f"Protocol `{protocol}`.\n\n" + _table(study, rows, published, runs_dir))
     return "\n\n".join(parts) or "No final run is finished yet."
 
 
-def _table(study: Study, rows: Mapping[str, Sequence[Record]], runs_dir: Path) -> str:
+def _table(
+    study: Study, rows: Mapping[str, Sequence[Record]], published: Sequence[Mapping[str, Any]], runs_dir: Path
+) -> str:
     searched = list(dict.fromkeys(key for name in rows for key in study.rows[name].search))
     compared = study.columns[0]
     reference = rows.get(study.reference or "")
@@ -115,7 +122,7 @@ def _table(study: Study, rows: Mapping[str, Sequence[Record]], runs_dir: Path) -
         if reference:
             cells.append("" if group is reference else difference(group, reference, compared, runs_dir))
         lines.append([*cells, *(str(group[0].get(key, "")) for key in searched), str(len(group))])
-    for row in study.published:
+    for row in published:
         cells = [f"{row['label']} ({row['source']})", *(_mean(column, [row.get(column)]) for column in study.columns)]
         lines.append([*cells, *[""] * (len(heading) - len(cells))])
     note = "\n\n± is the standard deviation over seeds, n their number." + (

@@ -93,3 +93,19 @@ def test_the_catalogue_product_is_narrow_where_asked_for_or_native(model, monkey
 def test_no_other_device_is_said_to_be_fast():
     assert has_fast_bfloat16("mps") is False
     assert has_fast_bfloat16("cpu") in (True, False)
+
+
+def test_a_step_schedule_falls_to_a_tenth_at_the_end_of_every_so_many_epochs(model):
+    found = rates(model, TrainingConfig(lr=1.0, schedule="step", step_epochs=2, max_epochs=5), 20, 20)
+    assert found == pytest.approx([1] * 8 + [0.1] * 8 + [0.01] * 4)
+
+
+def test_l2_is_a_part_of_the_gradient(model):
+    optimizer = Learner(model, TrainingConfig(lr=0.1, l2=0.5), 10).configure_optimizers()
+    moved = model.position_embedding.weight
+    before = moved.detach().clone()
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    # Adam's first step is the rate times the sign of the gradient, which here is the penalty's alone; weight_decay would scale instead.
+    torch.testing.assert_close(moved, before - 0.1 * before.sign(), atol=1e-4, rtol=0)

@@ -25,7 +25,7 @@ groups (choose with group=option):
 {groups}
 keys (change with key=value):
   seed, runs_dir, cache_dir
-  training.{{max_epochs,batch_size,lr,weight_decay,patience,max_length,warmup_steps,schedule,gradient_clip}}
+  training.{{max_epochs,batch_size,lr,weight_decay,patience,max_length,warmup_steps,schedule,step_epochs,l2,gradient_clip}}
   evaluation.cutoffs
   tracking.{{enabled,uri,experiment}}   hardware.{{accelerator,devices,threads,logits}}
   model.*  data.*  protocol.*  distillation.*  compression.*   as `--cfg job` prints them for the chosen options
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 #: Nodes that take the keys of whatever model they name. Hydra would ask for a '+' before a key that is not there by default.
-OPEN_NODES = ("distillation.teacher.", "model.item_table.")
+OPEN_NODES = ("distillation.teacher.", "model.item_table.", "model.graph.")
 
 
 def _opened(argument: str) -> str:

@@ -35,8 +35,11 @@ class TrainingConfig:
     patience: int = 10  # epochs without a better validation NDCG before training stops
     max_length: int = 50  # the most recent events of a history that a model sees
     warmup_steps: int = 0  # steps over which the learning rate rises from 0
-    schedule: str = "constant"  # constant | cosine (to 0 over max_epochs)
+    schedule: str = "constant"  # constant | cosine (to 0 over max_epochs) | step (times 0.1 every step_epochs)
     gradient_clip: float = 0.0  # largest norm of the gradient; 0 clips nothing
+    step_epochs: int = field(default=3, metadata={"later": True})  # of schedule=step
+    # L2 penalty as a part of the gradient (Adam), where weight_decay stands apart from it (AdamW). They differ for rare items.
+    l2: float = field(default=0.0, metadata={"later": True})
 
 
 @dataclass
@@ -90,11 +93,14 @@ class RootConfig:
     tracking: Any = None
 
 
+SCHEDULES = ("constant", "cosine", "step")
+
 #: The smallest value that makes sense, by key.
 LEAST = {
     "seed": 0,
     **dict.fromkeys(("training.max_epochs", "training.batch_size", "training.patience", "training.max_length"), 1),
-    **dict.fromkeys(("training.weight_decay", "training.warmup_steps", "training.gradient_clip"), 0),
+    **dict.fromkeys(("training.weight_decay", "training.warmup_steps", "training.gradient_clip", "training.l2"), 0),
+    "training.step_epochs": 1,
     "hardware.devices": 1,
     "hardware.threads": 0,
 }
@@ -150,10 +156,12 @@ class RunConfig:
                 raise UserError(f"{key} must be at least {least}, not {value}")
         if not self.training.lr > 0:
             raise UserError(f"training.lr must be positive, not {self.training.lr}")
-        if self.training.schedule not in ("constant", "cosine"):
+        if self.training.schedule not in SCHEDULES:
             raise UserError(
-                f"unknown training.schedule '{self.training.schedule}'; {nearest(self.training.schedule, ['constant', 'cosine'])}"
+                f"unknown training.schedule '{self.training.schedule}'; {nearest(self.training.schedule, SCHEDULES)}"
             )
+        if self.training.l2 and self.training.weight_decay:
+            raise UserError("training.l2 and training.weight_decay are two forms of one penalty; set one of them")
         if not self.evaluation.cutoffs or min(self.evaluation.cutoffs) < 1:
             raise UserError(f"evaluation.cutoffs must be positive numbers, not {self.evaluation.cutoffs}")
         for key, value, known in (

@@ -19,7 +19,8 @@ from recbench import runs
 from recbench.compression.apply import Build, load_compressed, make_compressed, skeleton
 from recbench.compression.configs import CompressionConfig
 from recbench.config import RunConfig, compose_model
-from recbench.data.split import Split, make_split
+from recbench.data.item_text import item_texts
+from recbench.data.split import Split, make_split, protocol_view
 from recbench.data.store import PreparedData, prepare
 from recbench.distillation.configs import DistillationConfig
 from recbench.distillation.teacher_run import is_untrained, teacher_config
@@ -59,7 +60,7 @@ class Stage:
 
     @classmethod
     def of(cls, config: RunConfig) -> Stage:
-        data = prepare(config.data, config.cache_dir)
+        data = protocol_view(prepare(config.data, config.cache_dir), config.protocol)
         return cls(data, make_split(data, config.protocol, data.folder))
 
 
@@ -166,13 +167,14 @@ def fit(
         monitor=stage.split.metric_prefix + config.evaluation.monitor,
         progress=Progress(folder.key, config.training.max_epochs, config.evaluation.monitor),
         teaching=teaching,
+        keep_last=stage.split.validation_in_training,
     )
 
 
 def run_key(config: RunConfig, stage: Stage) -> str:
     """The key of a run: everything that changes its result, its data, and the keys of what it stands on."""
     trained = lookup(config.model.name).model.trains_by_gradient
-    training: Mapping[str, Any] = dataclasses.asdict(config.training)
+    training: Mapping[str, Any] = runs.key_values(config.training)
     parts = {
         "model": runs.key_values(config.model),
         "protocol": stage.split.protocol_id,
@@ -261,12 +263,14 @@ def build_model(config: RunConfig, stage: Stage, loaded: Mapping[str, Recommende
     """The model of a config, untrained."""
     train = TrainingData.of(stage.data, stage.split)
     counts = torch.from_numpy(train.item_counts())
+    model = lookup(config.model.name).model
+    texts = item_texts(stage.data) if "text" in model.requires else None
     context = ModelContext(
-        stage.data.n_items, stage.data.n_users, config.training.max_length, counts, loaded, train=train
+        stage.data.n_items, stage.data.n_users, config.training.max_length, counts, loaded, texts, train
     )
     # Weights that are never trained must not be those that a student of the same seed starts from.
     torch.manual_seed(config.seed + (UNTRAINED_SEEDS if is_untrained(config) else 0))
-    return lookup(config.model.name).model(config.model, context)
+    return model(config.model, context)
 
 
 def _builder(config: RunConfig, stage: Stage) -> Build:

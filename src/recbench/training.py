@@ -128,7 +128,11 @@ class Learner(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         parameters = [p for p in self.parameters() if p.requires_grad]
         fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-        optimizer = torch.optim.AdamW(parameters, lr=self.config.lr, weight_decay=self.config.weight_decay, fused=fused)
+        # Without a penalty the two are the same.
+        kind, penalty = (
+            (torch.optim.Adam, self.config.l2) if self.config.l2 else (torch.optim.AdamW, self.config.weight_decay)
+        )
+        optimizer = kind(parameters, lr=self.config.lr, weight_decay=penalty, fused=fused)
         if self.config.schedule == "constant" and not self.config.warmup_steps:
             return optimizer
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
@@ -138,6 +142,9 @@ class Learner(pl.LightningModule):
         warm = min(1.0, (step + 1) / self.config.warmup_steps) if self.config.warmup_steps else 1.0
         if self.config.schedule == "cosine":
             return warm * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / max(self.total_steps, 1))))
+        if self.config.schedule == "step":
+            epoch = step * self.config.max_epochs // max(self.total_steps, 1)
+            return warm * 0.1 ** (epoch // self.config.step_epochs)
         return warm
 
     def on_fit_start(self) -> None:
@@ -157,9 +164,11 @@ class BestEpoch(Callback):
         monitor: str,
         patience: int,
         progress: Progress,
+        keep_last: bool = False,
     ) -> None:
         self.folder, self.seed, self.sampler, self.validate = folder, seed, sampler, validate
         self.monitor, self.patience, self.progress = monitor, patience, progress
+        self.keep_last = keep_last
         self.best, self.best_epoch = -math.inf, -1
         self.history: list[dict[str, Any]] = []
 
@@ -208,7 +217,7 @@ class BestEpoch(Callback):
             }
         )
         value = measured[self.monitor]
-        if value > self.best:
+        if value > self.best or self.keep_last:
             self.best, self.best_epoch = value, epoch
             save_weights(learner.student, self.folder.weights)
         self.folder.write_history(self.history)
@@ -245,9 +254,11 @@ def fit(
     monitor: str,
     progress: Progress,
     teaching: Teaching | None = None,
+    keep_last: bool = False,
 ) -> dict[str, float]:
     """Train a model and leave it with its best epoch's weights. Returns figures on the training itself (seconds, epochs).
 
+    keep_last: the last epoch's weights are kept and all epochs are trained, for protocols whose validation chooses nothing.
     Continues from ``folder.resume_checkpoint`` if an earlier attempt left one. With ``max_epochs`` 0 the weights are stored as they are.
     Raises UserError if there is nothing to train on, or if the loss diverges.
     """
@@ -261,7 +272,7 @@ def fit(
         return {"cost/train_seconds": 0.0, "cost/epochs": 0, "cost/targets_per_epoch": windows.n_targets}
     sampler, dataset = EpochSampler(windows, config.batch_size, seed), WindowDataset(train.data, windows)
     set_logits_precision(model, hardware)
-    best = BestEpoch(folder, seed, sampler, validate, monitor, config.patience, progress)
+    best = BestEpoch(folder, seed, sampler, validate, monitor, config.patience, progress, keep_last)
     trainer = make_trainer(config, hardware, [best, ResumePoint(folder.resume_checkpoint)])
     objective, lessons = None, None
     if teaching is not None:
@@ -279,7 +290,7 @@ def fit(
     with warnings.catch_warnings():
         # The data are memory-mapped: worker processes would only copy what the page cache already holds.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*modules in eval mode.*")
+        warnings.filterwarnings("ignore", message=".*in eval mode.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         try:
             trainer.fit(learner, loader, ckpt_path=str(resume) if resume else None, weights_only=True)

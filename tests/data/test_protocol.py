@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from recbench.data.protocol import PROTOCOLS, LeaveOneOutConfig, SampledConfig, TemporalConfig
+from recbench.data.protocol import PROTOCOLS, LeaveOneOutConfig, SampledConfig, SessionsConfig, TemporalConfig
 from recbench.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "protocol"
@@ -29,12 +29,33 @@ CONF = Path(__file__).resolve().parents[2] / "conf" / "protocol"
             "temporal-d20140101-d20140201T113000Z-last-full-mask-v1",
         ),
         (SampledConfig(), False, "leave_one_out-uniform999.s0-mask-v1"),
+        (SessionsConfig(), False, "sessions-q0.9-full-keep-v1"),
+        (SessionsConfig(test_days=7, min_item_count=5, seen_items="auto"), False, "sessions-d7-min5-full-mask-v1"),
+        (
+            SessionsConfig(count_over_all=True, strict_cuts=True, fit_on_validation=True),
+            True,
+            "sessions-q0.9-overall-strict-fitval-full-keep-v1",
+        ),
         (SampledConfig(n_candidates=99, seed=7), False, "leave_one_out-uniform99.s7-mask-v1"),
     ],
 )
 def test_id_names_every_choice(config, has_repeats, expected):
     config.validate()
     assert config.identity(config.resolve_seen_items(has_repeats)) == expected
+
+
+@pytest.mark.parametrize(
+    ("published", "asked", "expected"),
+    [
+        ({"test_days": 7, "min_item_count": 5}, {}, "sessions-d7-min5-full-keep-v1"),
+        ({"test_days": 7, "min_item_count": 5}, {"test_days": 0, "min_item_count": 0}, "sessions-q0.9-full-keep-v1"),
+        ({"test_days": 1, "train_fraction": "1/64"}, {"test_days": 2}, "sessions-d2-last1of64-full-keep-v1"),
+        ({"border": True}, {}, "sessions-given-q0.9-full-keep-v1"),
+        ({"border": True}, {"test_days": 3}, "sessions-d3-full-keep-v1"),
+    ],
+)
+def test_sessions_are_cut_as_published_unless_told_otherwise(published, asked, expected):
+    assert SessionsConfig(**asked).rule(published).identity("keep") == expected
 
 
 def test_sampled_metrics_carry_another_name():
@@ -57,6 +78,9 @@ def test_sampled_metrics_carry_another_name():
         (TemporalConfig(seed=-1), ["seed=-1"]),
         (SampledConfig(n_candidates=0), ["n_candidates=0"]),
         (SampledConfig(seed=-1), ["seed=-1"]),
+        (SessionsConfig(test_quantile=1.0), ["test_quantile=1.0", "between 0 and 1"]),
+        (SessionsConfig(test_days=-1), ["test_days=-1"]),
+        (SessionsConfig(min_item_count=-1), ["min_item_count=-1"]),
     ],
 )
 def test_wrong_values_are_refused_by_name(config, words):

@@ -69,3 +69,13 @@ def test_asking_leaves_the_state_as_it_was(training_of, fitted, histories):
 def test_backoff_is_a_weight(backoff):
     with pytest.raises(UserError, match=r"model\.backoff=.* must lie between 0 and 1"):
         Markov(MarkovConfig(backoff=backoff), ModelContext(3, 1, 50))
+
+
+def test_successors_of_equal_count_may_stand_in_the_order_of_their_first_time(training_of, fitted, histories):
+    # After 1: item 4 once, then 2 twice, then 3 once. Tied: 4 and 3.
+    train = training_of([[1, 4], [1, 2], [1, 3], [1, 2]], n_items=5)
+    tied = fitted("markov", train, backoff=0.0).score(histories([1]))[0]
+    assert tied[3] == tied[4]
+    ordered = fitted("markov", train, backoff=0.0, first_seen=True).score(histories([1]))[0]
+    assert ordered.argsort(descending=True)[:3].tolist() == [2, 4, 3]
+    assert (ordered > 0).tolist() == (tied > 0).tolist()

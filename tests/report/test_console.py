@@ -53,6 +53,12 @@ def run_of(key, model, figures, dependencies=None, reused=False, label=""):
 STAGE = SimpleNamespace(split=SimpleNamespace(protocol_id=PROTOCOL, audit=AUDIT))
 
 
+def test_sessions_show_what_their_papers_report_first():
+    figures = metrics(0.2, cutoffs=(10, 20)) | {"test/mrr@20": 0.1}
+    assert console._columns(figures, "sessions-d7-full-keep-v1")[:2] == ["test/hr@20", "test/mrr@20"]
+    assert "test/hr@20" not in console._columns(figures, PROTOCOL)
+
+
 def row_of(out, label):
     rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in out.splitlines() if line.startswith("|")]
     (row,) = [row for row in rows if row[0] == label]

@@ -4,12 +4,13 @@
 2. ``rating``      rows rated at least ``min_rating`` (rows without a rating go too); only if it is set
 3. ``duplicates``  events equal in user, item, timestamp, behaviour and session: the first in the file stays. Without a
                    clock a repetition cannot be told from a copy, so nothing is dropped
-4. ``repeats``     with ``repeats=first``, only the earliest event of each (user, item)
-5. ``k_core``      users and items with fewer than k events go, again and again until none is left
-6. ids             by a hash of the raw id, so that a number tells nothing about time or popularity
-7. time order      by user, then time; events of equal time keep the order of the file
+4. ``sessions``    with ``session_gap``, a user's events are cut into sessions at longer pauses than that; none is dropped
+5. ``repeats``     with ``repeats=first``, only the earliest event of each (user, item)
+6. ``k_core``      users and items with fewer than k events go, again and again until none is left
+7. ids             by a hash of the raw id, so that a number tells nothing about time or popularity
+8. time order      by user, then time; events of equal time keep the order of the file
 
-Counts of rows, users and items are kept after each of the steps 1 to 5. The sort of step 7 is done before step 3, which
+Counts of rows, users and items are kept after each of the steps 1 to 6 that drop events. The sort of step 8 is done before step 3, which
 it makes cheap; later steps only drop events or move users as a whole, so the outcome is that of the order above.
 """
 
@@ -25,6 +26,7 @@ import polars as pl
 
 from recbench.data.events import Events, raw_ids, read_events
 from recbench.data.schema import DataConfig, RawData
+from recbench.data.session_cut import gap_sessions
 from recbench.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,10 @@ def clean(raw: RawData, config: DataConfig) -> Cleaned:
     if raw.has_timestamps:
         events.take(_first_of_equal(events))
         _count(events, steps, "duplicates")
+    if config.session_gap is not None:
+        if not raw.has_timestamps:
+            raise UserError(f"data.session_gap={config.session_gap} needs timestamps and these data have none")
+        events.session = gap_sessions(events.user, events.time, config.session_gap * raw.ticks_per_second)
     if config.repeats == "first":
         pairs = events.user.astype(np.uint64) << np.uint64(32) | events.item
         events.take(pl.Series(pairs).is_first_distinct().to_numpy())

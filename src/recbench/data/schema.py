@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Marks a config field that says where bytes lie, not what they are: it stays out of the key of the prepared data.
 PATH_ONLY = {"path_only": True}
 
+#: Marks a config field that came when prepared data and runs were there already: at its default it enters no key.
+LATER = {"later": True}
+
 #: Columns of the spooled interactions, in file order. A source may leave out the last three; they then read as null.
 INTERACTION_COLUMNS = ("user", "item", "timestamp", "rating", "behaviour", "session")
 
@@ -43,7 +46,8 @@ class DataConfig:
     and which part of it, where a source has several. k_core: keep users and items with at least that many interactions
     (0: all). min_rating: keep interactions rated at least that (None: all). repeats: "keep", or "first" to keep only a
     user's first interaction with an item. bad_rows: "error" stops at the first unreadable row and names it, "skip"
-    counts and drops them.
+    counts and drops them. session_gap: cut every user's events into sessions wherever more than so many seconds pass
+    between two of them (None: the sessions that the source names, if it does).
     """
 
     name: str = ""
@@ -54,6 +58,7 @@ class DataConfig:
     min_rating: float | None = None
     repeats: str = "keep"
     bad_rows: str = "error"
+    session_gap: int | None = field(default=None, metadata=LATER)
 
     def validate(self) -> None:
         """Raises UserError for a value outside the choices."""
@@ -61,6 +66,10 @@ class DataConfig:
         check_choice("data.bad_rows", self.bad_rows, ("error", "skip"))
         if self.k_core < 0:
             raise UserError(f"data.k_core={self.k_core} is negative; use 0 to keep every user and item")
+        if self.session_gap is not None and self.session_gap < 1:
+            raise UserError(
+                f"data.session_gap={self.session_gap} must be at least 1 second, or null to cut no sessions"
+            )
 
     def labels(self) -> list[str]:
         """Words by which a person knows these data."""
@@ -74,12 +83,17 @@ def check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def content_settings(config: Any) -> dict[str, Any]:
-    """The settings of a config dataclass that decide what the data are, nested ones included; paths are left out."""
+    """The settings of a config dataclass that decide what the data are, nested ones included; paths are left out.
+
+    So are fields marked LATER at their default: data that were prepared before there was such a field keep their key.
+    """
     settings: dict[str, Any] = {}
     for part in fields(config):
         if part.metadata.get("path_only"):
             continue
         value = getattr(config, part.name)
+        if part.metadata.get("later") and value == part.default:
+            continue
         settings[part.name] = content_settings(value) if hasattr(value, "__dataclass_fields__") else value
     return settings
 

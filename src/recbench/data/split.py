@@ -1,6 +1,8 @@
 """From prepared data and a protocol to arrays: what is training, which cases are asked, and the audit of both.
 
-Nothing is copied: a split is ranges over the flat arrays of the data. Shapes: U users, C cases.
+Nothing is copied: a split is ranges over the flat arrays of the data. Only the protocol ``sessions``, which takes items
+out of sequences, looks at arrays of its own: ``protocol_view`` makes them once and finds them again. Shapes: U users, C
+cases.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import numpy as np
 
 from recbench.data.candidates import sampled_candidates
 from recbench.data.cases import Cases
-from recbench.data.protocol import ProtocolConfig, SampledConfig, TemporalConfig
+from recbench.data.protocol import ProtocolConfig, SampledConfig, SessionsConfig, TemporalConfig
+from recbench.data.session_view import published_of, rule_of, session_cases, session_view
 from recbench.data.temporal import temporal_cases
 from recbench.errors import UserError
 from recbench.evaluation.audit import audit
@@ -22,7 +25,7 @@ from recbench.evaluation.audit import audit
 if TYPE_CHECKING:
     from recbench.data.store import PreparedData
 
-__all__ = ["Cases", "Split", "make_split"]
+__all__ = ["Cases", "Split", "make_split", "protocol_view"]
 
 
 @dataclass(frozen=True)
@@ -44,21 +47,44 @@ class Split:
     test: Cases
     audit: dict[str, float | int]
     split_hash: str
+    #: Validation sessions are part of training: no epoch can be chosen on them.
+    validation_in_training: bool = False
+
+
+def protocol_view(data: PreparedData, config: ProtocolConfig) -> PreparedData:
+    """The data as the protocol sees them, for ``make_split``: themselves, but for ``sessions``.
+
+    Raises UserError if the config is wrong or the data lack what the protocol needs.
+    """
+    config.validate()
+    if isinstance(config, SessionsConfig):
+        return session_view(data, config)
+    fraction = published_of(data).get("train_fraction", "1")
+    if fraction != "1":
+        raise UserError(
+            f"data.fraction={fraction} is a share of training sessions, which protocol={config.name} does not know; "
+            f"use protocol=sessions or data.fraction=1"
+        )
+    return data
 
 
 def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -> Split:
     """Build the split that the protocol describes.
 
-    cache: folder where sampled candidates are kept and found again; None draws them in memory. Raises UserError if the
-    config is wrong, the data lacks what the protocol needs, or nothing is left to validate or test on.
+    data: as ``protocol_view`` gives them. cache: folder where sampled candidates are kept and found again; None draws them
+    in memory. Raises UserError if the config is wrong, the data lacks what the protocol needs, or nothing is left to
+    validate or test on.
     """
     config.validate()
     if isinstance(config, TemporalConfig):
         train_start, train_end, validation, test, counts = temporal_cases(data, config)
+    elif isinstance(config, SessionsConfig):
+        train_start, train_end, validation, test, counts = session_cases(data, config)
     else:
         train_start, train_end, validation, test, counts = leave_one_out_cases(data)
     seen_items = config.resolve_seen_items(data.has_repeats)
-    protocol_id = config.identity(seen_items)
+    rule = rule_of(data, config) if isinstance(config, SessionsConfig) else config
+    protocol_id = rule.identity(seen_items)
     _refuse_empty(data, protocol_id, int((train_end - train_start).sum()), validation, test, counts)
     if isinstance(config, SampledConfig):
         validation, test = (
@@ -75,6 +101,7 @@ def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -
         test=test,
         audit=audit(data, train_start, train_end, validation, test) | counts,
         split_hash=_hash_arrays(train_start, train_end, *validation.arrays(), *test.arrays()),
+        validation_in_training=isinstance(config, SessionsConfig) and config.fit_on_validation,
     )
 
 

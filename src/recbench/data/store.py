@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.data.disk import disk_errors
-from recbench.data.prepared import FORMAT_VERSION, PreparedData, read_manifest
+from recbench.data.once import build_once
+from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.schema import DataConfig, RawData, content_settings
 from recbench.data.sources import Source, lookup
 
@@ -41,9 +41,7 @@ def prepare(config: DataConfig, cache_dir: Path | str) -> PreparedData:
     with disk_errors(cache_dir, "cache_dir"):
         files = source.locate(config, cache_dir) if source.locate else {}
         folder = cache_dir / "prepared" / folder_name(config, files)
-        if read_manifest(folder) is None:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            _prepare_alone(config, source, folder, cache_dir)
+        build_once(folder, lambda working: _build(config, source, working, cache_dir))
     return PreparedData.open(folder)
 
 
@@ -57,32 +55,6 @@ def folder_name(config: DataConfig, files: dict[str, dict[str, Any]]) -> str:
     key = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
     words = "-".join("".join(c if c.isalnum() else "_" for c in label) for label in config.labels())
     return f"{words}-{key}"
-
-
-def _prepare_alone(config: DataConfig, source: Source, folder: Path, cache_dir: Path) -> None:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(f"{folder}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("another process is preparing %s; waiting for it", folder.name)
-        lock.acquire()
-    try:
-        if read_manifest(folder) is not None:
-            return
-        # We hold the lock, so whoever made these is gone: a half-made folder, or one of another format.
-        for leftover in (folder, *folder.parent.glob(f".{folder.name}.*")):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-        working = folder.with_name(f".{folder.name}.{os.getpid()}")
-        try:
-            _build(config, source, working, cache_dir)
-            os.rename(working, folder)
-        finally:
-            shutil.rmtree(working, ignore_errors=True)
-    finally:
-        lock.release()
 
 
 def _build(config: DataConfig, source: Source, working: Path, cache_dir: Path) -> None:

@@ -83,6 +83,7 @@ class ModelContext:
     max_length: int
     item_counts: Tensor | None = None
     dependencies: Mapping[str, Recommender] = field(default_factory=dict)
+    #: [n_items + 1], the pad's empty; given to models that require "text" (``data.item_text``).
     item_texts: list[str] | None = None
     #: For statistics of the training events, such as the mean time between them; they too belong into the model's state.
     train: TrainingData | None = None
@@ -166,6 +167,8 @@ class SequenceModel(Recommender):
     loss: CatalogueLoss
     #: D, the width of every hidden state.
     width: int
+    #: Whether ``item_embedding`` is looked up at every event [B, L]; not so where items are the nodes of a graph.
+    looks_up_events: ClassVar[bool] = True
 
     def item_vectors(self) -> Tensor:
         """[n_items + 1, E]; row 0 is the pad."""

@@ -7,8 +7,8 @@ score of item j after last item i = (1 - b) p_ij + b q_j with b -> ``backoff``. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -20,13 +20,21 @@ from recbench.models.base import ClosedForm, ModelConfig, ModelContext, Training
 from recbench.models.registry import register
 from recbench.nn.sparse_rows import add_rows, from_scipy, last_items
 
+if TYPE_CHECKING:
+    from scipy import sparse
+
 
 @dataclass
 class MarkovConfig(ModelConfig):
-    """How much popularity is mixed in."""
+    """How much popularity is mixed in, and whether successors of equal count are told apart.
+
+    first_seen: among them, the one that followed first in training stands first, as in a plain counter's list of the most
+    common; needed to meet published floors, which leave no ties. Otherwise ties stay ties and share a rank.
+    """
 
     name: str = "markov"
     backoff: float = 0.1
+    first_seen: bool = field(default=False, metadata={"later": True})
 
 
 @register("markov", MarkovConfig)
@@ -55,6 +63,8 @@ class Markov(ClosedForm):
         counts = sparse.csr_array((np.ones(len(before)), (before, after)), shape=(size, size))
         counts.sum_duplicates()
         totals = counts.sum(axis=1)
+        if self.config.first_seen:
+            counts.data -= _later_share(counts, before.astype(np.int64) * size + after)
         counts.data /= np.repeat(totals, np.diff(counts.indptr))
         for name, value in zip(self.state_names, from_scipy(counts), strict=False):
             self.set_state(name, value)
@@ -66,3 +76,15 @@ class Markov(ClosedForm):
         last = last_items(batch.items, batch.lengths)
         factor = torch.full(last.shape, 1.0 - self.config.backoff, device=scores.device)
         return add_rows(scores, last, factor, self.row_start, self.column, self.probability)
+
+
+def _later_share(counts: sparse.csr_array, pairs: np.ndarray) -> np.ndarray:
+    """[nnz] in 0..1, less than 1: the share of a row's entries that were seen before each. Taken off whole counts it orders
+    the equal ones and no others. pairs [P]: row * n_columns + column, as they came."""
+    row = np.repeat(np.arange(counts.shape[0], dtype=np.int64), np.diff(counts.indptr))
+    kinds, first = np.unique(pairs, return_index=True)
+    seen = first[np.searchsorted(kinds, row * counts.shape[1] + counts.indices)]
+    order = np.lexsort((seen, row))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order)) - counts.indptr[row]
+    return place / np.diff(counts.indptr)[row]

@@ -74,7 +74,7 @@ def results_table(rows: Sequence[tuple[str, Mapping[str, Any], str]], protocol: 
     from rich.table import Table
 
     table = Table(title=f"test, protocol {protocol}", title_justify="left", box=box.ASCII2, pad_edge=False)
-    names = _columns(rows[-1][1])
+    names = _columns(rows[-1][1], protocol)
     # Runs of before these were measured have none of them.
     costs = {name: show for name, show in COSTS.items() if any(name in metrics for _, metrics, _ in rows)}
     headings = (
@@ -98,8 +98,11 @@ def results_table(rows: Sequence[tuple[str, Mapping[str, Any], str]], protocol: 
     return table
 
 
-def _columns(metrics: Mapping[str, Any]) -> list[str]:
-    """NDCG, hit rate, MRR and coverage at 10, or at the largest cutoff there is, whatever prefix the protocol gives them."""
+def _columns(metrics: Mapping[str, Any], protocol: str) -> list[str]:
+    """NDCG, hit rate, MRR and coverage at 10, or at the largest cutoff there is, whatever prefix the protocol gives them.
+
+    Sessions show hit rate and MRR at 20 as well: what the papers on them call P@20 and MRR@20.
+    """
     prefix = next(
         name.removeprefix("test/").split("ndcg@")[0] for name in metrics if "ndcg@" in name and name.startswith("test/")
     )
@@ -108,6 +111,8 @@ def _columns(metrics: Mapping[str, Any]) -> list[str]:
     )
     k = 10 if 10 in cutoffs else cutoffs[-1]
     wanted = [f"ndcg@{k}", f"hr@{k}", "mrr", f"coverage@{k}"]
+    if protocol.startswith("sessions-") and k != 20:
+        wanted[:0] = ["hr@20", "mrr@20"]
     return [f"test/{prefix}{name}" for name in wanted if f"test/{prefix}{name}" in metrics]
 
 

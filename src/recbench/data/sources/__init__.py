@@ -13,8 +13,12 @@ from recbench.errors import UserError, nearest
 #: name -> (module, name of its config class)
 SOURCES = {
     "amazon": ("recbench.data.sources.amazon", "AmazonConfig"),
+    "diginetica": ("recbench.data.sources.diginetica", "DigineticaConfig"),
+    "retailrocket": ("recbench.data.sources.retailrocket", "RetailrocketConfig"),
+    "session_file": ("recbench.data.sources.session_file", "SessionFileConfig"),
     "synthetic": ("recbench.data.sources.synthetic", "SyntheticConfig"),
     "table": ("recbench.data.sources.table", "TableConfig"),
+    "yoochoose": ("recbench.data.sources.yoochoose", "YoochooseConfig"),
 }
 
 

@@ -1,0 +1,47 @@
+"""A folder that is made once, whole, however many processes want it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from recbench.data.prepared import read_manifest
+
+log = logging.getLogger(__name__)
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> None:
+    """Make the prepared data set ``folder`` with ``build(working folder)`` unless it is there already.
+
+    Of two processes that ask at once, one builds and the other waits and reuses. A folder gets its name only when it is
+    complete; what a killed process left behind is removed by the next one.
+    """
+    from filelock import FileLock, Timeout
+
+    if read_manifest(folder) is not None:
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{folder}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("another process is preparing %s; waiting for it", folder.name)
+        lock.acquire()
+    try:
+        if read_manifest(folder) is not None:
+            return
+        # We hold the lock, so whoever made these is gone: a half-made folder, or one of another format.
+        for leftover in (folder, *folder.parent.glob(f".{folder.name}.*")):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+        working = folder.with_name(f".{folder.name}.{os.getpid()}")
+        try:
+            build(working)
+            os.rename(working, folder)
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
+    finally:
+        lock.release()

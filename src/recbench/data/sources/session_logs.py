@@ -1,0 +1,120 @@
+"""What the raw session logs share: they must be fetched by hand, and a row of theirs says session, item and time.
+
+What the papers do with a log when they make its benchmark travels in the manifest, under ``extra.sessions``, to the
+protocol ``sessions``; any value of it can be overruled there. A missing key means: nothing is known.
+
+- ``test_days``: how many days at the end are the test
+- ``min_item_count``: items with fewer events are left out
+- ``day_dates``: true where the published cut knows whole days only
+- ``train_fraction``: such as "1/64": only the most recent share of training is used
+- ``users_are_sessions``: true where the log groups events by session and by nothing else
+- ``lines``: true for files without a clock, whose sessions are named ``train:LINE`` or ``test:LINE`` and stand in order
+- ``border``: true where those names tell training from test
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbench.data import download
+from recbench.data.schema import DataConfig
+from recbench.data.sources.table import Columns, TableConfig
+from recbench.errors import UserError
+
+if TYPE_CHECKING:
+    from recbench.data.sources.table_rows import Table
+
+
+@dataclass
+class SessionLogConfig(DataConfig):
+    """Settings of every session log. No k-core: it would drop short sessions; the protocol filters rare items instead."""
+
+    k_core: int = 0
+
+    def labels(self) -> list[str]:
+        return [self.name]
+
+
+@dataclass(frozen=True)
+class HandFetched:
+    """A file that no address serves without a login: its name, what it belongs to, and who has it."""
+
+    name: str
+    title: str
+    origin: str
+
+
+def find_file(config: DataConfig, cache_dir: Path, wanted: HandFetched) -> Path:
+    """The file, or its gzip form, in ``data.raw_dir`` or the cache. Raises UserError saying what to put where."""
+    folders = [cache_dir / "raw" / config.name]
+    if config.raw_dir is not None:
+        folders.insert(0, raw_folder(config.raw_dir, wanted.name))
+    for folder in folders:
+        for name in (wanted.name, f"{wanted.name}.gz"):
+            if (folder / name).is_file():
+                return folder / name
+    raise UserError(
+        f"no {wanted.name} (or {wanted.name}.gz) of {wanted.title} in {', '.join(str(folder) for folder in folders)}; it "
+        f"cannot be fetched without you: get it from {wanted.origin}, put it there, or name its folder with data.raw_dir"
+    )
+
+
+def raw_folder(raw_dir: str, holds: str) -> Path:
+    """Raises UserError if ``data.raw_dir`` is not a folder."""
+    folder = Path(raw_dir).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"data.raw_dir={raw_dir} is not a folder; name the folder that holds {holds}")
+    return folder
+
+
+def located(paths: list[Path], cache_dir: Path) -> dict[str, dict[str, Any]]:
+    """Name, less any ``.gz``, -> path, size, sha256."""
+    return {path.name.removesuffix(".gz"): download.hash_file(path, cache_dir) for path in paths}
+
+
+def open_log(path: Path, separator: str, spool: Path, names: tuple[str, ...] | None = None) -> Table:
+    """A text table with every column as text; ``names``: its columns, where it has no header. A gzip file is unpacked into
+    ``spool`` first. Raises UserError for an unreadable file."""
+    import polars as pl
+
+    from recbench.data.sources.raw_lines import is_gzip, unpack
+    from recbench.data.sources.table_rows import Table, unreadable
+
+    plain = unpack(path, spool / path.name.removesuffix(".gz")) if is_gzip(path) else path
+    try:
+        scan = pl.scan_csv(plain, separator=separator, has_header=names is None, infer_schema=False)
+        if names is not None:
+            # As many of the names as there are columns; what is missing is told by the source.
+            found = scan.collect_schema().names()
+            scan = scan.rename(dict(zip(found, names, strict=False)))
+        return Table(path, scan, scan.collect_schema(), first_line=1 if names else 2)
+    except pl.exceptions.PolarsError as error:
+        raise unreadable(path, error) from error
+
+
+def require_columns(table: Table, wanted: tuple[str, ...]) -> dict[str, str]:
+    """wanted name -> the file's name for it; case and underscores do not count, since copies of these logs differ in them.
+
+    Raises UserError that names the columns which are missing.
+    """
+    present = {_plain(name): name for name in table.schema.names()}
+    missing = [name for name in wanted if _plain(name) not in present]
+    if missing:
+        raise UserError(
+            f"{table.path} has no column {' and no column '.join(missing)}; it has: {', '.join(table.schema.names())}"
+        )
+    return {name: present[_plain(name)] for name in wanted}
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").strip('\ufeff "')
+
+
+def spool_log(table: Table, columns: Columns, unit: str, bad_rows: str, to: Path) -> dict[str, int]:
+    """Write the good rows to a Parquet file; the counts of rows read and rejected."""
+    from recbench.data.sources.table_rows import spool_rows
+
+    as_table = TableConfig(path=str(table.path), columns=columns, timestamp_unit=unit, bad_rows=bad_rows)
+    return spool_rows(table, as_table, to)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from recbench.contrastive.configs import AuxiliaryConfig
+from recbench.contrastive.configs import AUXILIARIES, AuxiliaryConfig
 from recbench.data.batches import WindowDataset, training_windows
-from recbench.models.base import ModelContext
+from recbench.models.base import ModelContext, TrainingData
 from recbench.models.registry import lookup, model_names
 
 MAX_LENGTH = 20
@@ -22,9 +22,19 @@ SIZES = {"hidden_size": 16, "feedforward_size": 8, "n_layers": 2, "n_heads": 2, 
 OFF = {"dropout": 0.0, "embedding_dropout": 0.0}
 
 
+def offers(model, auxiliary):
+    """Whether a model can have an auxiliary: where items are the nodes of a graph, no single event can be hidden."""
+    return auxiliary != "cl4srec" or lookup(model).model.looks_up_events
+
+
 def pytest_generate_tests(metafunc):
-    if "model_name" in metafunc.fixturenames:
-        metafunc.parametrize("model_name", MODELS)
+    wanted = set(metafunc.fixturenames)
+    if {"model_name", "name"} <= wanted:
+        pairs = [(model, auxiliary) for model in MODELS for auxiliary in AUXILIARIES if offers(model, auxiliary)]
+        metafunc.parametrize(("model_name", "name"), pairs)
+    elif "model_name" in wanted:
+        about_masks = metafunc.module.__name__.endswith("test_cl4srec")
+        metafunc.parametrize("model_name", [name for name in MODELS if not about_masks or offers(name, "cl4srec")])
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +51,7 @@ def batch(dataset):
 
 
 @pytest.fixture(scope="session")
-def build(tiny_data):
+def build(tiny_data, tiny_split):
     """build("sasrec", seed=1, auxiliary=["duorec"]) -> a small model with weights of that seed."""
 
     def make(name="sasrec", seed=1, **keys):
@@ -49,7 +59,8 @@ def build(tiny_data):
         known = entry.config.__dataclass_fields__
         sizes = {key: value for key, value in {**SIZES, **OFF}.items() if key in known}
         torch.manual_seed(seed)
-        context = ModelContext(tiny_data.n_items, tiny_data.n_users, MAX_LENGTH)
+        train = TrainingData.of(tiny_data, tiny_split)
+        context = ModelContext(tiny_data.n_items, tiny_data.n_users, MAX_LENGTH, train=train)
         return entry.model(entry.config(**{**sizes, **keys}), context)
 
     return make

@@ -93,3 +93,8 @@ def test_a_model_that_looks_no_item_up_is_refused_by_name(build, dataset):
     model.item_embedding = nn.Linear(2, 2)
     with pytest.raises(UserError, match=r"'sasrec' learns no vectors of the items that it reads.*cl4srec"):
         build_auxiliaries(model, dataset)
+
+
+def test_a_model_that_reads_nodes_is_refused_by_name(build, dataset):
+    with pytest.raises(UserError, match=r"'srgnn' reads items as the nodes of a graph.*cl4srec"):
+        build_auxiliaries(build("srgnn", auxiliary=["cl4srec"]), dataset)

@@ -9,12 +9,10 @@ import torch
 
 from recbench.config import TrainingConfig
 from recbench.contrastive.base import build_auxiliaries, representations
-from recbench.contrastive.configs import AUXILIARIES
 from recbench.errors import UserError
 from recbench.models.base import Recommender
 from recbench.training import Learner
 
-every_auxiliary = pytest.mark.parametrize("name", AUXILIARIES)
 TERMS = {"mclrec": {"mclrec", "mclrec_regulariser"}}
 
 
@@ -35,7 +33,6 @@ def test_a_model_offers_them(model_name):
     assert model_name
 
 
-@every_auxiliary
 def test_every_term_is_there_finite_and_not_zero(made, batch, name):
     model, auxiliary = made(name)
     auxiliary.draw(batch)
@@ -44,7 +41,6 @@ def test_every_term_is_there_finite_and_not_zero(made, batch, name):
     assert all(term.shape == () and term.isfinite() and term > 0 for term in terms.values())
 
 
-@every_auxiliary
 def test_gradients_reach_the_model_by_every_term(made, batch, name):
     model, auxiliary = made(name)
     auxiliary.draw(batch)
@@ -54,7 +50,6 @@ def test_gradients_reach_the_model_by_every_term(made, batch, name):
         assert gradient.isfinite().all()
 
 
-@every_auxiliary
 def test_a_weight_is_a_factor(made, batch, name):
     found = []
     for weight in (0.1, 0.3):
@@ -66,7 +61,6 @@ def test_a_weight_is_a_factor(made, batch, name):
     assert found[1] == pytest.approx(3 * found[0], rel=1e-5)
 
 
-@every_auxiliary
 def test_a_batch_of_one_row_is_enough(made, dataset, batch, name):
     model, auxiliary = made(name)
     auxiliary.draw(dataset[batch.windows[:1].numpy()])
@@ -76,7 +70,6 @@ def test_a_batch_of_one_row_is_enough(made, dataset, batch, name):
     auxiliary.after_step(model)
 
 
-@every_auxiliary
 def test_training_on_it_alone_brings_it_down(made, batch, name):
     model, auxiliary = made(name)
     auxiliary.draw(batch)
@@ -92,7 +85,6 @@ def test_training_on_it_alone_brings_it_down(made, batch, name):
     assert values[-1] < (0.95 if name == "mclrec" else 0.8) * values[0]
 
 
-@every_auxiliary
 def test_nothing_of_it_is_stored_with_the_model(made, name):
     model, auxiliary = made(name)
     learner = Learner(model, TrainingConfig(), 10, auxiliaries=[auxiliary])
@@ -102,7 +94,6 @@ def test_nothing_of_it_is_stored_with_the_model(made, name):
     assert {f"student.{key}" for key in model.state_dict()} | beside == set(learner.state_dict())
 
 
-@every_auxiliary
 def test_the_loss_is_the_sum_of_the_terms(made, batch, name):
     model, auxiliary = made(name)
     learner = Learner(model, TrainingConfig(), 10, auxiliaries=[auxiliary])

@@ -14,6 +14,7 @@ import torch
 from recbench import weights
 from recbench.config import compose_model
 from recbench.data.batches import Batch, WindowDataset, evaluation_batches, training_windows
+from recbench.data.item_text import item_texts
 from recbench.errors import UserError
 from recbench.experiment import check_requirements, run
 from recbench.models.base import ClosedForm, ModelContext, TrainingData
@@ -21,13 +22,9 @@ from recbench.models.registry import lookup, model_names
 
 MAX_LENGTH = 20
 SASREC = {"hidden_size": 16, "feedforward_size": 16, "dropout": 0.2}
-SLMREC = {
-    "tiny_hidden_size": 16,
-    "tiny_n_heads": 2,
-    "tiny_feedforward_size": 16,
-    "n_layers": 2,
-    "item_table": {"model": "sasrec", **SASREC},
-}
+TINY = {"tiny_hidden_size": 16, "tiny_n_heads": 2, "tiny_feedforward_size": 16, "n_layers": 2}
+SLMREC = {**TINY, "item_table": {"model": "sasrec", **SASREC}}
+GRAPH = {"model": "gcsan", "hidden_size": 16}
 SIZES = {
     "sasrec": SASREC,
     "slmrec": SLMREC,
@@ -38,6 +35,10 @@ SIZES = {
     "lrurec": SASREC,
     "mamba4rec": {"hidden_size": 16, "state_size": 8, "dropout": 0.2},
     "tim4rec": {"hidden_size": 16, "head_size": 8, "state_size": 8, "dropout": 0.2},
+    **{name: {"hidden_size": 16, "dropout": 0.2} for name in ("srgnn", "gcsan", "tagnn", "gcegnn")},
+    "hicg": {"hidden_size": 16, "dropout": 0.2, "contrast_weight": 0.05},
+    # Without its first stage, in which nothing but the projection and the backbone is trained.
+    "llmgr": {**TINY, "text_buckets": 256, "alignment_epochs": 0, "graph": GRAPH},
 }
 #: Models that give every user the same list: they are the floor, so they need not beat it.
 IMPERSONAL = {"popularity", "recent_popularity"}
@@ -57,7 +58,10 @@ def build(name, data, split, keys=None, with_dependencies=True):
             parts[role] = build(inner.pop("model"), data, split, inner)
     counts = torch.from_numpy(train.item_counts())
     torch.manual_seed(0)
-    model = lookup(name).model(config, ModelContext(data.n_items, data.n_users, MAX_LENGTH, counts, parts, train=train))
+    texts = item_texts(data)
+    model = lookup(name).model(
+        config, ModelContext(data.n_items, data.n_users, MAX_LENGTH, counts, parts, texts, train)
+    )
     if isinstance(model, ClosedForm) and with_dependencies:
         model.fit_to(train)
     return model.eval()

@@ -55,6 +55,10 @@ class CL4SRec(Auxiliary):
 def input_table(model: SequenceModel) -> nn.Embedding:
     """Where a model looks up the items that it reads."""
     table = getattr(model, "item_embedding", None)
+    if not model.looks_up_events:
+        raise UserError(
+            f"the model '{model.config.name}' reads items as the nodes of a graph, so model.auxiliary=[cl4srec] cannot hide one event's"
+        )
     if not isinstance(table, nn.Embedding):
         raise UserError(
             f"the model '{model.config.name}' learns no vectors of the items that it reads, so model.auxiliary=[cl4srec] cannot hide one"

@@ -23,6 +23,8 @@ BUILT_IN = {
     for name in (
         *("popularity", "recent_popularity", "markov", "itemknn", "ease", "sasrec", "slmrec", "e4srec"),
         *("gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec"),
+        *("srgnn", "gcsan", "tagnn", "gcegnn"),
+        *("hicg", "llmgr"),
     )
 }
 

@@ -99,10 +99,11 @@ class Backbone(nn.Module):
     """[B, L, H] -> states after the input and after each layer, [B, L, H] each, the last ones after the final norm.
 
     With a prompt, the state at item t is that of the prompt's last position where the history ends at t. Raises UserError for a config
-    that cannot be built, and for histories that with the prompt are longer than the backbone reads.
+    that cannot be built, and for histories that with the prompt are longer than the backbone reads. ``keep_tokens`` leaves the token table in
+    place, frozen, for a caller that mixes texts of its own with the vectors.
     """
 
-    def __init__(self, config: BackboneConfig, max_length: int) -> None:
+    def __init__(self, config: BackboneConfig, max_length: int, keep_tokens: bool = False) -> None:
         super().__init__()
         check_backbone(config)
         self.frozen = is_frozen(config)
@@ -112,7 +113,7 @@ class Backbone(nn.Module):
         around = self.prompt.length if self.prompt is not None else 0
         tiny = config.backbone == "tiny"
         model = _tiny(config, max_length + around) if tiny else first_layers(config, max_length, around, self.dtype)
-        if config.prompt != "text":
+        if config.prompt != "text" and not keep_tokens:
             without_token_table(model)
         # Vectors go in, never tokens: the token table would get no gradient.
         model.get_input_embeddings().requires_grad_(False)

@@ -11,7 +11,7 @@ A source is a module with
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 #: Marks a config field that says where bytes lie, not what they are: it stays out of the key of the prepared data.
 PATH_ONLY = {"path_only": True}
 
-#: Marks a config field that came when prepared data and runs were there already: at its default it enters no key.
+#: Marks a config field that came when data were prepared already: at its default it stays out of that key, which so is
+#: the key of before. ``recbench.runs.key_values`` reads the same mark in the configs that enter the key of a run.
 LATER = {"later": True}
 
 #: Columns of the spooled interactions, in file order. A source may leave out the last three; they then read as null.
@@ -83,19 +84,21 @@ def check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def content_settings(config: Any) -> dict[str, Any]:
-    """The settings of a config dataclass that decide what the data are, nested ones included; paths are left out.
+    """The settings of a config dataclass that decide what the data are, nested ones included.
 
-    So are fields marked LATER at their default: data that were prepared before there was such a field keep their key.
+    Left out are paths, and fields marked LATER while they are at their default.
     """
     settings: dict[str, Any] = {}
     for part in fields(config):
-        if part.metadata.get("path_only"):
-            continue
         value = getattr(config, part.name)
-        if part.metadata.get("later") and value == part.default:
+        if part.metadata.get("path_only") or (part.metadata.get("later") and value == _default(part)):
             continue
         settings[part.name] = content_settings(value) if hasattr(value, "__dataclass_fields__") else value
     return settings
+
+
+def _default(part: Field[Any]) -> Any:
+    return part.default if part.default_factory is MISSING else part.default_factory()
 
 
 @dataclass

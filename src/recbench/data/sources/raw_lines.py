@@ -1,4 +1,4 @@
-"""Blocks of whole lines from a text file, plain or gzip, without ever holding more than a few blocks of it.
+"""Blocks of whole lines from a text file, plain, gzip or in a zip archive, never holding more than a few blocks of it.
 
 The next block is unpacked in a thread while the caller parses the last one: zlib lets go of the interpreter lock.
 """
@@ -10,13 +10,28 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from recbench.data.progress import Progress
+from recbench.data.sources.zip_members import MEMBER_DAMAGE, member_damage, open_member
 from recbench.errors import UserError
 
 BLOCK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class RawText:
+    """A text file: plain or gzip, or the member ``member`` of the zip archive ``path``."""
+
+    path: Path
+    member: str | None = None
+
+    @property
+    def shown(self) -> Path:
+        """Where the file is, for messages."""
+        return self.path / self.member if self.member else self.path
 
 
 class BadRows:
@@ -40,13 +55,14 @@ def is_gzip(path: Path) -> bool:
     return path.suffix == ".gz"
 
 
-def line_blocks(path: Path, size: int = BLOCK_BYTES) -> Iterator[tuple[int, bytes]]:
+def line_blocks(path: Path, size: int | None = None, member: str | None = None) -> Iterator[tuple[int, bytes]]:
     """Yield (number of the first line, block of whole lines), about ``size`` bytes each; lines count from 1.
 
-    A last line without an end is given one. Raises UserError if a gzip file is cut short, damaged or not gzip.
+    size: BLOCK_BYTES if None. member: the file is that member of the zip archive ``path``. A last line without an end
+    is given one. Raises UserError if a gzip file or a zip archive is cut short, damaged or not what its name says.
     """
     line, rest = 1, b""
-    for piece in _pieces(path, size):
+    for piece in _pieces(path, size or BLOCK_BYTES, member):
         cut = piece.rfind(b"\n") + 1
         if cut == 0:
             rest += piece
@@ -67,21 +83,27 @@ def unpack(path: Path, to: Path) -> Path:
     return to
 
 
-def _pieces(path: Path, size: int) -> Iterator[bytes]:
+def _pieces(path: Path, size: int, member: str | None = None) -> Iterator[bytes]:
     with (
         path.open("rb") as file,
         Progress(f"reading {path.name}", path.stat().st_size) as progress,
         ThreadPoolExecutor(1) as reader,
     ):
-        handle: IO[bytes] = gzip.GzipFile(fileobj=file) if is_gzip(path) else file  # type: ignore[assignment]
+        handle = _unpacking(file, path, member)
         try:
             ahead = reader.submit(handle.read, size)
             while piece := ahead.result():
                 ahead = reader.submit(handle.read, size)
                 yield piece
                 progress.to(file.tell())
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UserError(_damage(path, error)) from error
+        except (gzip.BadGzipFile, *MEMBER_DAMAGE) as error:
+            raise (member_damage(path, member, error) if member else UserError(_damage(path, error))) from error
+
+
+def _unpacking(file: IO[bytes], path: Path, member: str | None) -> IO[bytes]:
+    if member is not None:
+        return open_member(file, path, member)
+    return gzip.GzipFile(fileobj=file) if is_gzip(path) else file  # type: ignore[return-value]
 
 
 def _damage(path: Path, error: Exception) -> str:

@@ -2,17 +2,24 @@
 items.
 
 data=table data.path=events.csv data.columns.user=visitor data.columns.item=sku data.columns.timestamp=clicked_at
+
+A text file may have no header: then its columns are called 1, 2, 3 and so on, by their place.
+
+data=table data.path=events.txt data.header=false data.columns.user=1 data.columns.item=2 data.columns.timestamp=null
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from recbench.data import download
-from recbench.data.schema import PATH_ONLY, DataConfig, RawData, check_choice
+from recbench.data.schema import LATER, PATH_ONLY, DataConfig, RawData, check_choice
 from recbench.errors import UserError, nearest
+
+log = logging.getLogger(__name__)
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 UNITS = ("auto", "s", "ms", "us", "ns", "iso")
@@ -20,7 +27,10 @@ UNITS = ("auto", "s", "ms", "us", "ns", "iso")
 
 @dataclass
 class Columns:
-    """Names of columns in the file; null where there is none. Without a user column, a session stands for a user."""
+    """Names of columns in the file, or their numbers from 1 if it has no header; null where there is none.
+
+    Without a user column, a session stands for a user.
+    """
 
     user: str | None = "user"
     item: str = "item"
@@ -32,7 +42,7 @@ class Columns:
 
 @dataclass
 class ItemColumns:
-    """Names of columns in the item table; null where there is none."""
+    """Names of columns in the item table, or their numbers from 1 if it has no header; null where there is none."""
 
     item: str = "item"
     title: str | None = None
@@ -58,6 +68,10 @@ class TableConfig(DataConfig):
     categories_separator: str = "|"
     #: What a timestamp counts: s, ms, us, ns since 1970, or iso for dates as text; auto looks at the first rows.
     timestamp_unit: str = "auto"
+    #: Whether the first line of a text file names its columns; if not, they are named by their number from 1.
+    header: bool = field(default=True, metadata=LATER)
+    #: The same for the item table; null: as header says, but a Parquet file names its columns in any case.
+    items_header: bool | None = field(default=None, metadata=LATER)
 
     def validate(self) -> None:
         """Raises UserError for missing or contradictory settings."""
@@ -87,7 +101,11 @@ def read(config: TableConfig, spool: Path, cache_dir: Path) -> RawData:
     from recbench.data.sources.table_rows import Table, spool_rows
 
     paths = _paths(config)
-    table = Table.open(paths["interactions"], config.separator, spool)
+    if config.header and all(name is None or name.isdecimal() for name in vars(config.columns).values()):
+        log.warning(
+            "%s: the first line is taken for names of columns; if it is data: data.header=false", paths["interactions"]
+        )
+    table = Table.open(paths["interactions"], config.separator, spool, config.header)
     counts = spool_rows(table, config, spool / "interactions.parquet")
     return RawData(
         interactions=spool / "interactions.parquet",
@@ -110,6 +128,9 @@ def check_columns(configured: Columns | ItemColumns, key: str, path: Path, prese
         name = getattr(configured, part.name)
         if name is not None and name not in present:
             hint = "" if part.name in ("user", "item") else f" (or set data.{key}.{part.name}=null if there is none)"
+            if name.isdecimal() and not all(other.isdecimal() for other in present):
+                flag = "header" if key == "columns" else "items_header"
+                hint += f" (columns have numbers in a file without a header: data.{flag}=false)"
             raise UserError(f"data.{key}.{part.name}={name} is not a column of {path}; {nearest(name, present)}{hint}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from recbench.data.schema import ITEM_COLUMNS
-from recbench.data.sources.table import check_columns
+from recbench.data.sources.table import check_columns, extension
 from recbench.data.sources.table_rows import Table, unreadable
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ class ItemTable:
     """Opened, and its columns checked, at once; called with the wanted raw ids, gives their rows."""
 
     def __init__(self, path: Path, config: TableConfig, spool: Path) -> None:
-        self.table = Table.open(path, config.separator, spool)
+        header = config.items_header
+        if header is None:
+            header = config.header or extension(path) == ".parquet"
+        self.table = Table.open(path, config.separator, spool, header)
         self.columns, self.categories_separator = config.item_columns, config.categories_separator
         check_columns(self.columns, "item_columns", path, self.table.schema.names())
 

@@ -36,19 +36,27 @@ class Table:
     first_line: int
 
     @classmethod
-    def open(cls, path: Path, separator: str | None, spool: Path) -> Table:
-        """A gzip file is unpacked into the folder ``spool`` first. Raises UserError for an unknown or broken format."""
+    def open(cls, path: Path, separator: str | None, spool: Path, header: bool = True) -> Table:
+        """A gzip file is unpacked into the folder ``spool`` first. Raises UserError for an unknown or broken format.
+
+        header: whether the first line of a text file names the columns; if not, they are called "1", "2" and so on.
+        """
         suffix = extension(path)
         if suffix != ".parquet" and suffix not in SEPARATORS:
             raise UserError(f"{path}: data.path must end in .parquet, {', '.join(SEPARATORS)} (text also with .gz)")
+        if suffix == ".parquet" and not header:
+            raise UserError(f"{path} is a Parquet file, which names its columns; header=false is for text files")
         plain = unpack(path, spool / path.name.removesuffix(".gz")) if is_gzip(path) else path
         try:
             if suffix == ".parquet":
                 scan = pl.scan_parquet(plain)
             else:
                 # All columns as text: a column of ids must not turn into numbers because its first rows look like it.
-                scan = pl.scan_csv(plain, separator=separator or SEPARATORS[suffix], infer_schema=False)
-            return cls(path, scan, scan.collect_schema(), 1 if suffix == ".parquet" else 2)
+                separator = separator or SEPARATORS[suffix]
+                scan = pl.scan_csv(plain, separator=separator, has_header=header, infer_schema=False)
+            if not header:
+                scan = scan.rename({name: str(at) for at, name in enumerate(scan.collect_schema().names(), start=1)})
+            return cls(path, scan, scan.collect_schema(), 2 if header and suffix != ".parquet" else 1)
         except pl.exceptions.PolarsError as error:
             raise unreadable(path, error) from error
 

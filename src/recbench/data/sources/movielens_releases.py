@@ -1,0 +1,72 @@
+"""The releases of MovieLens: which archive, which folder in it, how its two files are written, in one table.
+
+Harper and Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BASE_URL = "https://files.grouplens.org/datasets/movielens"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the files of a release are written. Without a header the ratings are user, item, rating, timestamp.
+
+    separator: between the fields of the ratings; movie_separator: between those of the movies. flags: the genres of a
+    movie are yes-or-no fields, in the order of FLAGGED_GENRES, instead of one field cut at "|".
+    """
+
+    ratings: str
+    movies: str
+    separator: str
+    movie_separator: str
+    encoding: str
+    header: bool = False
+    flags: bool = False
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release: ``<archive>.zip`` holds the files of the layout in the folder ``folder``."""
+
+    archive: str
+    folder: str
+    layout: Layout
+
+    @property
+    def zip_name(self) -> str:
+        return f"{self.archive}.zip"
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """What an unpacked release may be called, the name in the archive first."""
+        return tuple(dict.fromkeys((self.folder, self.archive)))
+
+
+#: The genres of u.item, from its sixth field on.
+FLAGGED_GENRES = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)  # fmt: skip
+
+#: What stands in place of a genre, or of a title, where there is none.
+NO_GENRE = ("(no genres listed)", "unknown")
+NO_TITLE = "unknown"
+
+_OF_1998 = Layout("u.data", "u.item", "\t", "|", "latin-1", flags=True)
+_OF_2003 = Layout("ratings.dat", "movies.dat", "::", "::", "latin-1")
+_OF_2009 = Layout("ratings.dat", "movies.dat", "::", "::", "utf-8")
+_CSV = Layout("ratings.csv", "movies.csv", ",", ",", "utf-8", header=True)
+
+RELEASES = {
+    "100k": Release("ml-100k", "ml-100k", _OF_1998),
+    "1m": Release("ml-1m", "ml-1m", _OF_2003),
+    "10m": Release("ml-10m", "ml-10M100K", _OF_2009),
+    "20m": Release("ml-20m", "ml-20m", _CSV),
+    "25m": Release("ml-25m", "ml-25m", _CSV),
+    "32m": Release("ml-32m", "ml-32m", _CSV),
+    "latest-small": Release("ml-latest-small", "ml-latest-small", _CSV),
+    "latest": Release("ml-latest", "ml-latest", _CSV),
+}

@@ -1,11 +1,13 @@
 """Session graphs built for a batch at once against one session after another in Python: ``python -m benchmarks.session_graphs``.
 
-Three ways to train the same SR-GNN on the same sessions (drawn here, with Diginetica's catalogue and mean length):
+Four ways to train the same SR-GNN on the same sessions (drawn here, with Diginetica's catalogue and mean length):
 
     ours             prefixes and graphs made in the batch, rows no wider than they must be, ``CatalogueLoss``, our optimiser
     python graphs    the same in all but the graphs, which are made session by session in numpy and Python, as public session code makes them
     python loop      also what goes with such graphs there: stored prefixes shuffled one by one, rows as wide as the longest prefix of the data, all
                      logits at once in float32, Adam with L2
+    official form    and the arithmetic of the authors' code: a dense matrix of edges a session, padded to the largest session of the batch, every
+                     slot through both maps and the cell, and the nodes put back to events session by session
 
 A step trains ``--targets`` prefixes; ways take turns, step by step, and an epoch is the median step times the steps of an epoch.
 """
@@ -140,11 +142,54 @@ class PythonLoop:
     def __call__(self) -> None:
         chosen = [self.samples[i] for i in self.rng.integers(0, len(self.samples), self.targets)]
         items = right_padded([s for s, _ in chosen], self.width)
-        states = states_by(self.model, items, torch.tensor([len(s) for s, _ in chosen]))
+        self._learn(states_by(self.model, items, torch.tensor([len(s) for s, _ in chosen])), chosen)
+
+    def _learn(self, states: Tensor, chosen: list[tuple[np.ndarray, int]]) -> None:
         logits = states @ self.model.item_vectors()[1:].T
         self.optimizer.zero_grad()
         F.cross_entropy(logits, torch.tensor([int(t) for _, t in chosen]) - 1).backward()
         self.optimizer.step()
+
+
+class OfficialForm(PythonLoop):
+    """The same steps with dense matrices of edges and padded nodes."""
+
+    def __call__(self) -> None:
+        chosen = [self.samples[i] for i in self.rng.integers(0, len(self.samples), self.targets)]
+        items = right_padded([s for s, _ in chosen], self.width).numpy()
+        nodes, before, after, alias = dense_in_python(items)
+        step = self.model.graph.step
+        hidden = self.model.item_embedding(nodes)
+        incoming, outgoing = step.neighbours(hidden).chunk(2, dim=-1)
+        messages = torch.cat([before @ incoming, after @ outgoing], dim=-1) + step.bias
+        hidden = step.cell(messages.flatten(0, 1), hidden.flatten(0, 1)).view_as(hidden)
+        at_events = torch.stack([hidden[b][alias[b]] for b in range(len(chosen))])
+        lengths = torch.tensor([len(s) for s, _ in chosen])
+        last = at_events[torch.arange(len(chosen)), lengths - 1]
+        states = self.model.readout(at_events, last, torch.from_numpy(items) > 0)
+        self._learn(states, chosen)
+
+
+def dense_in_python(items: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Session by session: nodes [B, N], shares of predecessors and of successors [B, N, N], node of each event [B, L]; N the most distinct
+    items of a session, the pad among them."""
+    most = max(len(np.unique(row)) for row in items)
+    nodes, before, after, alias = [], [], [], []
+    for row in items:
+        own = np.unique(row)
+        nodes.append(own.tolist() + (most - len(own)) * [0])
+        matrix = np.zeros((most, most))
+        for p in range(len(row) - 1):
+            if row[p + 1] == 0:
+                break
+            matrix[np.where(own == row[p])[0][0], np.where(own == row[p + 1])[0][0]] = 1
+        into, out_of = matrix.sum(0), matrix.sum(1)
+        into[into == 0], out_of[out_of == 0] = 1, 1
+        before.append((matrix / into).T)
+        after.append(matrix / out_of[:, None])
+        alias.append([int(np.where(own == item)[0][0]) for item in row])
+    edges = [torch.from_numpy(np.stack(part)).float() for part in (before, after)]
+    return torch.tensor(nodes), edges[0], edges[1], torch.tensor(alias)
 
 
 def model_and_optimizer(n_items: int, config: TrainingConfig) -> tuple[SRGNN, torch.optim.Optimizer]:
@@ -185,6 +230,7 @@ def main() -> None:
         f"ours, {chosen.large} targets a step": Ours(sessions, chosen.items, chosen.large, in_python=False),
         "python graphs": Ours(sessions, chosen.items, chosen.targets, in_python=True),
         "python loop": PythonLoop(sessions, chosen.items, chosen.targets),
+        "official form": OfficialForm(sessions, chosen.items, chosen.targets),
     }
     started = time.perf_counter()
     taken = medians(dict(ways.items()), chosen.rounds)

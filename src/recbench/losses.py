@@ -177,7 +177,7 @@ class _ChunkedSoftmax(torch.autograd.Function):
         narrow_table, narrow_hidden = table.detach().to(dtype), hidden.detach().to(dtype)
         want_hidden, want_table = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(narrow_hidden) if want_hidden else None
-        grad_table = torch.zeros_like(table, dtype=torch.float32) if want_table else None
+        grad_table: Tensor | None = None
         logits = _workspace(min(rows, n) * len(table), dtype, table.device)
         losses = []
         for first in range(0, n, rows):
@@ -195,8 +195,9 @@ class _ChunkedSoftmax(torch.autograd.Function):
             )
             if grad_hidden is not None:
                 torch.mm(p, narrow_table, out=grad_hidden[first : first + rows])
-            if grad_table is not None:
-                grad_table.add_(p.T @ states)
+            if want_table:
+                added = p.T @ states
+                grad_table = added.float() if grad_table is None else grad_table.add_(added)
         ctx.grad_hidden = None if grad_hidden is None else grad_hidden.to(hidden.dtype).div_(n)
         ctx.grad_table = None if grad_table is None else grad_table.div_(n).to(table.dtype)
         return torch.stack(losses).sum() / n

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# One thread a worker: threads of several workers on the same cores wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-all lint format ui bench study clean
 
@@ -10,10 +12,10 @@ demo: $(READY) ## popularity, markov, sasrec and slmrec with and without its tea
 	$(BIN)/python -m recbench -m model=popularity,markov,sasrec,slmrec_plain,slmrec data=synthetic
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(READY) ## with the slow tests, and those that need a GPU
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -100,12 +100,29 @@ def test_two_protocols_never_share_a_table_nor_a_comparison(tmp_path):
     assert "against" not in second
 
 
+def test_two_data_sets_never_share_a_table(tmp_path):
+    table = markdown(study("ab"), [record("a", 1, 0.1, data="one"), record("b", 1, 0.2, data="two")], tmp_path)
+    first, second = table.split("Data `two`, protocol")
+    assert "Data `one`, protocol `leave_one_out" in first
+    assert cells(first, "a")
+    assert "| b |" not in first
+    assert cells(second, "b")
+
+
 @pytest.mark.parametrize(("reference", "home"), [("b", 1), (None, 0)])
 def test_published_rows_stand_in_one_protocol_only(tmp_path, reference, home):
     given = study("ab", reference=reference, published=({"label": "theirs", "ndcg@10": 0.3, "source": "a paper"},))
     records = [record("a", 1, 0.1), record("b", 1, 0.2, protocol="temporal-x")]
     parts = markdown(given, records, tmp_path).split("Protocol ")[1:]
     assert ["theirs" in part for part in parts] == [index == home for index in (0, 1)]
+
+
+def test_a_published_row_stands_beside_the_row_that_it_names(tmp_path):
+    published = ({"label": "theirs", "ndcg@10": 0.3, "source": "a paper", "beside": "b"},)
+    records = [record("a", 1, 0.1, data="one"), record("b", 1, 0.2, data="two")]
+    first, second = markdown(study("ab", reference="a", published=published), records, tmp_path).split("Data `two`")
+    assert "theirs" not in first
+    assert "theirs" in second
 
 
 def test_published_rows_stand_below_with_their_source(tmp_path):

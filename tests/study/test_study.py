@@ -244,6 +244,10 @@ def test_one_dependency_is_made_by_one_job_while_others_wait(study, tiny, monkey
         ({"rows": {"a": ["training.lr=<b:training.lr>"]}}, ["<b:training.lr> names no row"]),
         ({"rows": {"a": ["training.lr=<b:training.lr>"], "b": []}}, ["the row 'b' does not search training.lr"]),
         ({"rows": {"a": []}, "sampled": 999}, ["wants 999 negatives"]),
+        (
+            {"rows": {"abc": []}, "published": [{"label": "x", "source": "y", "beside": "abd"}]},
+            ["no row 'abd'", "did you mean 'abc'"],
+        ),
         ({"rows": {"a": []}, "both_rules": "yes"}, ["both_rules", "true or false", "'yes'"]),
         ({"rows": {"a": ["protocol=temporal"]}, "sampled": 20}, ["protocol=leave_one_out", "temporal"]),
     ],

@@ -65,6 +65,7 @@ def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
         **dict(job.choice),
         "chosen": is_chosen,
         "key": job.key,
+        "data": " ".join(job.config.data.labels()),
         "protocol": metrics["protocol"],
         **figures,
         "dependencies": " ".join(f"{role}={key}" for role, key in job.dependencies),
@@ -91,22 +92,29 @@ def write_csv(path: Path, records: Sequence[Record]) -> None:
 def markdown(study: Study, records: Sequence[Record], runs_dir: Path) -> str:
     """The table of the final runs: mean and standard deviation over seeds, the difference to the reference row, published rows below.
 
-    One table a protocol, for two protocols never share one. Published rows stand in that of the reference row, or in the first.
+    One table a data set and protocol, for two never share one. A published row stands in that of the row
+    that it names with ``beside``, else of the reference row, or in the first.
     """
     final = [record for record in records if record["phase"] == "final"]
+    asked = dict.fromkeys(map(_asked, final))
+    homes = {record["row"]: _asked(record) for record in final}
+    home = homes.get(study.reference or "", next(iter(asked), None))
+    several = len({data for data, _ in asked}) > 1
     parts = []
-    protocols = dict.fromkeys(record["protocol"] for record in final)
-    home = next(
-        (record["protocol"] for record in final if record["row"] == study.reference), next(iter(protocols), None)
-    )
-    for protocol in protocols:
+    for data, protocol in asked:
         rows: dict[str, list[Record]] = {}
         for record in final:
-            if record["protocol"] == protocol:
+            if _asked(record) == (data, protocol):
                 rows.setdefault(record["row"], []).append(record)
-        published = study.published if protocol == home else ()
-        parts.append(f"Protocol `{protocol}`.\n\n" + _table(study, rows, published, runs_dir))
+        published = [row for row in study.published if homes.get(row.get("beside", ""), home) == (data, protocol)]
+        heading = f"Data `{data}`, protocol" if several else "Protocol"
+        parts.append(f"{heading} `{protocol}`.\n\n" + _table(study, rows, published, runs_dir))
     return "\n\n".join(parts) or "No final run is finished yet."
+
+
+def _asked(record: Record) -> tuple[str, str]:
+    """What a run was asked: data and protocol."""
+    return record.get("data", ""), record["protocol"]
 
 
 def _table(

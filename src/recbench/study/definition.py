@@ -11,7 +11,7 @@
       other: {overrides: [...], seeds: [1], search: {}}   # a row with seeds or a search of its own
     reference: plain                     # the row that the others are compared with
     columns: [ndcg@10, hr@10]            # of the Markdown table; rows are compared by the first one
-    published: [{label: ..., ndcg@10: 0.05, source: ...}]
+    published: [{label: ..., ndcg@10: 0.05, source: ..., beside: plain}]   # in the table of that row; else in that of the reference
     sampled: true                        # final rows also get the metrics among 999 sampled items
     both_rules: true                     # and those with seen items kept where they were masked, or masked where kept: columns keep_*, mask_*
     latency: {rows: [plain], batch_size: 128, threads: 1}
@@ -219,7 +219,11 @@ def _check_names(study: Study) -> None:
         if name not in study.rows:
             raise UserError(f"latency: there is no row '{name}'; {nearest(str(name), study.rows)}")
     for printed in study.published:
-        for key in set(printed) - {"label", "source"}:
+        if printed.get("beside", study.reference) not in {None, *study.rows}:
+            raise UserError(
+                f"published '{printed['label']}': there is no row '{printed['beside']}'; {nearest(str(printed['beside']), study.rows)}"
+            )
+        for key in set(printed) - {"label", "source", "beside"}:
             if key not in study.columns:
                 raise UserError(
                     f"published '{printed['label']}': '{key}' is none of the columns; {nearest(str(key), study.columns)}"

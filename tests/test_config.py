@@ -21,6 +21,7 @@ from recbench.config import (
     with_schema,
 )
 from recbench.contrastive.configs import AUXILIARIES
+from recbench.data.text_config import TextConfig
 from recbench.errors import UserError
 from recbench.models.registry import model_names
 
@@ -53,6 +54,8 @@ def test_a_file_says_every_key_that_can_be_set(group, option):
     assert list(with_schema(group, option, values)) != []
     # The keys of each contrastive term stand in one file, to which the others point.
     elsewhere = {"raw_dir", "version", "category"} | (set() if option == "sasrec" else set(AUXILIARIES))
+    if option == "amazon":
+        assert set(values["text"]) == {part.name for part in dataclasses.fields(TextConfig)}
     assert set(with_schema(group, option, values)) - set(values) - elsewhere == set()
 
 
@@ -108,8 +111,9 @@ def test_what_suits_a_model_on_its_data_is_used_there_and_gives_way_to_the_comma
         for key, value in keys.items():
             assert getattr(getattr(config, group), key) == value
     assert RunConfig.from_hydra(compose(f"model={model}", f"data={data}", "training.lr=0.7")).training.lr == 0.7
-    elsewhere = compose(f"model={model}", "data=amazon")
-    assert elsewhere.training.lr == compose("model=markov", "data=amazon").training.lr
+    other = "amazon" if data != "amazon" else "retailrocket"
+    elsewhere = compose(f"model={model}", f"data={other}")
+    assert elsewhere.training.lr == compose("model=markov", f"data={other}").training.lr
 
 
 @pytest.mark.parametrize("name", model_names())

@@ -80,7 +80,7 @@ def main() -> int:
 
 
 #: Nodes that take the keys of whatever model they name. Hydra would ask for a '+' before a key that is not there by default.
-OPEN_NODES = ("distillation.teacher.", "model.item_table.", "model.graph.")
+OPEN_NODES = ("distillation.teacher.", "model.item_table.", "model.graph.", "model.tokenizer.")
 
 
 def _opened(argument: str) -> str:
@@ -107,6 +107,7 @@ def run_job(composed: DictConfig, parent: str | None = None) -> list[Any]:
     """One job: run it, show it, send it. Returns the runs to show, the asked one last."""
     from recbench.config import RunConfig
     from recbench.experiment import Stage, check_dependencies, reference, run
+    from recbench.models.registry import lookup
     from recbench.report.console import show_run
 
     config = RunConfig.from_hydra(composed)
@@ -115,7 +116,8 @@ def run_job(composed: DictConfig, parent: str | None = None) -> list[Any]:
     stage = Stage.of(config)
     show_run_start(config, stage)
     made = run(config, stage)
-    shown = [reference(config, stage), *made.dependencies.values(), made]
+    floor = [reference(config, stage)] if lookup(config.model.name).model.ranks else []
+    shown = [*floor, *made.dependencies.values(), made]
     # A run may be its own reference or stand twice among the dependencies.
     unique = list({part.folder.key: part for part in reversed(shown)}.values())[::-1]
     if parent is None:

@@ -22,12 +22,14 @@ from recbench.config import RunConfig, compose_model
 from recbench.data.item_text import item_texts
 from recbench.data.split import Split, make_split, protocol_view
 from recbench.data.store import PreparedData, prepare
+from recbench.data.text_config import FILE
 from recbench.distillation.configs import DistillationConfig
 from recbench.distillation.teacher_run import is_untrained, teacher_config
 from recbench.errors import UserError
 from recbench.models.base import ClosedForm, ModelContext, Recommender, TrainingData
 from recbench.models.registry import lookup
 from recbench.runs import RunFolder
+from recbench.text.vectors import text_key, text_vectors
 from recbench.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ def run(config: RunConfig, stage: Stage | None = None) -> Run:
     """Find the run of a config, or make it. Raises UserError for whatever the user can mend."""
     stage = stage or Stage.of(config)
     check_requirements(config, stage.data)
+    check_lists(config, stage)
     wanted = dependency_configs(config)
     key = run_key(config, stage)
     if key in stage.made:
@@ -121,7 +124,8 @@ def make(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: Run
         logger.info("%s: training on %s", folder.key, stage.data.folder.name)
         figures = fit(model, train, config, stage, folder, build_teaching(config, model, loaded, needed))
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
-    outcome = measure.test(model, stage.data, stage.split, config, folder)
+    tested = measure.test if model.ranks else measure.report
+    outcome = tested(model, stage.data, stage.split, config, folder)
     metrics = {
         **outcome,
         **figures,
@@ -173,7 +177,8 @@ def fit(
 
 def run_key(config: RunConfig, stage: Stage) -> str:
     """The key of a run: everything that changes its result, its data, and the keys of what it stands on."""
-    trained = lookup(config.model.name).model.trains_by_gradient
+    model = lookup(config.model.name).model
+    trained = model.trains_by_gradient
     training: Mapping[str, Any] = runs.key_values(config.training)
     parts = {
         "model": runs.key_values(config.model),
@@ -181,15 +186,20 @@ def run_key(config: RunConfig, stage: Stage) -> str:
         "split": stage.split.split_hash,
         "data": stage.data.fingerprint,
         "cutoffs": sorted(config.evaluation.cutoffs),
-        # A computed model knows no seed and no learning rate: it is the same run under all of them.
+        # A computed model knows no learning rate, and most know no seed: it is the same run under all of them.
         "training": training if trained else {"max_length": config.training.max_length},
-        "seed": config.seed if trained else None,
+        "seed": config.seed if model.uses_seed else None,
         "distillation": config.distillation.key_parts() if config.distillation.name != "none" else None,
         "dependencies": {name: run_key(part, stage) for name, part in dependency_configs(config).items()},
     }
+    if not model.ranks:
+        # It sees all training events whatever the length of a history, and no cutoff: one run for whoever needs it.
+        parts |= {"training": None, "cutoffs": None}
     # Said only where there is one, so that the runs of before keep their keys.
     if config.compression.name != "none":
         parts["compression"] = dataclasses.asdict(config.compression)
+    if "text_vectors" in model.requires:
+        parts["text"] = text_key(config.data.text, config.cache_dir)
     return runs.make_key(config.model.name, parts)
 
 
@@ -214,6 +224,10 @@ def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:
         found[name].check()
     if hasattr(config.distillation, "teacher"):
         found["teacher"] = teacher_config(config)
+        if not lookup(found["teacher"].model.name).model.ranks:
+            raise UserError(
+                f"{found['teacher'].model.name} ranks nothing, so it cannot teach; name another distillation.teacher.model"
+            )
     config.distillation.check_models(config.model, found["teacher"].model if "teacher" in found else None)
     return found
 
@@ -230,11 +244,34 @@ def no_distillation() -> Any:
 
 def check_requirements(config: RunConfig, data: PreparedData) -> None:
     """Refuse data that lack what a model reads, by name, before anything is trained."""
-    offered = {"timestamps": data.has_timestamps, "text": data.has_text, "behaviours": data.has_behaviours}
+    offered = {
+        "timestamps": data.has_timestamps,
+        "text": data.has_text,
+        "text_vectors": data.has_text or config.data.text.encoder == FILE,
+        "behaviours": data.has_behaviours,
+    }
     missing = sorted(need for need in lookup(config.model.name).model.requires if not offered[need])
     if missing:
         raise UserError(
             f"the model '{config.model.name}' needs {' and '.join(missing)}, which data={config.data.name} does not have"
+        )
+
+
+def check_lists(config: RunConfig, stage: Stage) -> None:
+    """Refuse a search whose lists cannot be ranked under the protocol, or are shorter than a cutoff, before anything is trained."""
+    name, cutoff = config.model.name, min(max(config.evaluation.cutoffs), stage.data.n_items)
+    longest = lookup(name).model.longest_list(config.model)
+    if longest is None:
+        return
+    if stage.split.test.candidates is not None:
+        raise UserError(
+            f"{stage.split.protocol_id} ranks given candidates, which the beams of '{name}' cannot; use model.decoder=exact, or "
+            "protocol=leave_one_out"
+        )
+    if longest < cutoff:
+        raise UserError(
+            f"'{name}' finds at most {longest} items a user, fewer than the cutoff {cutoff}: raise model.beams or lower "
+            "evaluation.cutoffs"
         )
 
 
@@ -259,15 +296,21 @@ def check_teacher(config: RunConfig, needed: Mapping[str, Run], stage: Stage) ->
         )
 
 
-def build_model(config: RunConfig, stage: Stage, loaded: Mapping[str, Recommender]) -> Recommender:
-    """The model of a config, untrained."""
+def build_model(
+    config: RunConfig, stage: Stage, loaded: Mapping[str, Recommender], stored: bool = False
+) -> Recommender:
+    """The model of a config, untrained. stored: its weights will be read, so it needs no vectors of the items' texts."""
     train = TrainingData.of(stage.data, stage.split)
     counts = torch.from_numpy(train.item_counts())
     model = lookup(config.model.name).model
     texts = item_texts(stage.data) if "text" in model.requires else None
-    context = ModelContext(
-        stage.data.n_items, stage.data.n_users, config.training.max_length, counts, loaded, texts, train
-    )
+    vectors = None
+    if "text_vectors" in model.requires and not stored:
+        from recbench.measure import device_of
+
+        vectors = text_vectors(stage.data, config.data.text, config.cache_dir, device_of(config.hardware))
+    sizes = stage.data.n_items, stage.data.n_users, config.training.max_length
+    context = ModelContext(*sizes, counts, loaded, texts, train, config.seed, vectors)
     # Weights that are never trained must not be those that a student of the same seed starts from.
     torch.manual_seed(config.seed + (UNTRAINED_SEEDS if is_untrained(config) else 0))
     return model(config.model, context)
@@ -283,7 +326,7 @@ def load_model(finished: Run, stage: Stage) -> Recommender:
     if finished.config.compression.name != "none":
         config = finished.config
         return load_compressed(finished.folder.weights, config.model, config.compression, _builder(config, stage))
-    model = build_model(finished.config, stage, {})
+    model = build_model(finished.config, stage, {}, stored=True)
     load_weights(model, finished.folder.weights)
     return model.eval().requires_grad_(False)
 

@@ -49,8 +49,8 @@ def rank_cases(
 
 
 def gives_lists(model: Recommender) -> bool:
-    """Whether a model can only be asked for lists, not for scores."""
-    return type(model).score is Recommender.score
+    """Whether a model is asked for lists, not for scores."""
+    return model.gives_lists
 
 
 def list_length(split: Split, config: RunConfig) -> int:
@@ -83,6 +83,13 @@ def test(model: Recommender, data: PreparedData, split: Split, config: RunConfig
         "cost/test_seconds": seconds,
         **efficiency(model, data, split, config),
     }
+
+
+def report(
+    model: Recommender, data: PreparedData, split: Split, config: RunConfig, folder: RunFolder
+) -> dict[str, Any]:
+    """What stands in place of ``test`` for a model that ranks nothing."""
+    return model.report(TrainingData.of(data, split))
 
 
 def efficiency(model: Recommender, data: PreparedData, split: Split, config: RunConfig) -> dict[str, float]:

@@ -21,7 +21,10 @@ def test_an_unknown_source_gets_the_nearest_name():
 @pytest.mark.parametrize("name", [name for name in source_names() if name != "synthetic"])
 def test_the_yaml_says_every_key_and_its_default(name):
     values = OmegaConf.load(CONF / f"{name}.yaml")
-    assert OmegaConf.to_container(values) == OmegaConf.to_container(OmegaConf.structured(config_class(name)))
+    expected = OmegaConf.to_container(OmegaConf.structured(config_class(name)))
+    if name != "amazon":
+        expected["text"] = {}  # its keys stand in the file of amazon, to which the others point
+    assert OmegaConf.to_container(values) == expected
 
 
 @pytest.mark.parametrize("name", source_names())

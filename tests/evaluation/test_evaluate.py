@@ -207,7 +207,7 @@ def test_lists_that_are_complete_give_the_ranks_of_the_scores(random_data):
     assert np.array_equal(by_list.top_k, by_score.top_k)
 
 
-def test_a_target_outside_a_short_list_is_the_worst_and_flagged(random_data):
+def test_a_target_outside_a_short_list_is_missed_at_every_cutoff_and_flagged(random_data):
     split = make_split(random_data, LeaveOneOutConfig(seen_items="keep"), None)
     found = evaluate_lists(
         lambda b, k: (torch.zeros(len(b), k, dtype=torch.int64), torch.zeros(len(b), k)),
@@ -217,9 +217,29 @@ def test_a_target_outside_a_short_list_is_the_worst_and_flagged(random_data):
         MAX_LENGTH,
         10,
     )
-    assert set(found.rank) == {90.0}
-    assert found.metrics([10])["truncated"] == 1.0
-    assert found.metrics([10])["hr@10"] == 0.0
+    assert set(found.rank) == {np.inf}
+    metrics = found.metrics([10, 500])  # also at a cutoff that covers the catalogue
+    assert metrics["truncated"] == 1.0
+    assert [metrics[name] for name in ("hr@10", "hr@500", "ndcg@500", "mrr@500", "mrr", "tied")] == [0.0] * 6
+
+
+def test_places_that_hold_no_item_are_counted_for_each_cutoff(random_data):
+    split = make_split(random_data, LeaveOneOutConfig(seen_items="keep"), None)
+
+    def recommend(batch, k):
+        """Items 1, none, 2, and behind the third place nothing: an empty place is not an invalid one."""
+        items = torch.zeros(len(batch), k, dtype=torch.int64)
+        items[:, 0], items[:, 2] = 1, 2
+        scores = torch.full((len(batch), k), -torch.inf)
+        scores[:, :3] = torch.tensor([3.0, 2.0, 1.0])
+        return items, scores
+
+    found = evaluate_lists(recommend, random_data, split.test, split, MAX_LENGTH, 10)
+    metrics = found.metrics([1, 2, 10])
+    assert [metrics[f"invalid@{k}"] for k in (1, 2, 10)] == [0.0, 0.5, 0.1]
+    assert set(found.rank) <= {1.0, 3.0, np.inf}
+    scored_ranks = evaluate(scored(torch.rand(57, 91)), random_data, split.test, split, MAX_LENGTH)
+    assert not any(name.startswith("invalid") for name in scored_ranks.metrics([10]))
 
 
 def test_lists_cannot_be_ranked_among_candidates(random_data):

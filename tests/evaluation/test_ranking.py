@@ -177,15 +177,28 @@ def test_seen_pairs_are_distinct_and_from_the_whole_range():
 
 def test_lists_rank_by_first_place_and_misses_are_flagged():
     items = torch.tensor([[3, 0, 5, 3], [1, 2, 2, 4]])
-    rank, truncated = rank_from_lists(items, torch.tensor([0, 0, 1, 1]), torch.tensor([3, 5, 2, 9]), n_items=30)
-    assert rank.tolist() == [1.0, 3.0, 2.0, 30.0]
+    scores = -torch.arange(4.0).expand(2, 4)
+    rank, n_equal, truncated = rank_from_lists(items, scores, torch.tensor([0, 0, 1, 1]), torch.tensor([3, 5, 2, 9]))
+    assert rank.tolist() == [1.0, 3.0, 2.0, torch.inf]
+    assert n_equal.tolist() == [1, 1, 1, 1]
     assert truncated.tolist() == [False, False, False, True]
+
+
+def test_places_of_equal_score_share_their_mean():
+    """As the items of a bucket do: the list must not win by the order of their ids."""
+    items, scores = torch.tensor([[7, 2, 9, 4, 0]]), torch.tensor([[3.0, 1.0, 1.0, 1.0, -torch.inf]])
+    rank, n_equal, _ = rank_from_lists(items, scores, torch.tensor([0, 0, 0]), torch.tensor([7, 2, 4]))
+    assert rank.tolist() == [1.0, 3.0, 3.0]
+    assert n_equal.tolist() == [1, 3, 3]
 
 
 def test_seen_items_leave_lists_and_the_rest_moves_up():
     items = torch.tensor([[3, 1, 5, 2], [3, 1, 0, 2]])
     seen = Seen(torch.tensor([0, 0, 1]), torch.tensor([3, 5, 2]))
-    assert drop_seen(items, seen, 9).tolist() == [[1, 2, 0, 0], [3, 1, 0, 0]]
+    kept, scores = drop_seen(items, torch.tensor([[4.0, 3, 2, 1], [8, 7, 6, 5]]), seen, 9)
+    assert kept.tolist() == [[1, 2, 0, 0], [3, 1, 0, 0]]
+    # The third place of the second row was an id that no item has: it keeps its place and its score.
+    assert scores.tolist() == [[3.0, 1.0, -torch.inf, -torch.inf], [8.0, 7.0, 6.0, -torch.inf]]
 
 
 @pytest.mark.parametrize(
@@ -193,4 +206,18 @@ def test_seen_items_leave_lists_and_the_rest_moves_up():
 )
 def test_impossible_lists_are_refused(items, words):
     with pytest.raises(ScoreError, match=words):
-        check_lists(torch.tensor(items), 1, 7)
+        check_lists(torch.tensor(items), torch.zeros(len(items), len(items[0])), 1, 7)
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        ([[0.0]], "a score for each place"),
+        ([[0.0, torch.nan]], "NaN"),
+        ([[torch.inf, 0.0]], "inf"),
+        ([[0.0, 1.0]], "best first"),
+    ],
+)
+def test_impossible_scores_of_a_list_are_refused(scores, words):
+    with pytest.raises(ScoreError, match=words):
+        check_lists(torch.tensor([[1, 2]]), torch.tensor(scores), 1, 7)

@@ -25,6 +25,7 @@ SASREC = {"hidden_size": 16, "feedforward_size": 16, "dropout": 0.2}
 TINY = {"tiny_hidden_size": 16, "tiny_n_heads": 2, "tiny_feedforward_size": 16, "n_layers": 2}
 SLMREC = {**TINY, "item_table": {"model": "sasrec", **SASREC}}
 GRAPH = {"model": "gcsan", "hidden_size": 16}
+T5 = {"hidden_size": 32, "n_layers": 1, "n_heads": 2, "head_size": 16, "feedforward_size": 64}
 SIZES = {
     "sasrec": SASREC,
     "slmrec": SLMREC,
@@ -39,11 +40,19 @@ SIZES = {
     "hicg": {"hidden_size": 16, "dropout": 0.2, "contrast_weight": 0.05},
     # Without its first stage, in which nothing but the projection and the backbone is trained.
     "llmgr": {**TINY, "text_buckets": 256, "alignment_epochs": 0, "graph": GRAPH},
+    # As many beams as items, so that a list may hold them all.
+    "tiger": {**T5, "beams": 64, "dropout": 0.2, "tokenizer": {"model": "rq_kmeans", "levels": 2, "codebook_size": 8}},
+    "rpg": {
+        **SASREC,
+        "temperature": 0.1,
+        "tokenizer": {"model": "opq", "levels": 4, "codebook_size": 16, "components": 8},
+    },
 }
 #: Models that give every user the same list: they are the floor, so they need not beat it.
 IMPERSONAL = {"popularity", "recent_popularity"}
 
-NAMES = model_names()
+#: Models that rank; an item tokenizer does not.
+NAMES = [name for name in model_names() if lookup(name).model.ranks]
 BY_GRADIENT = [name for name in NAMES if lookup(name).model.trains_by_gradient]
 
 
@@ -59,8 +68,9 @@ def build(name, data, split, keys=None, with_dependencies=True):
     counts = torch.from_numpy(train.item_counts())
     torch.manual_seed(0)
     texts = item_texts(data)
+    vectors = torch.nn.functional.pad(torch.randn(data.n_items, 12), (0, 0, 1, 0))
     model = lookup(name).model(
-        config, ModelContext(data.n_items, data.n_users, MAX_LENGTH, counts, parts, texts, train)
+        config, ModelContext(data.n_items, data.n_users, MAX_LENGTH, counts, parts, texts, train, 0, vectors)
     )
     if isinstance(model, ClosedForm) and with_dependencies:
         model.fit_to(train)
@@ -265,7 +275,8 @@ def test_a_damaged_checkpoint_is_said_to_be_one(model, tiny_data, tiny_split, tm
 
 @pytest.mark.parametrize("name", NAMES)
 def test_data_that_lack_what_a_model_needs_are_refused_by_name(name):
-    config = SimpleNamespace(model=SimpleNamespace(name=name), data=SimpleNamespace(name="bare"))
+    no_file = SimpleNamespace(encoder="tfidf_svd")
+    config = SimpleNamespace(model=SimpleNamespace(name=name), data=SimpleNamespace(name="bare", text=no_file))
     bare = SimpleNamespace(has_timestamps=False, has_text=False, has_behaviours=False)
     rich = SimpleNamespace(has_timestamps=True, has_text=True, has_behaviours=True)
     check_requirements(config, rich)

@@ -226,3 +226,42 @@ def test_a_run_with_auxiliaries_says_which(capsys, tmp_path):
     out = capsys.readouterr().out
     for label in ("sasrec (cl4srec, duorec) seed 1", "sasrec seed 1", "sasrec (cl4srec, duorec)"):
         assert row_of(out, label)
+
+
+def codes(**more):
+    levels = {f"tokenizer/{name}_{level}": 0.5 for name in ("usage", "purity", "purity_chance") for level in (1, 2)}
+    return {
+        "tokenizer/items": 9,
+        "tokenizer/levels": 2,
+        "tokenizer/distinct": 0.875,
+        "tokenizer/largest_group": 23,
+        **levels,
+        "tokenizer/purity_chance_1": 0.25,
+        "protocol": PROTOCOL,
+        "audit": AUDIT,
+        **more,
+    }
+
+
+def test_item_codes_have_a_table_of_their_own(capsys):
+    console.show_run([run_of("t-1", "rq_kmeans", codes())], STAGE)
+    out = capsys.readouterr().out
+    for words in ("item codes", "rq_kmeans", "87.5%", "23", "50.0% (25.0%)", "run: /runs/t-1"):
+        assert words in out
+    assert "ndcg" not in out
+    # Of what is not known there is a dash, and the second level has a line of its own.
+    assert "50.0% (50.0%)" in out
+    line = next(line for line in out.splitlines() if "rq_kmeans" in line)
+    assert [cell.strip() for cell in line.split("|")].count("-") == 4
+
+
+def test_a_generator_shows_its_codes_above_its_figures(capsys):
+    tokenizer = run_of("t-1", "rq_kmeans", codes())
+    floor, asked = (
+        run_of("p-1", "popularity", metrics(0.1)),
+        run_of("g-1", "tiger", metrics(0.2), {"tokenizer": tokenizer}),
+    )
+    console.show_run([floor, tokenizer, asked], STAGE)
+    out = capsys.readouterr().out
+    assert out.index("item codes") < out.index("ndcg@10") < out.index("run: /runs/g-1")
+    assert "rq_kmeans (tokenizer)" in out

@@ -26,7 +26,7 @@ def jobs_of(path, tiny, runs):
     words = [word for word in tiny if word != "data=synthetic"]
     rows = dict(study.rows)
     for name, row in study.rows.items():
-        own = tuple(word for word in row.overrides if not word.startswith("data"))
+        own = tuple(word for word in row.overrides if not word.startswith("data") or word.startswith("data.text"))
         rows[name] = type(row)(name, ("data=synthetic", *own), row.seeds, row.search)
     planner = Planner(type(study)(**{**vars(study), "rows": rows}), tuple(words), runs)
     chosen = {name: next(choices(row)) for name, row in rows.items()}

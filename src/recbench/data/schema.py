@@ -15,6 +15,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbench.data.text_config import TextConfig
 from recbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class DataConfig:
     (0: all). min_rating: keep interactions rated at least that (None: all). repeats: "keep", or "first" to keep only a
     user's first interaction with an item. bad_rows: "error" stops at the first unreadable row and names it, "skip"
     counts and drops them. session_gap: cut every user's events into sessions wherever more than so many seconds pass
-    between two of them (None: the sessions that the source names, if it does).
+    between two of them (None: the sessions that the source names, if it does). text: how item texts become vectors.
     """
 
     name: str = ""
@@ -60,11 +61,14 @@ class DataConfig:
     repeats: str = "keep"
     bad_rows: str = "error"
     session_gap: int | None = field(default=None, metadata=LATER)
+    #: Of those who read text vectors alone; the prepared data are the same under all of it.
+    text: TextConfig = field(default_factory=TextConfig, metadata=PATH_ONLY)
 
     def validate(self) -> None:
         """Raises UserError for a value outside the choices."""
         check_choice("data.repeats", self.repeats, ("keep", "first"))
         check_choice("data.bad_rows", self.bad_rows, ("error", "skip"))
+        self.text.validate()
         if self.k_core < 0:
             raise UserError(f"data.k_core={self.k_core} is negative; use 0 to keep every user and item")
         if self.session_gap is not None and self.session_gap < 1:

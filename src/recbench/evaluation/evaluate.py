@@ -37,10 +37,11 @@ class Evaluation:
     """What was found, one row a target, ordered by case.
 
     case, user [T] int64 · target [T] int32 · rank [T] float64, from 1 · n_equal [T] int64: items with the target's
-    score, itself included · truncated [T] bool: the model gave a list and the target was not in it, so the rank is the
-    worst one · history_length [T] int64, complete · top_k_case [C], top_k [C, k] int32: the best items of each case
-    (empty unless asked for; 0 = none). n_ranked: items that each target was ranked among. cases_without_targets:
-    skipped, not counted as zero.
+    score, itself included · truncated [T] bool: the model gave a list and the target was not in it, so the rank is
+    infinite: a miss at every cutoff, and nothing to the reciprocal rank · invalid [T, K] bool: places of the list as it
+    was given that hold no item; K is 0 for scores · history_length [T] int64, complete · top_k_case [C], top_k [C, k]
+    int32: the best items of each case (empty unless asked for; 0 = none). n_ranked: items that each target was ranked
+    among. cases_without_targets: skipped, not counted as zero.
     """
 
     case: np.ndarray
@@ -49,6 +50,7 @@ class Evaluation:
     rank: np.ndarray
     n_equal: np.ndarray
     truncated: np.ndarray
+    invalid: np.ndarray
     history_length: np.ndarray
     top_k_case: np.ndarray
     top_k: np.ndarray
@@ -56,10 +58,13 @@ class Evaluation:
     cases_without_targets: int
 
     def metrics(self, cutoffs: Sequence[int]) -> dict[str, float]:
-        """Accuracy by plain name (see ``recbench.evaluation.metrics``); ``truncated`` is added where lists were cut."""
+        """Accuracy by plain name (see ``recbench.evaluation.metrics``). ``truncated`` is added where lists were cut, and for lists invalid@k:
+        the share of the first k places that the model filled with something that is no item."""
         values = ranking_metrics(self.rank, self.case, self.n_equal, self.n_ranked, cutoffs)
         if self.truncated.any():
             values["truncated"] = float(self.truncated.mean())
+        if self.invalid.shape[1]:
+            values |= {f"invalid@{k}": float(self.invalid[:, :k].mean()) for k in cutoffs}
         return values
 
     def beyond_accuracy(self, training_counts: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float]:
@@ -102,10 +107,11 @@ def evaluate(
         scores = check_scores(score(block.batch), block.user, data.n_items)
         rank, n_equal = rank_targets(scores, block.row, block.target, block.seen, block.candidates)
         lists = top_k_lists(scores, top_k, block.batch.user, block.seen) if top_k else None
-        return _Ranks(rank, n_equal, torch.zeros_like(block.row, dtype=torch.bool), lists)
+        never = torch.zeros_like(block.row, dtype=torch.bool)
+        return _Ranks(rank, n_equal, never, never.new_zeros(len(never), 0), lists)
 
     blocks = _blocks(data, cases, split, max_length, device, part, parts, rows)
-    return _collect(blocks, rank_block, data, cases, min(top_k, data.n_items))
+    return _collect(blocks, rank_block, data, cases, min(top_k, data.n_items), 0)
 
 
 def evaluate_lists(
@@ -125,23 +131,26 @@ def evaluate_lists(
     """Like ``evaluate`` for models that give lists: recommend(batch, list_length) -> (items [B, list_length], scores).
 
     Where seen items are masked they are taken out of the lists and later items move up, so ask for longer lists than
-    the cutoffs. Targets beyond the list get the worst rank and are flagged. Raises UserError for protocols that rank
-    among candidates.
+    the cutoffs. Items of equal score, such as those of a bucket, share the mean of their places, as in ``evaluate``. Targets
+    beyond the list have an infinite rank and are flagged. Raises UserError for protocols that rank among candidates.
     """
     if cases.candidates is not None:
         raise UserError(
-            f"{split.protocol_id} ranks given candidates, which a model that only gives lists cannot; use leave_one_out"
+            f"{split.protocol_id} ranks given candidates, which a model that only gives lists cannot; use leave_one_out, or "
+            "model.decoder=exact where the model has it"
         )
     kept = min(top_k, list_length, data.n_items)
 
     def rank_block(block: _Block) -> _Ranks:
-        items, _ = recommend(block.batch, list_length)
-        items = drop_seen(check_lists(items, len(block.user), data.n_items), block.seen, data.n_items)
-        rank, truncated = rank_from_lists(items, block.row, block.target, data.n_items)
-        return _Ranks(rank, torch.ones_like(block.row), truncated, items[:, :kept].int() if kept else None)
+        items, scores = recommend(block.batch, list_length)
+        items, scores = check_lists(items, scores, len(block.user), data.n_items)
+        invalid = ((items == 0) & (scores > -torch.inf))[block.row, : data.n_items]
+        items, scores = drop_seen(items, scores, block.seen, data.n_items)
+        rank, n_equal, truncated = rank_from_lists(items, scores, block.row, block.target)
+        return _Ranks(rank, n_equal, truncated, invalid, items[:, :kept].int() if kept else None)
 
     blocks = _blocks(data, cases, split, max_length, device, part, parts, rows)
-    return _collect(blocks, rank_block, data, cases, kept)
+    return _collect(blocks, rank_block, data, cases, kept, min(list_length, data.n_items))
 
 
 def merge(parts: Sequence[Evaluation]) -> Evaluation:
@@ -177,6 +186,7 @@ class _Ranks:
     rank: Tensor
     n_equal: Tensor
     truncated: Tensor
+    invalid: Tensor
     lists: Tensor | None
 
 
@@ -218,16 +228,22 @@ def _blocks(
 
 @torch.inference_mode()
 def _collect(
-    blocks: Iterator[_Block], rank_block: Callable[[_Block], _Ranks], data: PreparedData, cases: Cases, k: int
+    blocks: Iterator[_Block],
+    rank_block: Callable[[_Block], _Ranks],
+    data: PreparedData,
+    cases: Cases,
+    k: int,
+    listed_places: int,
 ) -> Evaluation:
     """Rank every block and put the findings in order of case."""
     case_of_target = np.repeat(np.arange(len(cases)), cases.n_targets)
     empty = np.empty(0, dtype=np.int64)
-    index, rank, n_equal, truncated, list_case = (
+    index, rank, n_equal, truncated, invalid, list_case = (
         [empty],
         [empty.astype(np.float64)],
         [empty],
         [empty.astype(bool)],
+        [np.empty((0, listed_places), dtype=bool)],
         [empty],
     )
     lists = [np.empty((0, k), dtype=np.int32)]
@@ -237,6 +253,7 @@ def _collect(
         rank.append(found.rank.cpu().numpy())
         n_equal.append(found.n_equal.cpu().numpy())
         truncated.append(found.truncated.cpu().numpy())
+        invalid.append(found.invalid.cpu().numpy())
         if found.lists is not None:
             list_case.append(block.case)
             lists.append(found.lists.cpu().numpy())
@@ -254,6 +271,7 @@ def _collect(
         rank=np.concatenate(rank)[order],
         n_equal=np.concatenate(n_equal)[order],
         truncated=np.concatenate(truncated)[order],
+        invalid=np.concatenate(invalid)[order],
         history_length=np.asarray(cases.end[case] - cases.start[case]),
         top_k_case=listed[by_case],
         top_k=np.concatenate(lists)[by_case],

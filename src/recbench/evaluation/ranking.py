@@ -81,17 +81,24 @@ def check_scores(scores: Tensor, user: np.ndarray, n_items: int) -> Tensor:
     return scores
 
 
-def check_lists(items: Tensor, n_rows: int, n_items: int) -> Tensor:
-    """Lists [B, k] as int64. Raises ScoreError if they are not one a row, or an id lies outside 0..n_items."""
-    if items.ndim != 2 or len(items) != n_rows:
+def check_lists(items: Tensor, scores: Tensor, n_rows: int, n_items: int) -> tuple[Tensor, Tensor]:
+    """Lists [B, k] as int64 and their scores [B, k] as float32. Raises ScoreError if they are not one a row, an id lies outside 0..n_items, a
+    score is NaN or +inf, or scores rise along a list."""
+    if items.ndim != 2 or len(items) != n_rows or scores.shape != items.shape:
         raise ScoreError(
-            f"lists have shape {tuple(items.shape)}, but one list for each of {n_rows} users was asked for"
+            f"lists have shape {tuple(items.shape)} and scores {tuple(scores.shape)}, but one list for each of {n_rows} users was "
+            "asked for, with a score for each place"
         )
     if items.numel() and not 0 <= int(items.min()) <= int(items.max()) <= n_items:
         raise ScoreError(
             f"lists hold ids from {int(items.min())} to {int(items.max())}; valid are 0 (no item) to {n_items}"
         )
-    return items.long()
+    scores = scores.float()
+    if not bool((scores < torch.inf).all()):
+        raise ScoreError("a list holds a score that is NaN or +inf")
+    if not bool((scores[:, 1:] <= scores[:, :-1]).all()):
+        raise ScoreError("the scores of a list rise; lists must be best first")
+    return items.long(), scores
 
 
 def rank_targets(
@@ -168,22 +175,25 @@ def count_above(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
     return greater, at_least
 
 
-def rank_from_lists(items: Tensor, row: Tensor, target: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
-    """(rank [T] float64, truncated [T] bool) for models that give lists only.
+def rank_from_lists(items: Tensor, scores: Tensor, row: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(rank [T] float64, n_equal [T] int64, truncated [T] bool) for models that give lists only.
 
-    items [B, k] item ids, best first; 0 is an empty or invalid slot, which still takes a place. An item listed twice
-    counts where it stands first. A target that is not in its list has an unknown rank: it gets the worst one, n_items,
-    and is flagged truncated.
+    items, scores [B, k], best first; item 0 is an empty or invalid place, which still counts. Places of equal score share the mean of
+    them, as everywhere: items of one bucket stand in no order. An item listed twice counts where it stands first. A target that is not
+    in its list has an unknown rank: it gets infinity, a miss at every cutoff however small the catalogue, and is flagged truncated.
     """
     match = items[row] == target[:, None]
     found = match.any(dim=1)
-    place = match.to(torch.uint8).argmax(dim=1).double() + 1
-    return torch.where(found, place, float(n_items)), ~found
+    place = match.to(torch.uint8).argmax(dim=1)
+    own = scores[row, place][:, None]
+    greater, equal = (scores[row] > own).sum(dim=1), (scores[row] == own).sum(dim=1)
+    rank = 1 + greater.double() + (equal.double() - 1) / 2
+    return torch.where(found, rank, torch.inf), torch.where(found, equal, 1), ~found
 
 
-def drop_seen(items: Tensor, seen: Seen, n_items: int) -> Tensor:
-    """Lists [B, k] without the seen items; later ones move up and 0 fills the end."""
+def drop_seen(items: Tensor, scores: Tensor, seen: Seen, n_items: int) -> tuple[Tensor, Tensor]:
+    """Lists [B, k] and their scores without the seen items; later ones move up, and 0 with a score of -inf fills the end."""
     first_of_row = torch.arange(len(items), device=items.device)[:, None] * (n_items + 1)
     drop = torch.isin(first_of_row + items, seen.row * (n_items + 1) + seen.item)
     order = drop.to(torch.uint8).argsort(dim=1, stable=True)
-    return torch.where(drop, 0, items).gather(1, order)
+    return torch.where(drop, 0, items).gather(1, order), scores.masked_fill(drop, -torch.inf).gather(1, order)

@@ -87,6 +87,10 @@ class ModelContext:
     item_texts: list[str] | None = None
     #: For statistics of the training events, such as the mean time between them; they too belong into the model's state.
     train: TrainingData | None = None
+    #: Of the run. Torch's generator is seeded with it before a model is built; a computed model draws from generators of its own.
+    seed: int = 0
+    #: [n_items + 1, D] float32, the pad's all 0; given to models that require "text_vectors" when they are made, not when they are read.
+    text_vectors: Tensor | None = None
 
 
 @runtime_checkable
@@ -106,12 +110,17 @@ class Recommender(nn.Module):
     model nobody has to import a trainer, which alone takes seconds.
     """
 
-    #: What the data must offer: any of "timestamps", "text", "behaviours". Data that lacks one is refused before training, by name.
+    #: What the data must offer: any of "timestamps", "text", "behaviours", "text_vectors" (``recbench.text``). Data that lacks one is
+    #: refused before training, by name.
     requires: ClassVar[frozenset[str]] = frozenset()
     #: False for models that are computed rather than trained by gradient (see ClosedForm).
     trains_by_gradient: ClassVar[bool] = True
     #: Whether the scores of a prefix stay the same whatever comes after it; the contract test checks what is claimed.
     is_causal: ClassVar[bool] = True
+    #: Whether the seed of a run can change its result, and so belongs into its key.
+    uses_seed: ClassVar[bool] = True
+    #: False for a run that only serves others, such as an item tokenizer: in place of ranks it leaves the figures of its ``report``.
+    ranks: ClassVar[bool] = True
 
     def __init__(self, config: Any, context: ModelContext) -> None:
         super().__init__()
@@ -135,12 +144,26 @@ class Recommender(nn.Module):
         """[B, n_items + 1] scores of the item that follows each history; column 0 is the pad and is never ranked."""
         raise NotImplementedError(f"{type(self).__name__} gives no scores over the catalogue, only lists")
 
+    @property
+    def gives_lists(self) -> bool:
+        """Whether the model is to be asked for lists: those without scores, and those that are asked for scores only as a check."""
+        return type(self).score is Recommender.score
+
+    @classmethod
+    def longest_list(cls, config: Any) -> int | None:
+        """The longest list that a model of this config can give, such as the beams of its search; None where it is as long as asked."""
+        return None
+
     def recommend(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
         """(items [B, k], scores [B, k]), best first. k is cut to the catalogue."""
         scores = self.score(batch).float()
         scores[:, 0] = -torch.inf
         best = scores.topk(min(k, self.n_items), dim=1)
         return best.indices, best.values
+
+    def report(self, train: TrainingData) -> dict[str, Any]:
+        """The figures of a run that ranks nothing, by name."""
+        raise NotImplementedError(f"{type(self).__name__} ranks items, and that is its report")
 
     def hidden_states(self, batch: Batch) -> list[Tensor]:
         """States after the input layer and after each block, [B, L, D] each, for distillation."""
@@ -209,6 +232,7 @@ class ClosedForm(Recommender):
     """A model that is computed from the training data in one go. All it learns lives in buffers set by ``set_state``."""
 
     trains_by_gradient = False
+    uses_seed = False
     #: Names of the buffers; they are empty until ``fit_to`` or a checkpoint fills them, whatever their shapes.
     state_names: ClassVar[tuple[str, ...]] = ()
 

@@ -28,7 +28,10 @@ def show_run(runs: Sequence[Run], stage: Stage) -> None:
         detail = role or ", ".join(filter(None, said))
         label = run.config.model.name + (f" ({detail})" if detail else "")
         rows.append((label, run.metrics, "reused" if run.reused else ""))
-    _print(results_table(rows, stage.split.protocol_id), audit_line(stage.split.audit), f"run: {runs[-1].folder.path}")
+    _print(*codes_tables(rows))
+    if "tokenizer/items" not in rows[-1][1]:
+        _print(results_table(rows, stage.split.protocol_id), audit_line(stage.split.audit))
+    _print(f"run: {runs[-1].folder.path}")
 
 
 def show_sweep(records: Sequence[Mapping[str, Any]]) -> None:
@@ -41,7 +44,11 @@ def show_sweep(records: Sequence[Mapping[str, Any]]) -> None:
             finished.setdefault(str(folder), (_label(folder), metrics))
     protocols = sorted({metrics["protocol"] for _, metrics in finished.values()})
     for protocol in protocols:
-        rows = [(label, metrics, "") for label, metrics in finished.values() if metrics["protocol"] == protocol]
+        everything = [(label, metrics, "") for label, metrics in finished.values() if metrics["protocol"] == protocol]
+        _print(*codes_tables(everything))
+        rows = [row for row in everything if "tokenizer/items" not in row[1]]
+        if not rows:
+            continue
         audits = [metrics["audit"] for _, metrics, _ in rows]
         notes = [audit_line(audits[0])] if all(audit == audits[0] for audit in audits) else []
         _print(results_table(rows, protocol), *notes)
@@ -96,6 +103,57 @@ def results_table(rows: Sequence[tuple[str, Mapping[str, Any], str]], protocol: 
         best = [f"{oracle[name]:.4f}" if name in oracle else "-" for name in names]
         table.add_row("best achievable", *best, *[""] * (len(costs) + 1))
     return table
+
+
+#: Levels of item codes that have a line; the others are in metrics.json.
+SHOWN_LEVELS = 4
+#: What is said of item codes: the start of the figures' names and their form.
+CODES: Mapping[str, Callable[[float], str]] = {
+    "distinct": "{:.1%}".format,
+    "collision_rate": "{:.1%}".format,
+    "largest_group": "{:.0f}".format,
+    "reconstruction_error": "{:.3f}".format,
+    "usage": "{:.0%}".format,
+    "perplexity": "{:.0f}".format,
+    "purity": "{:.1%}".format,
+    "neighbour_recall": "{:.1%}".format,
+}
+
+
+def codes_tables(rows: Sequence[tuple[str, Mapping[str, Any], str]]) -> list[Table]:
+    """One table of the runs that make item codes, level after level in a cell; none where there is no such run."""
+    from rich import box
+    from rich.table import Table
+
+    made = [(label, metrics) for label, metrics, _ in rows if "tokenizer/items" in metrics]
+    if not made:
+        return []
+    table = Table(
+        title="item codes, level after level (in brackets: with the items dealt out at random)",
+        title_justify="left",
+        box=box.ASCII2,
+        pad_edge=False,
+    )
+    for heading in ("", *(name.replace("_", " ") for name in CODES)):
+        table.add_column(heading, justify="right" if heading else "left")
+    for label, metrics in made:
+        table.add_row(label, *(_of_levels(metrics, name, show) for name, show in CODES.items()))
+    return [table]
+
+
+def _of_levels(metrics: Mapping[str, Any], name: str, show: Callable[[float], str]) -> str:
+    """One figure, or that of each level or depth; of a figure that chance has a share in, that share in brackets."""
+    if f"tokenizer/{name}" in metrics:
+        return show(metrics[f"tokenizer/{name}"])
+    cells = []
+    for level in range(1, min(int(metrics["tokenizer/levels"]), SHOWN_LEVELS) + 1):
+        if f"tokenizer/{name}_{level}" not in metrics:
+            return "-"
+        by_chance = metrics.get(f"tokenizer/{name.removesuffix('_recall')}_chance_{level}")
+        cells.append(
+            show(metrics[f"tokenizer/{name}_{level}"]) + (f" ({show(by_chance)})" if by_chance is not None else "")
+        )
+    return "\n".join(cells)
 
 
 def _columns(metrics: Mapping[str, Any], protocol: str) -> list[str]:

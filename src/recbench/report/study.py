@@ -50,6 +50,7 @@ def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
     plain = [name for name in wanted if not name.startswith(("sampled", "validation_", "mask_", "keep_"))]
     figures: Record = {f"validation_{prefix}{name}": metrics.get(f"validation/{prefix}{name}") for name in plain}
     figures |= {f"{prefix}{name}": metrics.get(f"test/{prefix}{name}") for name in plain}
+    figures |= {name: value for name, value in metrics.items() if name.startswith("tokenizer/")}
     costs = {name.removeprefix("cost/"): value for name, value in metrics.items() if name.startswith("cost/")}
     figures |= {name: costs.get(name) for name in COSTS} | costs
     if job.phase == "final":
@@ -170,8 +171,14 @@ def _mean(column: str, values: Sequence[Any]) -> str:
         return _count(mean)
     if column in ("epochs", "best_epoch") or "second" in column or column.endswith("_ms"):
         return f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}"
-    spread = f" ± {_short(statistics.stdev(known))}" if len(known) > 1 else ""
-    return _short(mean) + spread
+    show = _counted if column.startswith("tokenizer/") and mean >= 2 else _short
+    spread = f" ± {show(statistics.stdev(known))}" if len(known) > 1 else ""
+    return show(mean) + spread
+
+
+def _counted(value: float) -> str:
+    """Items, codes and groups of them."""
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
 
 
 def _short(value: float) -> str:

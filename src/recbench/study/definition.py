@@ -10,7 +10,7 @@
       plain: [model=slmrec_plain]
       other: {overrides: [...], seeds: [1], search: {}}   # a row with seeds or a search of its own
     reference: plain                     # the row that the others are compared with
-    columns: [ndcg@10, hr@10]            # of the Markdown table; rows are compared by the first one
+    columns: [ndcg@10, hr@10]            # of the Markdown table; rows are compared by the first one; of item codes tokenizer/distinct and so on
     published: [{label: ..., ndcg@10: 0.05, source: ..., beside: plain}]   # in the table of that row; else in that of the reference
     sampled: true                        # final rows also get the metrics among 999 sampled items
     both_rules: true                     # and those with seen items kept where they were masked, or masked where kept: columns keep_*, mask_*
@@ -43,6 +43,7 @@ from recbench.study.values import (
 REFERENCE = re.compile(r"<([^<>:]+):([^<>:]+)>")
 METRIC = re.compile(
     r"(validation_|sampled\d+_|keep_|mask_)*(ndcg|hr|mrr|coverage|gini|novelty|mean_popularity|recall|precision)(@\d+)?"
+    r"|tokenizer/[a-z_]+\d*"  # of rows that make item codes
 )
 #: What a run costs, as columns of results.csv and of the table; ``alone_``: measured by the latency pass, with no job beside it.
 COSTS = (

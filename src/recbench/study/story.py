@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recbench.config import conf_dir
 from recbench.errors import UserError
+from recbench.models.registry import lookup
 from recbench.report.study import markdown, record_of, write_csv, write_readme
 from recbench.study.after import add_other_rule, add_sampled, sampled_config
 from recbench.study.definition import Study, find_study, load_study
@@ -56,8 +57,18 @@ def _runs_dir(path: Path, study: Study, words: tuple[str, ...]) -> Path:
 def check(study: Study, planner: Planner) -> None:
     """Everything that can be known to be wrong before the first run."""
     for job in planner.check():
-        if study.n_sampled:
+        if not ranks(job):
+            if study.rows[job.row].search or job.row in study.latency.rows:
+                raise UserError(
+                    f"row '{job.row}': {job.config.model.name} ranks nothing, so there is no validation to search by and no latency to measure"
+                )
+        elif study.n_sampled:
             planner.stage(sampled_config(job.config, study.n_sampled))
+
+
+def ranks(job: Job) -> bool:
+    """False for a run that only serves others, such as an item tokenizer."""
+    return lookup(job.config.model.name).model.ranks
 
 
 def drain(plan: StudyPlan) -> list[Job]:
@@ -83,7 +94,7 @@ def say_missing(study: Study, plan: StudyPlan, missing: list[Job]) -> None:
 def ask_more(study: Study, plan: StudyPlan, planner: Planner) -> list[str]:
     """Metrics of other protocols, then latency with nothing else on the machine. Returns why some of it could not be had."""
     reasons = []
-    final = [job for job in plan.jobs if job.phase == FINAL and job.finished]
+    final = [job for job in plan.jobs if job.phase == FINAL and job.finished and ranks(job)]
     for job in final:
         try:
             if study.n_sampled:

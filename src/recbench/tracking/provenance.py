@@ -24,6 +24,7 @@ PACKAGES = (
     "pytorch-lightning",
     "numpy",
     "scipy",
+    "scikit-learn",
     "polars",
     "transformers",
     "peft",

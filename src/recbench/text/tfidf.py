@@ -1,0 +1,31 @@
+"""TF-IDF of words on its leading singular directions: item vectors without a language model and without a download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+#: Words are runs of letters and digits; a single letter is one too.
+WORD = r"(?u)\w+"
+
+
+def tfidf_svd(texts: Sequence[str], width: int) -> np.ndarray:
+    """[N, D] float32, D = width or as many as there are words or items. Rows of texts without words are 0.
+
+    tf is 1 + log count, idf log((1 + N) / (1 + df)) + 1, rows of length 1 before the truncated SVD (randomised, fixed seed). The vocabulary
+    is that of all items: text is known of an item before anybody meets it.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    try:
+        weighted = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True, dtype=np.float32).fit_transform(texts)
+    except ValueError:  # sklearn's word for texts without any word
+        return np.zeros((len(texts), 1), dtype=np.float32)
+    # No more directions than there are, and the solver wants two columns at least.
+    width = min(width, *weighted.shape)
+    if min(weighted.shape) < 2:
+        return np.asarray(weighted.toarray(), dtype=np.float32)
+    svd = TruncatedSVD(width, n_iter=7, random_state=0)
+    return np.ascontiguousarray(svd.fit_transform(weighted), dtype=np.float32)

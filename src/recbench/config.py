@@ -21,6 +21,7 @@ from recbench.compression.configs import CompressionConfig
 from recbench.compression.configs import config_class as compression_class
 from recbench.contrastive.configs import check_auxiliaries
 from recbench.errors import UserError, nearest
+from recbench.later import LATER
 from recbench.models.registry import lookup
 
 
@@ -37,9 +38,9 @@ class TrainingConfig:
     warmup_steps: int = 0  # steps over which the learning rate rises from 0
     schedule: str = "constant"  # constant | cosine (to 0 over max_epochs) | step (times 0.1 every step_epochs)
     gradient_clip: float = 0.0  # largest norm of the gradient; 0 clips nothing
-    step_epochs: int = field(default=3, metadata={"later": True})  # of schedule=step
+    step_epochs: int = field(default=3, metadata=LATER)  # of schedule=step
     # L2 penalty as a part of the gradient (Adam), where weight_decay stands apart from it (AdamW). They differ for rare items.
-    l2: float = field(default=0.0, metadata={"later": True})
+    l2: float = field(default=0.0, metadata=LATER)
 
 
 @dataclass

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.errors import UserError
+from recbench.later import LATER
 
 LOSSES = ("softmax", "sampled_softmax", "bce", "gbce", "bpr_max")
 
@@ -49,11 +50,11 @@ class LossConfig:
     sampling: str = "uniform"  # of negatives: uniform | popularity
     gbce_t: float = 0.75  # calibration: 0 is bce, 1 is fully calibrated
     # Of sampled_softmax and bpr_max: shared by the batch | per_position. The binary losses draw for each position always.
-    negatives: str = field(default="shared", metadata={"later": True})
+    negatives: str = field(default="shared", metadata=LATER)
     # Of sampled_softmax: correct for how likely each draw was.
-    logq: bool = field(default=True, metadata={"later": True})
-    sampling_power: float = field(default=1.0, metadata={"later": True})  # popularity counts to this power
-    bpr_reg: float = field(default=1.0, metadata={"later": True})  # weight of bpr_max's regulariser
+    logq: bool = field(default=True, metadata=LATER)
+    sampling_power: float = field(default=1.0, metadata=LATER)  # popularity counts to this power
+    bpr_reg: float = field(default=1.0, metadata=LATER)  # weight of bpr_max's regulariser
 
 
 class CatalogueLoss(nn.Module):

@@ -31,6 +31,7 @@ from typing import Any
 import yaml
 
 from recbench.errors import UserError
+from recbench.later import enters_no_key
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +51,12 @@ def make_key(name: str, parts: Mapping[str, Any]) -> str:
 def key_values(config: Any) -> dict[str, Any]:
     """The fields of a config dataclass as they enter a key.
 
-    A field that was added when runs were there already says so with ``field(default=..., metadata={"later": True})``. At its default it is
-    left out, so that those runs keep their keys. The same goes for the fields of a dataclass within it.
+    Fields that came later are left out at their default (``recbench.later``), and so are those of a dataclass within it.
     """
     values = dataclasses.asdict(config)
     for entry in dataclasses.fields(config):
         value = getattr(config, entry.name)
-        default = entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
-        if entry.metadata.get("later") and value == default:
+        if enters_no_key(entry, value):
             del values[entry.name]
         elif dataclasses.is_dataclass(value):
             values[entry.name] = key_values(value)

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recbench.errors import UserError, nearest
-
-#: Fields that came when runs were there already: ``runs.key_values`` leaves them out of a key while they are at their default.
-LATER = {"later": True}
+from recbench.later import LATER
 
 
 @dataclass

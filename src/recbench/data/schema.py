@@ -11,12 +11,13 @@ A source is a module with
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.data.text_config import TextConfig
 from recbench.errors import UserError
+from recbench.later import LATER, enters_no_key
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 
 #: Marks a config field that says where bytes lie, not what they are: it stays out of the key of the prepared data.
 PATH_ONLY = {"path_only": True}
-
-#: Marks a config field that came when data were prepared already: at its default it stays out of that key, which so is
-#: the key of before. ``recbench.runs.key_values`` reads the same mark in the configs that enter the key of a run.
-LATER = {"later": True}
 
 #: Columns of the spooled interactions, in file order. A source may leave out the last three; they then read as null.
 INTERACTION_COLUMNS = ("user", "item", "timestamp", "rating", "behaviour", "session")
@@ -95,14 +92,10 @@ def content_settings(config: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for part in fields(config):
         value = getattr(config, part.name)
-        if part.metadata.get("path_only") or (part.metadata.get("later") and value == _default(part)):
+        if part.metadata.get("path_only") or enters_no_key(part, value):
             continue
         settings[part.name] = content_settings(value) if hasattr(value, "__dataclass_fields__") else value
     return settings
-
-
-def _default(part: Field[Any]) -> Any:
-    return part.default if part.default_factory is MISSING else part.default_factory()
 
 
 @dataclass

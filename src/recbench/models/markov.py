@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recbench.data.batches import Batch
 from recbench.errors import UserError
+from recbench.later import LATER
 from recbench.models.base import ClosedForm, ModelConfig, ModelContext, TrainingData
 from recbench.models.registry import register
 from recbench.nn.sparse_rows import add_rows, from_scipy, last_items
@@ -34,7 +35,7 @@ class MarkovConfig(ModelConfig):
 
     name: str = "markov"
     backoff: float = 0.1
-    first_seen: bool = field(default=False, metadata={"later": True})
+    first_seen: bool = field(default=False, metadata=LATER)
 
 
 @register("markov", MarkovConfig)

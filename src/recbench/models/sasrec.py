@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from recbench.data.batches import Batch
 from recbench.errors import UserError, nearest
+from recbench.later import LATER
 from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import register
@@ -54,13 +55,9 @@ class SASRecConfig(SequenceConfig):
     n_heads: int = 2
     feedforward_size: int = 256
     dropout: float = 0.5
-    block: str = field(default="pre_norm", metadata={"later": True})  # pre_norm | original | ligr
-    scale_embedding: bool = field(
-        default=True, metadata={"later": True}
-    )  # item vectors times sqrt(hidden_size) at the input
-    output_table: str = field(
-        default="tied", metadata={"later": True}
-    )  # tied | separate: what states are compared with
+    block: str = field(default="pre_norm", metadata=LATER)  # pre_norm | original | ligr
+    scale_embedding: bool = field(default=True, metadata=LATER)  # item vectors times sqrt(hidden_size) at the input
+    output_table: str = field(default="tied", metadata=LATER)  # tied | separate: what states are compared with
 
 
 @register("sasrec", SASRecConfig)

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from recbench.data import download
-from recbench.data.schema import LATER, PATH_ONLY, DataConfig, RawData, check_choice
+from recbench.data.schema import PATH_ONLY, DataConfig, RawData, check_choice
 from recbench.errors import UserError, nearest
+from recbench.later import LATER
 
 log = logging.getLogger(__name__)
 

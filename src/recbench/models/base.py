@@ -267,6 +267,12 @@ def check_sizes(config: Any, *sizes: str) -> None:
         raise UserError(f"model.dropout must lie between 0 and 1, not {config.dropout:g}")
 
 
+def check_heads(config: Any) -> None:
+    """Raise UserError for a hidden size that cannot be split evenly among the heads of attention."""
+    if config.hidden_size % config.n_heads:
+        raise UserError(f"model.hidden_size={config.hidden_size} is not a multiple of model.n_heads={config.n_heads}")
+
+
 def count_parameters(model: nn.Module) -> dict[str, int]:
     """{"total", "trainable"}: number of parameter values."""
     return {

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from recbench.data.batches import Batch
 from recbench.errors import UserError
 from recbench.losses import CatalogueLoss, LossConfig
-from recbench.models.base import ModelConfig, ModelContext, Recommender, check_sizes
+from recbench.models.base import ModelConfig, ModelContext, Recommender, check_heads, check_sizes
 from recbench.models.registry import register
 from recbench.nn.attention import BidirectionalLayer
 from recbench.nn.dropout import Dropout
@@ -129,8 +129,7 @@ def whole_windows(batch: Batch) -> tuple[Tensor, Tensor]:
 
 def _check(config: BERT4RecConfig) -> None:
     check_sizes(config, "hidden_size", "n_layers", "n_heads", "feedforward_size")
-    if config.hidden_size % config.n_heads:
-        raise UserError(f"model.hidden_size={config.hidden_size} is not a multiple of model.n_heads={config.n_heads}")
+    check_heads(config)
     if not 0 < config.mask_share < 1:
         raise UserError(f"model.mask_share must lie between 0 and 1, not {config.mask_share:g}")
     if not 0 <= config.last_only_share <= 1:

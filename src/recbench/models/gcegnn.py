@@ -24,7 +24,6 @@ Shapes: B rows, L events or slots, D hidden size, M nodes, V = n_items + 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -33,12 +32,12 @@ from torch import Tensor, nn
 from recbench.data.batches import Batch
 from recbench.errors import UserError
 from recbench.losses import CatalogueLoss
-from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
+from recbench.models.base import ModelContext, SequenceConfig, check_sizes
 from recbench.models.registry import register
+from recbench.models.session_graph import SessionGraphModel
 from recbench.nn.dropout import Dropout
 from recbench.nn.gated_graph import uniform_start
 from recbench.nn.global_graph import GlobalGraph
-from recbench.nn.prefix_rows import states_of_prefixes
 from recbench.nn.session_graph import N_EDGE_TYPES, NO_EDGE, DenseGraphs, dense_graphs
 
 
@@ -98,10 +97,8 @@ class PositionAttention(nn.Module):
 
 
 @register("gcegnn", GCEGNNConfig)
-class GCEGNN(SequenceModel):
+class GCEGNN(SessionGraphModel):
     """See the head of this file."""
-
-    looks_up_events: ClassVar[bool] = False
 
     def __init__(self, config: GCEGNNConfig, context: ModelContext) -> None:
         super().__init__(config, context)
@@ -120,13 +117,6 @@ class GCEGNN(SequenceModel):
         self.loss = CatalogueLoss(config, context.n_items, context.item_counts)
         self.width = d
         uniform_start(self, d)
-
-    def item_vectors(self) -> Tensor:
-        """[V, D]: what session vectors are compared with."""
-        return self.item_embedding.weight
-
-    def hidden_states(self, batch: Batch) -> list[Tensor]:
-        return states_of_prefixes(self.last_states, batch)
 
     def last_states(self, batch: Batch) -> list[Tensor]:
         """The last event's vector, its node's state from both graphs, and the session's vector. [B, D] each."""

@@ -21,7 +21,6 @@ Shapes: B rows, L events, D hidden size, V = n_items + 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,11 +29,11 @@ from torch import Tensor, nn
 from recbench.data.batches import Batch
 from recbench.errors import UserError
 from recbench.losses import CatalogueLoss
-from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
+from recbench.models.base import ModelContext, SequenceConfig, check_sizes
 from recbench.models.registry import register
+from recbench.models.session_graph import SessionGraphModel
 from recbench.nn.dropout import Dropout
 from recbench.nn.gated_graph import GatedGraph, check_edges, session_graphs, uniform_start
-from recbench.nn.prefix_rows import states_of_prefixes
 
 
 @dataclass
@@ -68,10 +67,8 @@ class AttentionBlock(nn.Module):
 
 
 @register("gcsan", GCSANConfig)
-class GCSAN(SequenceModel):
+class GCSAN(SessionGraphModel):
     """See the head of this file."""
-
-    looks_up_events: ClassVar[bool] = False
 
     def __init__(self, config: GCSANConfig, context: ModelContext) -> None:
         super().__init__(config, context)
@@ -86,13 +83,6 @@ class GCSAN(SequenceModel):
         self.loss = CatalogueLoss(config, context.n_items, context.item_counts)
         self.width = d
         uniform_start(self, d)
-
-    def item_vectors(self) -> Tensor:
-        """[V, D]: what session vectors are compared with."""
-        return self.item_embedding.weight
-
-    def hidden_states(self, batch: Batch) -> list[Tensor]:
-        return states_of_prefixes(self.last_states, batch)
 
     def last_states(self, batch: Batch) -> list[Tensor]:
         """The last event's node before and after the graph, its state after each block but the last, and the session's vector. [B, D] each."""

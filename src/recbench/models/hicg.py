@@ -39,12 +39,12 @@ from recbench.contrastive.configs import check_number
 from recbench.data.batches import Batch
 from recbench.errors import UserError, nearest
 from recbench.losses import CatalogueLoss
-from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, TrainingData, check_sizes
+from recbench.models.base import ModelContext, SequenceConfig, TrainingData, check_sizes
 from recbench.models.registry import register
+from recbench.models.session_graph import SessionGraphModel
 from recbench.nn.behaviour_graph import RelationStep, behaviour_graph
 from recbench.nn.dropout import Dropout
 from recbench.nn.item_cooccurrence import CooccurrenceContrast, cooccurrence_table
-from recbench.nn.prefix_rows import states_of_prefixes
 
 BEHAVIOURS = ("all", "one")
 
@@ -90,10 +90,8 @@ class Crossing(nn.Module):
 
 
 @register("hicg", HICGConfig)
-class HICG(SequenceModel):
+class HICG(SessionGraphModel):
     """See the head of this file."""
-
-    looks_up_events: ClassVar[bool] = False
 
     requires: ClassVar[frozenset[str]] = frozenset({"behaviours"})
     #: [number of behaviours + 1] int64: the kind 0..K-1 of each behaviour, of an unknown one first.
@@ -128,13 +126,6 @@ class HICG(SequenceModel):
         self.steps = nn.ModuleList(RelationStep(d, self.n_kinds) for _ in range(self.config.n_steps))
         self.kind_embedding = nn.Embedding(self.n_kinds, d) if self.n_kinds > 1 else None
         self.crossing = Crossing(d, self.config.crossing and self.n_kinds > 1)
-
-    def item_vectors(self) -> Tensor:
-        """[V, D]: what sessions are compared with."""
-        return self.item_embedding.weight
-
-    def hidden_states(self, batch: Batch) -> list[Tensor]:
-        return states_of_prefixes(self.last_states, batch)
 
     def last_states(self, batch: Batch) -> list[Tensor]:
         """The last node before the first and after each step, and the session, [B, D] each."""

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from recbench.data.batches import Batch
 from recbench.errors import UserError
-from recbench.models.base import ModelConfig, ModelContext, check_sizes
+from recbench.models.base import ModelConfig, ModelContext, check_heads, check_sizes
 from recbench.models.coded import CodedItems
 from recbench.models.registry import register
 from recbench.nn.attention import TransformerLayer
@@ -58,10 +58,7 @@ class RPG(CodedItems):
     def __init__(self, config: RPGConfig, context: ModelContext) -> None:
         super().__init__(config, context)
         check_sizes(config, "hidden_size", "n_layers", "n_heads", "feedforward_size")
-        if config.hidden_size % config.n_heads:
-            raise UserError(
-                f"model.hidden_size={config.hidden_size} is not a multiple of model.n_heads={config.n_heads}"
-            )
+        check_heads(config)
         if not config.temperature > 0:
             raise UserError(f"model.temperature={config.temperature:g} must be positive")
         d = config.hidden_size

@@ -31,7 +31,7 @@ from recbench.data.batches import Batch
 from recbench.errors import UserError, nearest
 from recbench.later import LATER
 from recbench.losses import CatalogueLoss
-from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
+from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_heads, check_sizes
 from recbench.models.registry import register
 from recbench.nn.attention import TransformerLayer
 from recbench.nn.dropout import Dropout
@@ -67,10 +67,7 @@ class SASRec(SequenceModel):
     def __init__(self, config: SASRecConfig, context: ModelContext) -> None:
         super().__init__(config, context)
         check_sizes(config, "hidden_size", "n_layers", "n_heads", "feedforward_size")
-        if config.hidden_size % config.n_heads:
-            raise UserError(
-                f"model.hidden_size={config.hidden_size} is not a multiple of model.n_heads={config.n_heads}"
-            )
+        check_heads(config)
         for key, known in (("block", tuple(BLOCKS)), ("output_table", ("tied", "separate"))):
             if (value := getattr(config, key)) not in known:
                 raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")

@@ -50,10 +50,15 @@ class LogGaps(nn.Module):
         return value.masked_fill(~known, 0.0)
 
 
+def training_gaps(train: TrainingData) -> np.ndarray:
+    """[G] int64: seconds between consecutive training events of a user."""
+    user, _, timestamp = train.flat()
+    return np.diff(timestamp)[np.diff(user) == 0]
+
+
 def log_gap_statistics(train: TrainingData) -> tuple[float, float]:
     """(mean, deviation) of log(1 + gap) over consecutive training events of a user; (0, 1) if there are none, deviation 1 if all are equal."""
-    user, _, timestamp = train.flat()
-    gap = np.diff(timestamp)[np.diff(user) == 0]
+    gap = training_gaps(train)
     if len(gap) == 0:
         return 0.0, 1.0
     logs = np.log1p(np.maximum(gap, 0).astype(np.float64))
@@ -62,8 +67,7 @@ def log_gap_statistics(train: TrainingData) -> tuple[float, float]:
 
 def warn_of_equal_gaps(model: str, train: TrainingData) -> None:
     """Say, once for a model and its data, that a time path has nothing to learn from because all gaps of the training events are equal."""
-    user, _, timestamp = train.flat()
-    gap = np.diff(timestamp)[np.diff(user) == 0]
+    gap = training_gaps(train)
     if len(gap) == 0 or gap.min() == gap.max():
         _warn_once(
             f"{train.data.folder.name}: the gaps between training events are all equal, so the time path of the model '{model}' has "

@@ -54,11 +54,4 @@ def read(config: DigineticaConfig, spool: Path, cache_dir: Path) -> RawData:
     table.scan = table.scan.with_columns(milliseconds=midnight + since)
     table.schema = table.scan.collect_schema()
     columns = Columns(user=names["sessionId"], item=names["itemId"], timestamp="milliseconds")
-    counts = spool_log(table, columns, "ms", config.bad_rows, spool / "interactions.parquet")
-    return RawData(
-        interactions=spool / "interactions.parquet",
-        files=locate(config, cache_dir),
-        counts=counts,
-        extra={"sessions": PUBLISHED},
-        ticks_per_second=1000,
-    )
+    return spool_log(table, columns, "ms", config, spool, locate(config, cache_dir), PUBLISHED)

@@ -48,11 +48,4 @@ def read(config: RetailrocketConfig, spool: Path, cache_dir: Path) -> RawData:
     columns = Columns(
         user=names["visitorid"], item=names["itemid"], timestamp=names["timestamp"], behaviour=names["event"]
     )
-    counts = spool_log(table, columns, "ms", config.bad_rows, spool / "interactions.parquet")
-    return RawData(
-        interactions=spool / "interactions.parquet",
-        files=locate(config, cache_dir),
-        counts=counts,
-        extra={"sessions": PUBLISHED},
-        ticks_per_second=1000,
-    )
+    return spool_log(table, columns, "ms", config, spool, locate(config, cache_dir), PUBLISHED)

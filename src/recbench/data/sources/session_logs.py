@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.data import download
-from recbench.data.schema import DataConfig
+from recbench.data.schema import DataConfig, RawData
 from recbench.data.sources.table import Columns, TableConfig
 from recbench.errors import UserError
 
@@ -112,9 +112,24 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "").strip('\ufeff "')
 
 
-def spool_log(table: Table, columns: Columns, unit: str, bad_rows: str, to: Path) -> dict[str, int]:
-    """Write the good rows to a Parquet file; the counts of rows read and rejected."""
+def spool_log(
+    table: Table,
+    columns: Columns,
+    unit: str,
+    config: DataConfig,
+    spool: Path,
+    files: dict[str, dict[str, Any]],
+    published: dict[str, Any],
+) -> RawData:
+    """Write the good rows to the folder ``spool``; what was read, with what the papers do with it (see the head of this file)."""
     from recbench.data.sources.table_rows import spool_rows
 
-    as_table = TableConfig(path=str(table.path), columns=columns, timestamp_unit=unit, bad_rows=bad_rows)
-    return spool_rows(table, as_table, to)
+    as_table = TableConfig(path=str(table.path), columns=columns, timestamp_unit=unit, bad_rows=config.bad_rows)
+    interactions = spool / "interactions.parquet"
+    return RawData(
+        interactions=interactions,
+        files=files,
+        counts=spool_rows(table, as_table, interactions),
+        extra={"sessions": published},
+        ticks_per_second=1000,
+    )

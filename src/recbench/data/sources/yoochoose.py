@@ -53,12 +53,5 @@ def read(config: YoochooseConfig, spool: Path, cache_dir: Path) -> RawData:
             f"{path} has {found} of the columns {', '.join(COLUMNS)}; without a session there is nothing to read"
         )
     columns = Columns(user="session", item="item", timestamp="time")
-    counts = spool_log(table, columns, "iso", config.bad_rows, spool / "interactions.parquet")
     published = {"test_days": 1, "min_item_count": 5, "users_are_sessions": True, "train_fraction": config.fraction}
-    return RawData(
-        interactions=spool / "interactions.parquet",
-        files=locate(config, cache_dir),
-        counts=counts,
-        extra={"sessions": published},
-        ticks_per_second=1000,
-    )
+    return spool_log(table, columns, "iso", config, spool, locate(config, cache_dir), published)

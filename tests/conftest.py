@@ -121,14 +121,14 @@ def compose() -> Callable[..., Any]:
     from hydra import initialize
     from hydra.core.plugins import Plugins
 
-    from recbench.cli import _opened
+    from recbench.cli import opened
     from recbench.config_source import TOP, SchemaSource, SearchPath
 
     def composed(*words: str) -> Any:
         Plugins.instance().register(SchemaSource)
         Plugins.instance().register(SearchPath)
         with initialize(version_base="1.3", config_path=None):
-            return hydra_compose(config_name=TOP, overrides=[_opened(word) for word in words])
+            return hydra_compose(config_name=TOP, overrides=[opened(word) for word in words])
 
     return composed
 

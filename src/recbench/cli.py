@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbench.config import GROUPS, conf_dir, one_line
+from recbench.config import GROUPS, HERE, conf_dir, one_line
 from recbench.errors import UserError, nearest
+from recbench.processes.ranks import launched
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from recbench.config import RunConfig
+    from recbench.tune.prune import Judge
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +26,7 @@ HELP = """recbench: sequential recommenders under one split, one ranking kernel,
 usage: python -m recbench [key=value ...]         one run; without keys: model=slmrec data=synthetic
        python -m recbench -m key=a,b,c ...        a sweep over every combination
        python -m recbench --cfg job [key=value]   print exactly what would run
+       python -m recbench +experiment=NAME        what is missing of a study (-m: of several, as in +experiment=a,b)
 
 groups (choose with group=option):
 {groups}
@@ -27,10 +34,13 @@ keys (change with key=value):
   seed, runs_dir, cache_dir
   training.{{max_epochs,batch_size,lr,weight_decay,patience,max_length,warmup_steps,schedule,step_epochs,l2,gradient_clip}}
   evaluation.cutoffs
-  tracking.{{enabled,uri,experiment}}   hardware.{{accelerator,devices,threads,logits}}
+  tracking.{{enabled,uri,experiment}}   hardware.{{accelerator,devices,nodes,strategy,precision,compile,threads,logits}}
   model.*  data.*  protocol.*  distillation.*  compression.*   as `--cfg job` prints them for the chosen options
 
-also:  python -m recbench.tracking sync     send finished runs to a tracking server that was away
+also:  python -m recbench.tune model=NAME --trials 20   search for better values (extra 'tune')
+       python -m recbench.report NAME       the table of a study
+       python -m recbench.tracking sync     send finished runs to a tracking server that was away
+       hydra/launcher=joblib                jobs of a sweep side by side (extra 'sweep'); hardware=slurm: on a cluster
        mlflow ui                            compare runs
        --hydra-help                         Hydra's own flags
 """
@@ -43,6 +53,7 @@ def main() -> int:
         return 0
     # Hydra would print its own text for an error and exit with 1; with this it raises, and we speak.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else DDP warns of a flag that we set on purpose
     import hydra
     from hydra.core.plugins import Plugins
     from hydra.errors import HydraException
@@ -50,9 +61,22 @@ def main() -> int:
 
     from recbench import sweep
     from recbench.config_source import TOP, SchemaSource, SearchPath
+    from recbench.study.words import asked_studies
 
-    sys.argv[1:] = [_opened(argument) for argument in sys.argv[1:]]
     speak()
+    try:
+        studies = asked_studies(sys.argv[1:])
+    except UserError as error:
+        return _complain(str(error))
+    if launched().world > 1 and (studies is not None or {"-m", "--multirun"} & set(sys.argv[1:])):
+        return _complain(
+            "torchrun and srun start the processes of one run; leave out -m and +experiment, or start those without them"
+        )
+    if studies is not None:
+        from recbench.study.__main__ import main as run_studies
+
+        return max(run_studies(words) for words in studies)
+    sys.argv[1:] = [*map(opened, sys.argv[1:]), *launcher_words(sys.argv[1:])]
     Plugins.instance().register(SchemaSource)
     Plugins.instance().register(SearchPath)
     outcome = sweep.Outcome()
@@ -83,8 +107,30 @@ def main() -> int:
 OPEN_NODES = ("distillation.teacher.", "model.item_table.", "model.graph.", "model.tokenizer.")
 
 
-def _opened(argument: str) -> str:
+def opened(argument: str) -> str:
+    """A word of the command line as Hydra wants it: open nodes take any key, and ``tuned=NAME`` chooses values by name."""
+    if argument.startswith("tuned="):
+        names = argument.removeprefix("tuned=").split(",")
+        return "tuned@_global_=" + ",".join(
+            HERE + name if Path(f"tuned/{name}.yaml").is_file() else name for name in names
+        )
+    if argument in LAUNCHERS:
+        return LAUNCHERS[argument]
     return f"++{argument}" if argument.startswith(OPEN_NODES) else argument
+
+
+#: Under Hydra's own names of launchers stand ours, which keep a sweep alive when one of its processes is killed.
+LAUNCHERS = {
+    "hydra/launcher=joblib": "hydra/launcher=processes",
+    "hydra/launcher=submitit_slurm": "hydra/launcher=cluster",
+}
+
+
+def launcher_words(arguments: list[str]) -> list[str]:
+    """``hardware=slurm`` sends the jobs of a sweep to the cluster, unless another launcher is named."""
+    named = any(argument.startswith("hydra/launcher=") for argument in arguments)
+    is_sweep = {"-m", "--multirun"} & set(arguments)
+    return ["hydra/launcher=cluster"] if is_sweep and "hardware=slurm" in arguments and not named else []
 
 
 def speak() -> None:
@@ -99,23 +145,35 @@ def speak() -> None:
 
 
 def _complain(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    if launched().leads:  # torchrun and srun start this several times
+        print(f"error: {message}", file=sys.stderr)
     return 2
 
 
-def run_job(composed: DictConfig, parent: str | None = None) -> list[Any]:
-    """One job: run it, show it, send it. Returns the runs to show, the asked one last."""
+def run_job(composed: DictConfig, parent: str | None = None, judge: Judge | None = None) -> list[Any]:
+    """One job: run it, show it, send it. Returns the runs to show, the asked one last.
+
+    judge: of a search that may give it up. Raises StoppedEarly if it does, or did before.
+    """
     from recbench.config import RunConfig
+    from recbench.processes.team import team
+
+    config = RunConfig.from_hydra(composed)
+    speak()
+    with team(config.hardware):  # one for all the runs that the job is made of
+        return _run_job(config, parent, judge)
+
+
+def _run_job(config: RunConfig, parent: str | None, judge: Judge | None) -> list[Any]:
     from recbench.experiment import Stage, check_dependencies, reference, run
     from recbench.models.registry import lookup
     from recbench.report.console import show_run
 
-    config = RunConfig.from_hydra(composed)
-    speak()
     check_dependencies(config)
     stage = Stage.of(config)
     show_run_start(config, stage)
-    made = run(config, stage)
+    with judge.watching(config, stage) if judge is not None else contextlib.nullcontext():
+        made = run(config, stage)
     floor = [reference(config, stage)] if lookup(config.model.name).model.ranks else []
     shown = [*floor, *made.dependencies.values(), made]
     # A run may be its own reference or stand twice among the dependencies.

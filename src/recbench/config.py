@@ -60,9 +60,27 @@ class HardwareConfig:
 
     name: str = "auto"
     accelerator: str = "auto"  # auto | cpu | gpu
-    devices: int = 1
+    devices: int = 1  # processes on each machine
+    nodes: int = 1  # machines; more than one needs torchrun or srun
+    strategy: str = "auto"  # of several processes: auto (ddp) | ddp | fsdp
+    precision: str = "fp32"  # of training: fp32 | bf16-mixed
+    compile: bool = False  # torch.compile for the layers in training
     threads: int = 0  # CPU threads of torch; 0 leaves them as they are
     logits: str = "auto"  # precision of the catalogue product in training: auto | float32 | bfloat16
+
+
+@dataclass
+class SlurmConfig(HardwareConfig):
+    """Hardware that a Slurm job asks for; read by the launcher of a sweep, since a run inside the job has it already."""
+
+    name: str = "slurm"
+    partition: str | None = None
+    account: str | None = None
+    gpus: int | None = None  # on each node
+    cpus: int | None = None  # of each task
+    memory_gb: int | None = None  # on each node
+    minutes: int = 60
+    requeue: int = 3  # times that a job which was preempted or ran out of time is queued again
 
 
 @dataclass
@@ -103,6 +121,7 @@ LEAST = {
     **dict.fromkeys(("training.weight_decay", "training.warmup_steps", "training.gradient_clip", "training.l2"), 0),
     "training.step_epochs": 1,
     "hardware.devices": 1,
+    "hardware.nodes": 1,
     "hardware.threads": 0,
 }
 
@@ -167,6 +186,8 @@ class RunConfig:
             raise UserError(f"evaluation.cutoffs must be positive numbers, not {self.evaluation.cutoffs}")
         for key, value, known in (
             ("accelerator", self.hardware.accelerator, ["auto", "cpu", "gpu"]),
+            ("strategy", self.hardware.strategy, ["auto", "ddp", "fsdp"]),
+            ("precision", self.hardware.precision, ["fp32", "bf16-mixed"]),
             ("logits", self.hardware.logits, ["auto", "float32", "bfloat16"]),
         ):
             if value not in known:
@@ -188,6 +209,9 @@ class RunConfig:
         typed["runs_dir"], typed["cache_dir"] = Path(plain["runs_dir"]), Path(plain["cache_dir"])
         return cls(**typed)
 
+
+#: Before the name of an option of ``tuned``: it lies in the folder ``tuned`` of the working folder, where a search wrote it.
+HERE = "here/"
 
 #: The Hydra groups of a run, each with a schema.
 GROUPS = ("model", "data", "protocol", "distillation", "compression", "hardware", "tracking")
@@ -213,7 +237,9 @@ def schema_of(group: str, name: str) -> type:
         return distillation_class(name)
     if group == "compression":
         return compression_class(name)
-    return {"hardware": HardwareConfig, "tracking": TrackingConfig}[group]
+    if group == "hardware":
+        return SlurmConfig if name == "slurm" else HardwareConfig
+    return TrackingConfig
 
 
 def with_schema(group: str, name: str, values: Mapping[str, Any]) -> DictConfig:

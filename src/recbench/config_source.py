@@ -16,7 +16,7 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from recbench.config import GROUPS, RootConfig, conf_dir, with_schema
+from recbench.config import GROUPS, HERE, RootConfig, conf_dir, with_schema
 from recbench.models.registry import model_names
 
 #: The name of the top config; its schema is RootConfig.
@@ -31,6 +31,9 @@ class SchemaSource(ConfigSource):
         return "recbench"
 
     def _file(self, config_path: str) -> Path:
+        own = f"tuned/{HERE}"
+        if config_path.startswith(own):
+            return Path("tuned", self._normalize_file_name(config_path.removeprefix(own))).absolute()
         return Path(self.path) / self._normalize_file_name(config_path)
 
     def load_config(self, config_path: str) -> ConfigResult:

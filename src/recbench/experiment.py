@@ -5,10 +5,12 @@ The recursion over dependencies lives here: an item table or a teacher is a run 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,8 @@ from recbench.distillation.teacher_run import is_untrained, teacher_config
 from recbench.errors import UserError
 from recbench.models.base import ClosedForm, ModelContext, Recommender, TrainingData
 from recbench.models.registry import lookup
+from recbench.processes.ranks import here
+from recbench.processes.team import together
 from recbench.runs import RunFolder
 from recbench.text.vectors import text_key, text_vectors
 from recbench.weights import load_weights, save_weights
@@ -50,6 +54,12 @@ class Run:
     metrics: dict[str, Any]
     dependencies: Mapping[str, Run]
     reused: bool
+
+    @property
+    def validation(self) -> float | None:
+        """The validation figure that decides when its training stops, and which run of a search is the best; None if it has none."""
+        monitor = self.config.evaluation.monitor
+        return self.metrics.get(f"validation/{self.config.protocol.metric_prefix}{monitor}")
 
 
 @dataclass
@@ -84,12 +94,21 @@ def run(config: RunConfig, stage: Stage | None = None) -> Run:
     with runs.locked(folder):
         reused = folder.finished
         if not reused:
-            with runs.recording(folder):
+            with runs.recording(folder), shared(config, needed, folder):
                 make(config, stage, needed, folder)
         else:
             logger.info("%s is there already", key)
     stage.made[key] = Run(folder, config, folder.read("metrics.json"), needed, reused)
     return stage.made[key]
+
+
+def shared(config: RunConfig, needed: Mapping[str, Run], folder: RunFolder) -> AbstractContextManager[None]:
+    """Has the other processes of the hardware, if there are any, ``produce`` the same run. What is computed in one go is not shared."""
+    if config.compression.name != "none" or not lookup(config.model.name).model.trains_by_gradient:
+        return contextlib.nullcontext()
+    keys = {name: part.folder.key for name, part in needed.items()}
+    message = {"config": config.as_dict(), "key": folder.key, "needed": keys}
+    return together(config.hardware, message, on_lost=lambda reason: folder.set_state("failed", reason=reason))
 
 
 def try_out(config: RunConfig, stage: Stage) -> None:
@@ -103,8 +122,6 @@ def try_out(config: RunConfig, stage: Stage) -> None:
 
 def make(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: RunFolder) -> None:
     """Train, or compress, and test one run into its folder; called with its lock held."""
-    from recbench import measure
-    from recbench.models.base import count_parameters
     from recbench.tracking.provenance import provenance
 
     started = time.perf_counter()
@@ -112,6 +129,24 @@ def make(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: Run
     folder.write(
         "provenance.json", provenance(config, stage.data, stage.split, {n: r.folder.key for n, r in needed.items()})
     )
+    metrics = {
+        **produce(config, stage, needed, folder),
+        "cost/wall_seconds": time.perf_counter() - started,
+        "protocol": stage.split.protocol_id,
+        "audit": stage.split.audit,
+        "oracle": stage.data.manifest.get("extra", {}).get("oracle", {}),
+        "dependencies": {name: part.folder.key for name, part in needed.items()},
+    }
+    folder.write("metrics.json", metrics)
+    folder.set_state("finished")
+    folder.resume_checkpoint.unlink(missing_ok=True)
+
+
+def produce(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: RunFolder) -> dict[str, Any]:
+    """The model of a run, trained and tested; returns its figures. Of several processes all do this, and the first one writes."""
+    from recbench import measure
+    from recbench.models.base import count_parameters
+
     measure.prepare_device(config.hardware, config.seed)
     loaded = {name: load_model(part, stage) for name, part in needed.items()}
     if config.compression.name != "none":
@@ -126,20 +161,7 @@ def make(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: Run
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
     tested = measure.test if model.ranks else measure.report
     outcome = tested(model, stage.data, stage.split, config, folder)
-    metrics = {
-        **outcome,
-        **figures,
-        **parameters,
-        **measure.sizes(model, folder),
-        "cost/wall_seconds": time.perf_counter() - started,
-        "protocol": stage.split.protocol_id,
-        "audit": stage.split.audit,
-        "oracle": stage.data.manifest.get("extra", {}).get("oracle", {}),
-        "dependencies": {name: part.folder.key for name, part in needed.items()},
-    }
-    folder.write("metrics.json", metrics)
-    folder.set_state("finished")
-    folder.resume_checkpoint.unlink(missing_ok=True)
+    return {**outcome, **figures, **parameters, **measure.sizes(model, folder)}
 
 
 def fit(
@@ -159,6 +181,7 @@ def fit(
     # Imported here because Lightning alone takes seconds, and a computed model does without it.
     from recbench import measure, training
     from recbench.progress import Progress
+    from recbench.tune.prune import watchers
 
     return training.fit(
         model,
@@ -169,9 +192,13 @@ def fit(
         config.seed,
         validate=lambda m: measure.validate(m, stage.data, stage.split, config),
         monitor=stage.split.metric_prefix + config.evaluation.monitor,
-        progress=Progress(folder.key, config.training.max_epochs, config.evaluation.monitor),
+        # The other processes draw no bar of their own.
+        progress=Progress(
+            folder.key, config.training.max_epochs, config.evaluation.monitor, None if here().leads else False
+        ),
         teaching=teaching,
         keep_last=stage.split.validation_in_training,
+        watchers=watchers(config, folder),
     )
 
 

@@ -161,7 +161,9 @@ def full_softmax(hidden: Tensor, table: Tensor, targets: Tensor, bfloat16: bool 
     hidden [N, D], table [V, D], targets [N]. With ``bfloat16`` the three matrix products and the softmax run in bfloat16
     (each still accumulated in float32); the loss then carries a rounding error of about 0.002 a position.
     """
-    return _ChunkedSoftmax.apply(hidden, table, targets, bfloat16)
+    # Its precision is its own affair: under mixed precision the gradient of the table would be rounded chunk by chunk.
+    with torch.autocast(hidden.device.type, enabled=False):
+        return _ChunkedSoftmax.apply(hidden, table, targets, bfloat16)
 
 
 class _ChunkedSoftmax(torch.autograd.Function):

@@ -13,8 +13,9 @@ from recbench.data.split import Split
 from recbench.data.store import PreparedData
 from recbench.errors import UserError
 from recbench.evaluation.efficiency import Answer, batches_of, measure_efficiency
-from recbench.evaluation.evaluate import Evaluation, evaluate, evaluate_lists
+from recbench.evaluation.evaluate import Evaluation, evaluate, evaluate_lists, merge
 from recbench.models.base import Recommender, TrainingData
+from recbench.processes import ranks as processes
 from recbench.runs import RunFolder, replacing
 
 
@@ -30,22 +31,27 @@ def prepare_device(hardware: HardwareConfig, seed: int) -> None:
 
 
 def device_of(hardware: HardwareConfig) -> torch.device:
-    """Where evaluation computes."""
-    use_gpu = hardware.accelerator == "gpu" or (hardware.accelerator == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if use_gpu else "cpu")
+    """Where evaluation computes in this process."""
+    return processes.device_of(hardware, processes.here().local)
 
 
 def rank_cases(
     model: Recommender, data: PreparedData, split: Split, cases: Cases, config: RunConfig, top_k: int = 0
 ) -> Evaluation:
-    """Rank the targets of the cases with a model, in evaluation mode and on the device of the config."""
-    device = device_of(config.hardware)
+    """Rank the targets of the cases with a model, in evaluation mode and on the device of the config.
+
+    Where several processes work together each ranks its share of the cases, and all get what they found together.
+    """
+    device, ranks = device_of(config.hardware), processes.here()
     model = model.to(device).eval()
     length = config.training.max_length
+    share = {"part": ranks.rank, "parts": ranks.world}
     if gives_lists(model):
         wanted = list_length(split, config)
-        return evaluate_lists(model.recommend, data, cases, split, length, wanted, top_k=top_k, device=device)
-    return evaluate(model.score, data, cases, split, length, top_k=top_k, device=device)
+        own = evaluate_lists(model.recommend, data, cases, split, length, wanted, top_k=top_k, device=device, **share)
+    else:
+        own = evaluate(model.score, data, cases, split, length, top_k=top_k, device=device, **share)
+    return own if ranks.world == 1 else merge(processes.gather(own))
 
 
 def gives_lists(model: Recommender) -> bool:
@@ -70,7 +76,9 @@ def test(model: Recommender, data: PreparedData, split: Split, config: RunConfig
     started = time.perf_counter()
     ranked = rank_cases(model, data, split, split.test, config, top_k=min(max(cutoffs), data.n_items))
     seconds = time.perf_counter() - started
-    write_ranks(ranked, folder)
+    leads = processes.here().leads
+    if leads:
+        write_ranks(ranked, folder)
     lists = ranked.beyond_accuracy(TrainingData.of(data, split).item_counts(), cutoffs)
     measured = {**ranked.metrics(cutoffs), **lists}
     figures: dict[str, Any] = {f"test/{split.metric_prefix}{name}": value for name, value in measured.items()}
@@ -81,7 +89,9 @@ def test(model: Recommender, data: PreparedData, split: Split, config: RunConfig
         "test/cases": len(split.test),
         "test/skipped_cases": ranked.cases_without_targets,
         "cost/test_seconds": seconds,
-        **efficiency(model, data, split, config),
+        "cost/processes": processes.here().world,
+        # What one answer costs is a matter of one process, undisturbed by the others.
+        **(efficiency(model, data, split, config) if leads else {}),
     }
 
 

@@ -30,7 +30,7 @@ from typing import Any
 
 import yaml
 
-from recbench.errors import UserError
+from recbench.errors import StoppedEarly, UserError
 from recbench.later import enters_no_key
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """absent | running | failed | interrupted | finished."""
+        """absent | running | failed | interrupted | stopped (by a search, which gave up on it) | finished."""
         return str(self.read("status.json").get("state", "absent"))
 
     @property
@@ -201,6 +201,9 @@ def recording(folder: RunFolder) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         folder.set_state("interrupted", reason="stopped from the keyboard")
+        raise
+    except StoppedEarly as stop:
+        folder.set_state("stopped", reason=str(stop), value=stop.value, search=stop.search)
         raise
     except BaseException as error:
         with contextlib.suppress(UserError):  # the disk that is full cannot take the reason either

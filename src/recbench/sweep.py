@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import traceback
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +20,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 
-from recbench.errors import UserError
+from recbench import sharing
+from recbench.errors import StoppedEarly, UserError
+from recbench.processes.ranks import launched
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -32,6 +35,9 @@ PARENT_VARIABLE = "RECBENCH_SWEEP_PARENT"
 #: Whoever starts a single run as a process may name a file here, which tells what became of it as the files of a sweep do.
 RECORD_VARIABLE = "RECBENCH_JOB_RECORD"
 
+#: What a sweep's folder tells of the sweep as a whole.
+SWEEP_FILE = "sweep.json"
+
 
 class Outcome:
     """What became of the jobs that this process started."""
@@ -39,15 +45,23 @@ class Outcome:
     def __init__(self) -> None:
         self.statuses: list[int] = []
 
-    def job(self, composed: DictConfig) -> None:
-        """Hydra's task function. Never raises for a failed run: it says what is wrong and notes the exit status."""
-        from recbench.cli import run_job
+    def job(self, composed: DictConfig) -> float | None:
+        """Hydra's task function; returns the validation figure that decides a search.
 
-        in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-        record: dict[str, Any] = {"overrides": list(HydraConfig.get().overrides.task)}
+        Never raises for a failed run: it says what is wrong, notes the exit status, and returns None.
+        """
+        if not launched().leads:  # the first process of torchrun or srun says what became of the job
+            from recbench.processes.follower import follow
+
+            self.statuses.append(follow(composed))
+            return None
+        hydra = HydraConfig.get()
+        in_sweep = hydra.mode == RunMode.MULTIRUN
+        record: dict[str, Any] = {"overrides": list(hydra.overrides.task)}
+        value = None
         try:
-            runs = run_job(composed, os.environ.get(PARENT_VARIABLE, "") if in_sweep else None)
-            record |= {"status": 0, "folders": [str(run.folder.path) for run in runs]}
+            value, told = _work(composed, hydra if in_sweep else None)
+            record |= {"status": 0, **told}
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             record |= {"status": 2, "reason": str(error)}
@@ -56,14 +70,53 @@ class Outcome:
             record |= {"status": 1, "reason": f"{type(error).__name__}: {error}"}
         self.statuses.append(record["status"])
         if in_sweep:
-            folder = Path(HydraConfig.get().sweep.dir)
-            (folder / f"job-{int(HydraConfig.get().job.num):05d}.json").write_text(json.dumps(record))
+            number = int(hydra.job.num)
+            write_json(Path(hydra.sweep.dir) / f"job-{number:05d}.json", {"job": number, **record})
         elif RECORD_VARIABLE in os.environ:
-            Path(os.environ[RECORD_VARIABLE]).write_text(json.dumps(record))
+            write_json(Path(os.environ[RECORD_VARIABLE]), record)
+        return value
 
     def exit_status(self) -> int:
         """0 if every job went well, else the status of the worst one; a sweep in other processes is judged by its files."""
         return min((s for s in [*self.statuses, *SweepCallback.statuses] if s), default=0)
+
+
+def _work(composed: DictConfig, sweep: Any) -> tuple[float | None, dict[str, Any]]:
+    """Run a job; sweep: Hydra's config if it is one of many. Returns (its validation figure, what to record of it)."""
+    from recbench.cli import run_job
+
+    if sweep is None:
+        runs = run_job(composed)
+    else:
+        sharing.take_share(int(sweep.job.num), composed.hardware)
+        judge = None
+        if sweep.runtime.choices.get("hydra/sweeper") == "tune":
+            from recbench.tune.prune import Judge
+
+            judge = Judge.of(sweep)
+        try:
+            runs = run_job(composed, os.environ.get(PARENT_VARIABLE, ""), judge)
+        except StoppedEarly as stop:
+            folder = str(stop.folder)
+            return stop.value, {"value": stop.value, "stopped": str(stop), "stopped_folder": folder}
+    asked = runs[-1]
+    return asked.validation, {
+        "folders": [str(run.folder.path) for run in runs],
+        "reused": asked.reused,
+        "value": asked.validation,
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all, for readers in other processes."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """What the jobs of a sweep said, by their numbers."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("job-*.json"))]
 
 
 class SweepCallback(Callback):
@@ -82,27 +135,45 @@ class SweepCallback(Callback):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:
             return  # Hydra only warns of what a callback raises; it fails on the same folder next, and cli.main says so
+        for old in folder.glob("job-*.json"):
+            old.unlink()  # of an earlier sweep into the same folder; its runs are found by their keys
         os.environ.pop(PARENT_VARIABLE, None)
+        os.environ.pop(sharing.PARALLEL_VARIABLE, None)
+        if config.hydra.runtime.choices.get("hydra/launcher") in ("joblib", "processes"):
+            wanted = int(config.hardware.threads) if config.get("hardware") else 0
+            sharing.announce(sharing.side_by_side(int(config.hydra.launcher.n_jobs), _n_jobs(config)), wanted)
         tracking = _tracking(config)
-        if tracking.enabled:
-            from recbench.tracking.mlflow_store import Store, Unreachable
+        if tracking is not None and tracking.enabled:
+            self._open_parent(folder, tracking)
 
-            try:
-                self.parent = Store(tracking).start_parent(
-                    f"sweep {folder.name}", {"recbench.sweep": " ".join(sys.argv[1:])}
-                )
-                SweepCallback.unclosed = (tracking, self.parent)
-                os.environ[PARENT_VARIABLE] = self.parent
-            except Unreachable as error:
-                logger.warning("MLflow is not reachable: %s; the sweep goes on without it", error)
+    def _open_parent(self, folder: Path, tracking: Any) -> None:
+        """The sweep's run in MLflow: the same one where the same command was given before, so that its children stay together."""
+        from recbench.tracking.mlflow_store import Store, Unreachable
+
+        told = {"command": sys.argv[1:], "place": f"{tracking.uri}#{tracking.experiment}"}
+        try:
+            store = Store(tracking)
+            earlier = _earlier_parent(folder, told)
+            if earlier and store.reopen_parent(earlier):
+                self.parent = earlier
+            else:
+                self.parent = store.start_parent(f"sweep {folder.name}", {"recbench.sweep": " ".join(sys.argv[1:])})
+        except Unreachable as error:
+            logger.warning("MLflow is not reachable: %s; the sweep goes on without it", error)
+            return
+        SweepCallback.unclosed = (tracking, self.parent)
+        os.environ[PARENT_VARIABLE] = self.parent
+        write_json(folder / SWEEP_FILE, {**told, "parent": self.parent})
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from recbench.report.console import show_sweep
+        from recbench.report.console import show_outcome, show_sweep
 
-        folder = Path(config.hydra.sweep.dir)
-        records = [json.loads(path.read_text()) for path in sorted(folder.glob("job-*.json"))]
+        records = read_records(Path(config.hydra.sweep.dir))
         SweepCallback.statuses, SweepCallback.unclosed = [record["status"] for record in records], None
-        show_sweep(records)
+        if config.hydra.runtime.choices.get("hydra/sweeper") == "tune":
+            show_outcome(records)  # a search is decided on validation; nobody should see its trials' test figures
+        else:
+            show_sweep(records)
         tracking = _tracking(config)
         if self.parent:
             from recbench.tracking.mlflow_store import Store, Unreachable
@@ -112,6 +183,25 @@ class SweepCallback(Callback):
                 logger.info("compare runs: mlflow ui --backend-store-uri %s", tracking.uri)
             except Unreachable as error:
                 logger.warning("MLflow is not reachable: %s", error)
+
+
+def _earlier_parent(folder: Path, told: dict[str, Any]) -> str | None:
+    """The parent run of the newest sweep beside this one that was the same command with the same tracking."""
+    for path in sorted(folder.parent.glob(f"*/{SWEEP_FILE}"), reverse=True):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if told.items() <= found.items():
+            return str(found["parent"])
+    return None
+
+
+def _n_jobs(config: DictConfig) -> int:
+    """Jobs of a sweep over every combination of its values; for a search, how many it runs at a time."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if config.hydra.runtime.choices.get("hydra/sweeper") == "tune":
+        return int(config.hydra.sweeper.n_jobs)
+    words = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    return prod(len(list(word.sweep_string_iterator())) for word in words if word.is_discrete_sweep())
 
 
 def end_early() -> None:
@@ -126,6 +216,7 @@ def end_early() -> None:
 
 
 def _tracking(config: DictConfig) -> Any:
+    """The tracking of the whole sweep; None where it is one of the things that the jobs do differently."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_object(config.tracking)
+    return OmegaConf.to_object(config.tracking) if config.get("tracking") is not None else None

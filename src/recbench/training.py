@@ -6,6 +6,7 @@ nothing had happened.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
 
 from recbench.config import HardwareConfig, TrainingConfig
@@ -26,8 +29,20 @@ from recbench.data.batches import Batch, EpochSampler, WindowDataset, training_w
 from recbench.errors import UserError
 from recbench.losses import CatalogueLoss, has_fast_bfloat16
 from recbench.models.base import Recommender, SequenceModel, TrainingData
+from recbench.processes import ranks as processes
+from recbench.processes.lightning import (
+    Compiled,
+    SameBuffers,
+    Whole,
+    compiler_problem,
+    environment_of,
+    shard,
+    strategy_of,
+    whole_state,
+)
+from recbench.processes.ranks import device_of
 from recbench.runs import RunFolder, replacing
-from recbench.weights import load_weights, save_weights
+from recbench.weights import load_weights, save_tensors, save_weights
 
 if TYPE_CHECKING:
     from recbench.distillation.base import Objective
@@ -37,6 +52,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Validate = Callable[[Recommender], Mapping[str, float]]
+
+
+#: Added to the seed of an epoch for each process before this one, so that their dropout and negatives are not the same.
+RANK_SEEDS = 2_654_435_761
 
 
 class Learner(pl.LightningModule):
@@ -66,6 +85,8 @@ class Learner(pl.LightningModule):
         for auxiliary in self.auxiliaries:
             auxiliary.draw(batch)
         losses = self._losses(batch)
+        if batch.weight != 1.0:
+            losses = {name: value * batch.weight for name, value in losses.items()}
         self._count(losses)
         return losses["loss"]
 
@@ -114,9 +135,13 @@ class Learner(pl.LightningModule):
             self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach()
         self.steps += 1
 
+    def configure_model(self) -> None:
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and not isinstance(self, FSDPModule):
+            shard(self, self.trainer.strategy.device_mesh["data_parallel"])
+
     def take_means(self) -> dict[str, float]:
-        """Mean of each loss term over the epoch. Raises UserError if one is not finite."""
-        means = {name: float(value) / max(self.steps, 1) for name, value in self.sums.items()}
+        """Mean of each loss term over the epoch and the processes. Raises UserError if one is not finite."""
+        means = processes.mean({name: float(value) / max(self.steps, 1) for name, value in self.sums.items()})
         self.sums, self.steps = {}, 0
         for name, value in reversed(means.items()):  # the sum stands first: a term that spoils it is named before it
             if not math.isfinite(value):
@@ -173,10 +198,13 @@ class BestEpoch(Callback):
         self.history: list[dict[str, Any]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_epoch": self.best_epoch, "history": self.history}
+        best = {"best": self.best, "best_epoch": self.best_epoch, "history": self.history}
+        return {**best, "sampler": self.sampler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best, self.best_epoch, self.history = state["best"], state["best_epoch"], list(state["history"])
+        if "sampler" in state:  # not in checkpoints of before
+            self.sampler.load_state_dict(state["sampler"])
 
     def on_train_start(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         # Killed between its last epoch and its end: nothing is left to train.
@@ -188,8 +216,8 @@ class BestEpoch(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         epoch = trainer.current_epoch
-        # A sequence of seeds that no other run of a neighbouring seed shares.
-        torch.manual_seed(self.seed * 1_000_003 + epoch)
+        # A sequence of seeds that no other run of a neighbouring seed shares, nor another process of this one.
+        torch.manual_seed(self.seed * 1_000_003 + epoch + processes.here().rank * RANK_SEEDS)
         self.sampler.set_epoch(epoch)
         self.started = time.perf_counter()
         self.progress.epoch_starts(epoch, len(self.sampler))
@@ -203,7 +231,8 @@ class BestEpoch(Callback):
         trained = time.perf_counter()
         terms = learner.take_means()
         learner.student.eval()
-        measured = dict(self.validate(learner.student))
+        with Whole(learner):
+            measured = dict(self.validate(learner.student))
         learner.train()
         done = time.perf_counter()
         epoch = trainer.current_epoch
@@ -219,8 +248,11 @@ class BestEpoch(Callback):
         value = measured[self.monitor]
         if value > self.best or self.keep_last:
             self.best, self.best_epoch = value, epoch
-            save_weights(learner.student, self.folder.weights)
-        self.folder.write_history(self.history)
+            state = whole_state(learner.student)
+            if processes.here().leads:
+                save_tensors(state, self.folder.weights)
+        if processes.here().leads:
+            self.folder.write_history(self.history)
         self.progress.epoch_ends(epoch, terms["loss"], value, self.best, self.best_epoch)
         if self._patience_is_over(epoch):
             logger.info(
@@ -239,6 +271,11 @@ class ResumePoint(Callback):
         self.path = path
 
     def on_train_epoch_end(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
+        if not processes.here().leads:
+            trainer.save_checkpoint(
+                self.path
+            )  # gives its part of the state; Lightning writes in the first process only
+            return
         with replacing(self.path) as temporary:
             trainer.save_checkpoint(temporary)
 
@@ -255,9 +292,11 @@ def fit(
     progress: Progress,
     teaching: Teaching | None = None,
     keep_last: bool = False,
+    watchers: Sequence[Callback] = (),
 ) -> dict[str, float]:
     """Train a model and leave it with its best epoch's weights. Returns figures on the training itself (seconds, epochs).
 
+    watchers: callbacks that see every epoch after it is stored, such as a search's that may give it up.
     keep_last: the last epoch's weights are kept and all epochs are trained, for protocols whose validation chooses nothing.
     Continues from ``folder.resume_checkpoint`` if an earlier attempt left one. With ``max_epochs`` 0 the weights are stored as they are.
     Raises UserError if there is nothing to train on, or if the loss diverges.
@@ -267,22 +306,29 @@ def fit(
         raise UserError(
             "no user has two training events, so there is nothing to train on; loosen the filters or the protocol's cut"
         )
+    ranks = processes.here()
     if config.max_epochs == 0:
-        save_weights(model, folder.weights)
+        if ranks.leads:
+            save_weights(model, folder.weights)
+        processes.barrier()
         return {"cost/train_seconds": 0.0, "cost/epochs": 0, "cost/targets_per_epoch": windows.n_targets}
-    sampler, dataset = EpochSampler(windows, config.batch_size, seed), WindowDataset(train.data, windows)
+    check_parts(model, ranks)
+    sampler = EpochSampler(windows, config.batch_size, seed, ranks.rank, ranks.world)
+    dataset = WindowDataset(train.data, windows)
     set_logits_precision(model, hardware)
+    # What FSDP cuts into parts stays cut; the model that was given takes the weights in the end.
+    trained = copy.deepcopy(model) if hardware.strategy == "fsdp" and ranks.world > 1 else model
     best = BestEpoch(folder, seed, sampler, validate, monitor, config.patience, progress, keep_last)
-    trainer = make_trainer(config, hardware, [best, ResumePoint(folder.resume_checkpoint)])
+    callbacks = [*compiled(trained, hardware), SameBuffers(), best, ResumePoint(folder.resume_checkpoint), *watchers]
+    trainer = make_trainer(config, hardware, callbacks)
     objective, lessons = None, None
     if teaching is not None:
-        objective, lessons = (
-            teaching.objective,
-            teaching.lessons(dataset, config.max_length, trainer.strategy.root_device),
-        )
-    auxiliaries = build_auxiliaries(model, dataset)
-    learner = Learner(model, config, config.max_epochs * len(sampler), objective, lessons, auxiliaries)
-    resume = folder.resume_checkpoint if folder.resume_checkpoint.is_file() else None
+        objective = teaching.objective
+        with processes.first_before_others():
+            lessons = teaching.lessons(dataset, config.max_length, trainer.strategy.root_device)
+    auxiliaries = build_auxiliaries(trained, dataset)
+    learner = Learner(trained, config, config.max_epochs * len(sampler), objective, lessons, auxiliaries)
+    resume = folder.resume_checkpoint if processes.from_first(folder.resume_checkpoint.is_file()) else None
     if resume is not None:
         logger.info("continuing %s from its last checkpoint", folder.key)
     # With a generator of its own the loader draws nothing from ours, which it would do at another moment in a resumed epoch.
@@ -319,10 +365,15 @@ def make_trainer(config: TrainingConfig, hardware: HardwareConfig, callbacks: li
     """Lightning's trainer with its own logging, checkpoints and progress switched off: those are ours."""
     for name in ("lightning.pytorch", "pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    ranks = processes.here()
+    warnings.filterwarnings("ignore", message=".*srun.*")  # how processes are started is not for Lightning to say
     try:
         return pl.Trainer(
             accelerator=hardware.accelerator,
-            devices=hardware.devices,
+            devices=1,
+            strategy=strategy_of(hardware, ranks, device_of(hardware, ranks.local)),
+            plugins=environment_of(ranks),
+            precision="bf16-mixed" if hardware.precision == "bf16-mixed" else "32-true",
             max_epochs=config.max_epochs,
             gradient_clip_val=config.gradient_clip or None,
             callbacks=callbacks,
@@ -339,12 +390,27 @@ def make_trainer(config: TrainingConfig, hardware: HardwareConfig, callbacks: li
         raise
 
 
+def check_parts(model: Recommender, ranks: processes.Ranks) -> None:
+    """Raise UserError for several processes where a batch cut into parts would not have the loss of the whole one."""
+    reason = model.needs_whole_batch()
+    if ranks.world > 1 and reason:
+        raise UserError(f"{reason}, so it is trained by one process: set hardware.devices=1")
+
+
+def compiled(model: Recommender, hardware: HardwareConfig) -> list[Callback]:
+    """What runs the layers compiled where that is asked for and possible."""
+    if not hardware.compile:
+        return []
+    problem = compiler_problem(device_of(hardware, processes.here().local))
+    if problem is not None:
+        logger.warning("hardware.compile: torch.compile does not work here (%s); training goes on without it", problem)
+        return []
+    return [Compiled(model)]
+
+
 def set_logits_precision(model: nn.Module, hardware: HardwareConfig) -> None:
     """Let the catalogue product run in bfloat16 where asked for, or where the hardware has it natively."""
-    on_gpu = hardware.accelerator == "gpu" or (hardware.accelerator == "auto" and torch.cuda.is_available())
-    fast = hardware.logits == "bfloat16" or (
-        hardware.logits == "auto" and has_fast_bfloat16("cuda" if on_gpu else "cpu")
-    )
+    fast = hardware.logits == "bfloat16" or (hardware.logits == "auto" and has_fast_bfloat16(device_of(hardware).type))
     for module in model.modules():
         if isinstance(module, CatalogueLoss):
             module.bfloat16_logits = fast

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class Batch:
     windows [B] int64, number of each row's training window (training only): an address for the host, which never leaves it.
     next_timestamps [B, L] int64, the time of the event after each position; at the end of an evaluated history that is the target's time,
     which is not known when a recommendation is made: no model may read it unless a key of its config says so by name.
+    weight: of this batch's loss, where it is a process's part of a batch (``EpochSampler.part_of``); 1 for a whole one.
     """
 
     items: Tensor
@@ -47,9 +48,10 @@ class Batch:
     behaviours: Tensor | None = None
     windows: Tensor | None = None
     next_timestamps: Tensor | None = None
+    weight: float = 1.0
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        moved = {
+        moved: dict[str, Any] = {
             field.name: value.to(device, non_blocking=non_blocking)
             for field in fields(self)
             if field.name != "windows" and isinstance(value := getattr(self, field.name), Tensor)
@@ -132,8 +134,15 @@ def training_windows(train_start: np.ndarray, train_end: np.ndarray, max_length:
     return Windows(user=user, start=start, length=end - start)
 
 
+class Part(NamedTuple):
+    """A process's part of a batch: numbers of windows, and the weight of its loss."""
+
+    windows: np.ndarray
+    weight: float
+
+
 class WindowDataset(Dataset[Batch]):
-    """Map-style dataset over windows; indexed by an array of window numbers it returns a whole Batch."""
+    """Map-style dataset over windows; indexed by an array of window numbers, or by a Part, it returns a whole Batch."""
 
     def __init__(self, data: PreparedData, windows: Windows) -> None:
         self.data, self.windows = data, windows
@@ -141,22 +150,36 @@ class WindowDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.windows.user)
 
-    def __getitem__(self, index: np.ndarray) -> Batch:
+    def __getitem__(self, index: np.ndarray | Part) -> Batch:
+        if isinstance(index, Part):
+            return replace(self[index.windows], weight=index.weight)
         w = self.windows
         batch = gather(self.data, w.user[index], w.start[index], w.length[index], with_targets=True)
         batch.windows = torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))
         return batch
 
 
-class EpochSampler(Sampler[np.ndarray]):
+class EpochSampler(Sampler["np.ndarray | Part"]):
     """Length-bucketed batches of about ``batch_size`` targets; the plan of an epoch depends on (seed, epoch) alone.
 
-    That is what makes a resumed run equal an uninterrupted one: no generator state has to survive.
+    That is what makes a resumed run equal an uninterrupted one: no generator state has to survive, only ``state_dict``. Of ``parts``
+    processes, each takes its part of every batch of the one plan; together they take what a single process takes.
     """
 
-    def __init__(self, windows: Windows, batch_size: int, seed: int) -> None:
+    def __init__(self, windows: Windows, batch_size: int, seed: int, part: int = 0, parts: int = 1) -> None:
         self.windows, self.batch_size, self.seed = windows, batch_size, seed
+        self.part, self.parts = part, parts
         self.epoch = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """What the plan depends on besides the windows; how many processes share it is no part of that."""
+        return {"seed": self.seed, "batch_size": self.batch_size, "epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on with the plan of that epoch. Raises ValueError for the state of another plan."""
+        if (state["seed"], state["batch_size"]) != (self.seed, self.batch_size):
+            raise ValueError(f"the sampler's state {state} is not of seed {self.seed} and batch_size {self.batch_size}")
+        self.epoch = state["epoch"]
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         generator = np.random.default_rng((self.seed, epoch))
@@ -172,7 +195,21 @@ class EpochSampler(Sampler[np.ndarray]):
 
     def __iter__(self) -> Iterator[np.ndarray]:
         # A generator: the plan is made at the first step, because Lightning takes the iterator of a resumed epoch before it says which it is.
-        yield from self.plan(self.epoch)
+        plan = self.plan(self.epoch)
+        yield from plan if self.parts == 1 else map(self.part_of, plan)
+
+    def part_of(self, batch: np.ndarray) -> Part:
+        """This process's windows of a batch: every ``parts``-th, so that the lengths, by which a batch is sorted, are spread evenly.
+
+        The loss of a batch is a mean over its targets. The processes' gradients are averaged with equal weight, so a part with n of
+        the batch's N targets is weighted by ``parts * n / N``. A process that gets no window, for all must step together, gets the first
+        one, with weight 0.
+        """
+        own = batch[self.part :: self.parts]
+        if not len(own):
+            return Part(batch[:1], 0.0)
+        length = self.windows.length
+        return Part(own, float(self.parts * length[own].sum() / length[batch].sum()))
 
     def __len__(self) -> int:
         """Batches of an epoch; an upper bound where a window alone is longer than ``batch_size``."""

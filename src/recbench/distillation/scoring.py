@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ def _prefix_blocks(model: Recommender, batch: Batch) -> Iterator[Batch]:
     """The prefixes of a batch in blocks of so many rows that their scores fit a chunk."""
     rows, whole = max(1, losses.CHUNK_VALUES // (model.n_items + 1)), prefixes(batch)
     for first in range(0, len(whole), rows):
-        cut = {
+        cut: dict[str, Any] = {
             f.name: v[first : first + rows] for f in fields(whole) if isinstance(v := getattr(whole, f.name), Tensor)
         }
         yield replace(whole, **cut)

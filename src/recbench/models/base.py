@@ -132,6 +132,10 @@ class Recommender(nn.Module):
         """Runs that must exist before this model is built: a name -> {"model": registered name, its keys ...}."""
         return {}
 
+    def needs_whole_batch(self) -> str:
+        """Why the loss of a batch is no mean over its targets, so that several processes cannot share one; "" if it is."""
+        return ""
+
     def training_loss(self, batch: Batch) -> Tensor:
         """Scalar loss of a training batch. A model with hidden states gives ``loss_from_states`` instead."""
         return self.loss_from_states(self.hidden_states(batch), batch)
@@ -204,6 +208,10 @@ class SequenceModel(Recommender):
     def normed(self, states: Tensor) -> Tensor:
         """States of an inner layer [..., D] as the model's final norm would leave them; themselves in a model without one."""
         return states
+
+    def needs_whole_batch(self) -> str:
+        names = getattr(self.config, "auxiliary", [])
+        return f"model.auxiliary=[{','.join(names)}] compares the histories of a batch with each other" if names else ""
 
     @classmethod
     def state_width(cls, config: Any) -> int | None:

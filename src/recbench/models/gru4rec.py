@@ -115,6 +115,12 @@ class GRU4Rec(SequenceModel):
         self.width = d
         self._initialise()
 
+    def needs_whole_batch(self) -> str:
+        in_batch = (
+            "model.in_batch=true takes the targets of a batch for negatives of each other" if self.loss.in_batch else ""
+        )
+        return in_batch or super().needs_whole_batch()
+
     def _initialise(self) -> None:
         """Uniform within sqrt(6 / (rows + columns)), gate by gate; zero biases."""
         for gru in self.layers:

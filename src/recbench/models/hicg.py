@@ -119,6 +119,12 @@ class HICG(SessionGraphModel):
             self._build_kinds(kinds_of_behaviours(context.train, config.behaviours))
         _initialise(self)
 
+    def needs_whole_batch(self) -> str:
+        contrast = (
+            "" if self.contrast is None else "model.contrast_weight compares the items of a batch with each other"
+        )
+        return contrast or super().needs_whole_batch()
+
     def _build_kinds(self, kind_of: Tensor) -> None:
         """Whatever has as many parts as there are kinds of behaviour."""
         self.kind_of = kind_of

@@ -130,6 +130,14 @@ class LLMGR(SequenceModel):
             self.graph.eval()  # frozen: its dropout too
         return self
 
+    def needs_whole_batch(self) -> str:
+        stage = (
+            "model.alignment_epochs is a stage over the distinct items of each batch"
+            if self.targets_of_alignment
+            else ""
+        )
+        return stage or super().needs_whole_batch()
+
     @property
     def aligning(self) -> bool:
         """Whether the next training step belongs to stage 1."""

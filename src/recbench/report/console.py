@@ -52,10 +52,18 @@ def show_sweep(records: Sequence[Mapping[str, Any]]) -> None:
         audits = [metrics["audit"] for _, metrics, _ in rows]
         notes = [audit_line(audits[0])] if all(audit == audits[0] for audit in audits) else []
         _print(results_table(rows, protocol), *notes)
+    show_outcome(records)
+
+
+def show_outcome(records: Sequence[Mapping[str, Any]]) -> None:
+    """The jobs of a sweep that failed, each with its reason, and the count."""
     failed = [record for record in records if record["status"]]
     for record in failed:
         _print(f"failed: {' '.join(record['overrides'])}: {record['reason']}")
-    _print(f"{len(records) - len(failed)} of {len(records)} jobs finished")
+    there = sum(bool(record.get("reused")) for record in records)
+    _print(
+        f"{len(records) - len(failed)} of {len(records)} jobs finished" + (f", {there} of them before" if there else "")
+    )
 
 
 def _label(folder: Path) -> str:

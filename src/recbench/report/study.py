@@ -24,6 +24,8 @@ METRICS = ("ndcg@10", "hr@10", "mrr", "ndcg@5", "hr@5", "hr@1")
 COSTS = (
     "parameters_total", "parameters_trainable", "train_seconds", "epochs", "best_epoch", "seconds_per_epoch", "test_seconds",
 )  # fmt: skip
+#: What the tuning of a row took and found (``recbench.study.tuning``).
+TUNING = ("tuned", "budget", "best_validation")
 #: Where the table goes in a README.
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
@@ -122,15 +124,23 @@ def _table(
     study: Study, rows: Mapping[str, Sequence[Record]], published: Sequence[Mapping[str, Any]], runs_dir: Path
 ) -> str:
     searched = list(dict.fromkeys(key for name in rows for key in study.rows[name].search))
+    tuning = [name for name in TUNING if any(name in group[0] for group in rows.values())]
     compared = study.columns[0]
     reference = rows.get(study.reference or "")
-    heading = ["row", *study.columns, *([f"{compared} against {study.reference}"] if reference else []), *searched, "n"]
+    heading = [
+        "row",
+        *study.columns,
+        *([f"{compared} against {study.reference}"] if reference else []),
+        *searched,
+        *tuning,
+        "n",
+    ]
     lines = [heading, ["---", *["---:"] * (len(heading) - 1)]]
     for name, group in rows.items():
         cells = [name, *(_mean(column, [record.get(column) for record in group]) for column in study.columns)]
         if reference:
             cells.append("" if group is reference else difference(group, reference, compared, runs_dir))
-        lines.append([*cells, *(str(group[0].get(key, "")) for key in searched), str(len(group))])
+        lines.append([*cells, *(str(group[0].get(key, "")) for key in [*searched, *tuning]), str(len(group))])
     for row in published:
         cells = [f"{row['label']} ({row['source']})", *(_mean(column, [row.get(column)]) for column in study.columns)]
         lines.append([*cells, *[""] * (len(heading) - len(cells))])

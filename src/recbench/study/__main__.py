@@ -16,14 +16,14 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as the rest of recbench does."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see python -m recbench.study --help")
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
-def read_arguments(arguments: list[str]) -> argparse.Namespace:
+def read_arguments(arguments: list[str], program: str = "recbench.study") -> argparse.Namespace:
     """The command line. Raises UserError for what is no option and no key=value."""
     from recbench.study.values import WORD
 
-    parser = Parser(prog="python -m recbench.study", description=__doc__)
+    parser = Parser(prog=f"python -m {program}", description=__doc__)
     parser.add_argument("study", help="a folder of experiments/, or the path of a study.yaml")
     parser.add_argument("words", nargs="*", metavar="key=value", help="keys for every run, as in data.raw_dir=FOLDER")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one a core)")
@@ -40,12 +40,12 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     return chosen
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "recbench.study") -> int:
     """Returns the exit status: 0 all there, 1 a run failed, 2 wrong use, 130 stopped from the keyboard."""
     speak()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        chosen = read_arguments(sys.argv[1:] if arguments is None else arguments)
+        chosen = read_arguments(sys.argv[1:] if arguments is None else arguments, program)
         from recbench.study.story import run_study
 
         return run_study(chosen.study, tuple(chosen.words), chosen.jobs, dry=chosen.dry, table_only=chosen.table)

@@ -6,9 +6,10 @@
     seeds: [1, 2, 3]
     search: {training.lr: [1e-3, 3e-3]}  # every row gets the same search on search_seed; validation decides
     search_seed: 1
+    tune: {trials: 20, hours: 1}         # or every row is tuned by Optuna within this budget, over conf/tuning/<model>.yaml
     rows:
       plain: [model=slmrec_plain]
-      other: {overrides: [...], seeds: [1], search: {}}   # a row with seeds or a search of its own
+      other: {overrides: [...], seeds: [1], search: {}}   # a row with seeds or a search of its own; tune: false leaves it as it is
     reference: plain                     # the row that the others are compared with
     columns: [ndcg@10, hr@10]            # of the Markdown table; rows are compared by the first one; of item codes tokenizer/distinct and so on
     published: [{label: ..., ndcg@10: 0.05, source: ..., beside: plain}]   # in the table of that row; else in that of the reference
@@ -67,12 +68,13 @@ COSTS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the final table. search: key -> values to try, as text; empty: nothing is searched."""
+    """One line of the final table. search: key -> values to try, as text; empty: nothing is searched. tuned: Optuna looks for its values."""
 
     name: str
     overrides: tuple[str, ...]
     seeds: tuple[int, ...]
     search: Mapping[str, tuple[str, ...]]
+    tuned: bool = False
 
     def references(self) -> list[tuple[str, str]]:
         """(row, key) of every ``<ROW:KEY>`` among the overrides."""
@@ -86,6 +88,14 @@ class Latency:
     rows: tuple[str, ...] = ()
     batch_size: int = 128
     threads: int = 1
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the tuning of each row may take: trials, and hours of training (0: no limit)."""
+
+    trials: int | None = 20
+    hours: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -104,10 +114,12 @@ class Study:
     n_sampled: int = 0
     both_rules: bool = False
     latency: Latency = field(default_factory=Latency)
+    tune: Budget | None = None
 
 
 KEYS = {
     "question", "shared", "base", "seeds", "search", "search_seed", "rows", "reference", "columns", "published", "sampled", "both_rules", "latency",
+    "tune",
 }  # fmt: skip
 
 
@@ -133,11 +145,12 @@ def load_study(path: Path) -> Study:
         as_words(words, f"shared.{name}")
     base = as_words(raw.get("base"), "base")
     seeds, search = as_seeds(raw.get("seeds", [1]), "seeds"), as_search(raw.get("search"), "search")
+    tune = _budget(raw.get("tune"))
     study = Study(
         name=path.parent.name,
         folder=path.parent,
         question=str(raw.get("question", "")).strip(),
-        rows={str(name): _row(str(name), given, base, seeds, search) for name, given in rows.items()},
+        rows={str(name): _row(str(name), given, base, seeds, search, tune is not None) for name, given in rows.items()},
         search_seed=as_seeds([raw.get("search_seed", seeds[0])], "search_seed")[0],
         columns=_columns(raw.get("columns", ["ndcg@10", "hr@10", "mrr"])),
         reference=raw.get("reference"),
@@ -145,18 +158,29 @@ def load_study(path: Path) -> Study:
         n_sampled=_n_sampled(raw.get("sampled", False)),
         both_rules=_flag(raw, "both_rules"),
         latency=_latency(raw.get("latency")),
+        tune=tune,
     )
     _check_names(study)
     return study
 
 
 def _row(
-    name: str, given: Any, base: tuple[str, ...], seeds: tuple[int, ...], search: Mapping[str, tuple[str, ...]]
+    name: str,
+    given: Any,
+    base: tuple[str, ...],
+    seeds: tuple[int, ...],
+    search: Mapping[str, tuple[str, ...]],
+    tuned: bool,
 ) -> Row:
     own: dict[str, Any] = given if isinstance(given, dict) else {"overrides": given}
-    refuse_unknown(own, {"overrides", "seeds", "search"}, f"key of the row '{name}'")
+    refuse_unknown(own, {"overrides", "seeds", "search", "tune"}, f"key of the row '{name}'")
     words = (*base, *as_words(own.get("overrides"), f"row '{name}'"))
+    if own.get("tune", False) not in (True, False) or (own.get("tune") and not tuned):
+        raise UserError(
+            f"row '{name}': tune is true or false; the budget stands in the study's own tune, equal for all rows"
+        )
     return Row(
+        tuned=tuned and own.get("tune", True),
         name=name,
         overrides=last_of_each(words),
         seeds=as_seeds(own["seeds"], f"seeds of the row '{name}'") if "seeds" in own else seeds,
@@ -201,6 +225,21 @@ def _flag(raw: Mapping[str, Any], key: str) -> bool:
     return value
 
 
+def _budget(given: Any) -> Budget | None:
+    if given is None:
+        return None
+    own = as_mapping(given, "tune")
+    refuse_unknown(own, {"trials", "hours"}, "key of tune")
+    trials, hours = own.get("trials"), own.get("hours", 0)
+    if (
+        (trials is not None and (not isinstance(trials, int) or trials < 1))
+        or not isinstance(hours, int | float)
+        or hours < 0
+    ):
+        raise UserError(f"tune must be such as {{trials: 20}} or {{hours: 1.5}}, not {given!r}")
+    return Budget(trials if trials or hours else 20, float(hours))
+
+
 def _latency(given: Any) -> Latency:
     own = as_mapping(given, "latency")
     refuse_unknown(own, {"rows", "batch_size", "threads"}, "key of latency")
@@ -231,6 +270,10 @@ def _check_names(study: Study) -> None:
                 )
     for row in study.rows.values():
         _check_references(study, row, ())
+        if row.tuned and (row.search or row.references()):
+            raise UserError(
+                f"row '{row.name}': a tuned row has no search of its own and takes no value of another; or say tune: false"
+            )
         for key in row.search:
             if key in map(key_of, row.overrides):
                 raise UserError(

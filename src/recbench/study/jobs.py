@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
-from recbench.cli import OPEN_NODES, explain
+from recbench.cli import explain, opened
 from recbench.config import RunConfig
 from recbench.errors import UserError
 from recbench.experiment import Stage, check_dependencies, check_requirements, dependency_configs, run_key
@@ -137,10 +137,9 @@ def compose(words: tuple[str, ...]) -> RunConfig:
 
     Plugins.instance().register(SchemaSource)
     Plugins.instance().register(SearchPath)
-    opened = [f"++{word}" if word.startswith(OPEN_NODES) else word for word in words]
     try:
         GlobalHydra.instance().clear()
         with initialize(version_base="1.3", config_path=None):
-            return RunConfig.from_hydra(hydra_compose(config_name=TOP, overrides=opened))
+            return RunConfig.from_hydra(hydra_compose(config_name=TOP, overrides=[opened(word) for word in words]))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error

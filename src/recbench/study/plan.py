@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 from recbench.study.definition import Row, Study
 from recbench.study.jobs import SEARCH, Job, Planner
+from recbench.study.values import as_text
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +22,11 @@ class StudyPlan:
     def __init__(self, study: Study, planner: Planner) -> None:
         self.study, self.planner = study, planner
         #: row -> the chosen value of each searched key; {} for a row that searches nothing.
-        self.chosen: dict[str, dict[str, str]] = {name: {} for name, row in study.rows.items() if not row.search}
+        self.chosen: dict[str, dict[str, str]] = {
+            name: {} for name, row in study.rows.items() if not row.search and not row.tuned
+        }
+        #: row -> what its tuning left, as ``recbench.tune.result`` writes it.
+        self.tunings: dict[str, dict[str, Any]] = {}
         #: row -> why it will never have final runs.
         self.dead: dict[str, str] = {}
         self.jobs: list[Job] = []
@@ -49,7 +55,7 @@ class StudyPlan:
                 if row.name not in self._final:
                     self._final.add(row.name)
                     yield from self.planner.final_jobs(row, self.chosen[row.name], self.chosen)
-            elif row.name not in self._searching:
+            elif row.name not in self._searching and not row.tuned:
                 self._searching[row.name] = self.planner.search_jobs(row, self.chosen)
                 yield from self._searching[row.name]
 
@@ -81,6 +87,14 @@ class StudyPlan:
         logger.info(
             "chosen  %s: %s (validation %s %.4f)", row, values, best.config.evaluation.monitor, validation(best)
         )
+
+    def tuned(self, row: str, found: dict[str, Any]) -> None:
+        """A row's tuning is over: its best values are chosen."""
+        self.tunings[row] = found
+        if found.get("best") is None:
+            self.dead[row] = "none of its trials was finished"
+        else:
+            self.chosen[row] = {key: as_text(value) for key, value in found["best"]["values"].items()}
 
     def is_chosen(self, job: Job) -> bool:
         """Whether a job stands at the values that its row's search chose."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
+from recbench.config import SlurmConfig
 from recbench.runs import RunFolder
 from recbench.study.jobs import Job
 from recbench.sweep import RECORD_VARIABLE
@@ -56,6 +57,16 @@ def start_process(command: list[str], environment: Mapping[str, str], log: IO[by
     return subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
     )
+
+
+def command_of(job: Job, log: Path) -> list[str]:
+    """One run as a process of this machine, or as a job of the cluster that ``hardware=slurm`` stands for."""
+    if isinstance(job.config.hardware, SlurmConfig):
+        from recbench.launchers.slurm import batch_command, need_slurm
+
+        need_slurm()
+        return batch_command(job.config.hardware, f"recbench-{job.key}", job.words, log)
+    return [sys.executable, "-m", "recbench", *job.words]
 
 
 class Pool:
@@ -105,7 +116,7 @@ class Pool:
         log = (self.log_dir / f"{job.key}.log").open("wb")
         environment = {**os.environ, "OMP_NUM_THREADS": "1", RECORD_VARIABLE: str(record)}
         logger.info("start   %s (%s)", job, job.key)
-        process = start_process([sys.executable, "-m", "recbench", *job.words], environment, log)
+        process = start_process(command_of(job, Path(log.name)), environment, log)
         return Worker(job, process, record, log, claims)
 
     def _collect(self, plan: Plan) -> None:
@@ -139,6 +150,8 @@ class Pool:
         """Ask every child to stop as Ctrl+C would; end those that do not within the time of grace."""
         for worker in self.running:
             worker.process.send_signal(signal.SIGINT)
+            if worker.job.config.hardware.name == "slurm":  # ours has only waited for it
+                subprocess.run(["scancel", f"--name=recbench-{worker.job.key}"], check=False)
         deadline = time.perf_counter() + GRACE
         try:
             for worker in self.running:

@@ -15,6 +15,7 @@ from recbench.study.jobs import FINAL, Job, Planner
 from recbench.study.latency import measure_latency
 from recbench.study.plan import StudyPlan
 from recbench.study.pool import Pool
+from recbench.study.tuning import tune_rows, tuning_figures
 from recbench.study.values import key_of
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def run_study(name: str, words: tuple[str, ...], jobs: int, *, dry: bool = False
     plan = StudyPlan(study, planner)
     if not table_only:
         check(study, planner)
+    tune_rows(study, planner, plan, jobs, run=not (dry or table_only))
     if dry or table_only:
         missing = drain(plan)
         if dry:
@@ -116,7 +118,7 @@ def write_results(study: Study, plan: StudyPlan) -> None:
     """results.csv and the table, of all that is finished, in the order of the rows."""
     place = {name: i for i, name in enumerate(study.rows)}
     jobs = sorted((job for job in plan.jobs if job.finished), key=lambda job: place[job.row])
-    records = [record_of(job, plan.is_chosen(job), study) for job in jobs]
+    records = [record_of(job, plan.is_chosen(job), study) | tuning_figures(plan, job.row) for job in jobs]
     write_csv(study.folder / "results.csv", records)
     table = markdown(study, records, plan.planner.runs_dir)
     print(table)

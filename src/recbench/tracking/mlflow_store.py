@@ -65,6 +65,14 @@ class Store:
             run = self.client.create_run(self.experiment, run_name=name, tags=dict(tags))
             return run.info.run_id
 
+    def reopen_parent(self, run_id: str) -> bool:
+        """Say of a run that groups others that it goes on; False if it is not there any more."""
+        with reachable(self.config):
+            if not self._exists(run_id):
+                return False
+            self.client.update_run(run_id, status="RUNNING")
+            return True
+
     def end_parent(self, run_id: str, failed: bool) -> None:
         with reachable(self.config):
             self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")

@@ -1,0 +1,31 @@
+"""What launchers share: the record of a job that could not write its own, and Hydra's answer for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+
+from recbench.errors import UserError
+
+
+def record_path(sweep_dir: Path, job: int) -> Path:
+    """Where a job of a sweep says what became of it."""
+    return sweep_dir / f"job-{job:05d}.json"
+
+
+def write_lost(sweep_dir: Path, job: int, overrides: Sequence[str], reason: str) -> JobReturn:
+    """Note a job that ended without a word of its own, and answer for it: without a value, and without an exception that would end the sweep."""
+    record: dict[str, Any] = {"job": job, "overrides": list(filter_overrides(overrides)), "status": 1, "reason": reason}
+    sweep_dir.mkdir(parents=True, exist_ok=True)
+    record_path(sweep_dir, job).write_text(json.dumps(record), encoding="utf-8")
+    return JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=None)
+
+
+def needs_extra(launcher: str) -> UserError:
+    return UserError(
+        f"hydra/launcher={launcher} needs the extra 'sweep'; install it with: pip install 'recbench[sweep]'"
+    )

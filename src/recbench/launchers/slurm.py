@@ -1,0 +1,145 @@
+"""Jobs of a sweep, or of a study, as jobs of a Slurm cluster; what they ask for is ``hardware=slurm``.
+
+Jobs of a sweep go through submitit, which hears of a preemption or of the end of the time and queues the job again; by its key the run finds
+its checkpoint and goes on. One job that dies leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn
+
+from recbench.config import SlurmConfig
+from recbench.errors import UserError
+from recbench.launchers.common import needs_extra, write_lost
+
+logger = logging.getLogger(__name__)
+
+
+class Task:
+    """One job as submitit stores and starts it, in every process of the job."""
+
+    def __init__(self, plugin: Any) -> None:
+        self.hydra_context, self.task_function, self.config = plugin.hydra_context, plugin.task_function, plugin.config
+
+    def __call__(self, overrides: list[str], number: int, state: dict[Any, Any]) -> JobReturn:
+        from hydra.core.singleton import Singleton
+        from hydra.core.utils import run_job, setup_globals
+        from omegaconf import open_dict
+
+        Singleton.set_state(state)
+        setup_globals()
+        composed = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+        job = composed.hydra.job
+        with open_dict(job):
+            job.id, job.num = os.environ.get("SLURM_JOB_ID", str(number)), number
+        return run_job(self.task_function, composed, "hydra.sweep.dir", "hydra.sweep.subdir", self.hydra_context)
+
+    def checkpoint(self, *arguments: Any) -> Any:
+        """What submitit queues again: the same job, which finds its own checkpoint."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, *arguments)
+
+
+def launch(plugin: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+    """Submit all jobs as one array and wait for every one. Raises UserError where there is no Slurm, or where it refuses them."""
+    try:
+        import submitit
+        from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
+    except ImportError as error:
+        raise needs_extra("submitit_slurm") from error
+    from hydra.core.singleton import Singleton
+
+    need_slurm()
+    # Of every look at a cluster without an accounting database it warns; squeue tells it the same.
+    logging.getLogger("submitit").setLevel(logging.ERROR)
+    sweep_dir = Path(str(plugin.config.hydra.sweep.dir)).absolute()
+    hardware = hardware_of(plugin.config)
+    executor = submitit.AutoExecutor(
+        folder=sweep_dir / ".submitit" / "%j", cluster="slurm", slurm_max_num_timeout=hardware.requeue
+    )
+    executor.update_parameters(**parameters(hardware, plugin.settings))
+    numbers = range(first, first + len(job_overrides))
+    state = Singleton.get_state()
+    try:
+        jobs = executor.map_array(Task(plugin), [list(o) for o in job_overrides], numbers, [state] * len(numbers))
+    except FailedSubmissionError as error:
+        raise UserError(
+            f"Slurm refuses the jobs: {' '.join(str(error).split())[-300:]}; change hardware.* accordingly"
+        ) from error
+    logger.info("Slurm jobs %s; their words: %s", ", ".join(job.job_id for job in jobs), sweep_dir / ".submitit")
+    found = []
+    for number, overrides, job in zip(numbers, job_overrides, jobs, strict=True):
+        try:
+            found.append(job.results()[0])
+        except (FailedJobError, UncompletedJobError) as error:
+            logger.debug("%s", error)
+            reason = f"Slurm job {job.job_id} ended as {job.state} without a result; see {job.paths.stderr}"
+            found.append(write_lost(sweep_dir, number, overrides, reason))
+    return found
+
+
+def need_slurm() -> None:
+    if shutil.which("sbatch") is None:
+        raise UserError(
+            "there is no Slurm here (no command sbatch); submit from a login node, or leave hardware=slurm out"
+        )
+
+
+def hardware_of(config: Any) -> SlurmConfig:
+    """What the jobs of a sweep ask for. Raises UserError unless it is ``hardware=slurm`` for all of them."""
+    from omegaconf import OmegaConf
+
+    found = OmegaConf.to_object(config.hardware) if config.get("hardware") is not None else None
+    if not isinstance(found, SlurmConfig):
+        raise UserError("jobs for Slurm need hardware=slurm, which says what they ask for")
+    return found
+
+
+def parameters(hardware: SlurmConfig, settings: Any) -> dict[str, Any]:
+    """submitit's names for what a job asks for; what is not said is the cluster's own default."""
+    further = {**dict(settings.get("parameters") or {}), **({"requeue": True} if hardware.requeue else {})}
+    found = {
+        "name": "recbench",
+        "nodes": hardware.nodes,
+        "tasks_per_node": hardware.devices,
+        "timeout_min": hardware.minutes,
+        "mem_gb": hardware.memory_gb,
+        "cpus_per_task": hardware.cpus,
+        "gpus_per_node": hardware.gpus,
+        "slurm_partition": hardware.partition,
+        "slurm_account": hardware.account,
+        "slurm_array_parallelism": int(settings.get("array_parallelism", 256)),
+        "slurm_setup": list(settings.get("setup") or []) or None,
+        "slurm_additional_parameters": further,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def batch_command(hardware: SlurmConfig, name: str, words: Sequence[str], log: Path) -> list[str]:
+    """A command that submits one run as a Slurm job and ends, with its status, when the job does: how a study starts its runs."""
+    asked = {
+        "job-name": name,
+        "output": log,
+        "open-mode": "append",
+        "time": hardware.minutes,
+        "nodes": hardware.nodes,
+        "ntasks-per-node": hardware.devices,
+        "mem": f"{hardware.memory_gb}G" if hardware.memory_gb is not None else None,
+        "cpus-per-task": hardware.cpus,
+        "gpus-per-node": hardware.gpus,
+        "partition": hardware.partition,
+        "account": hardware.account,
+    }
+    flags = [f"--{flag}={value}" for flag, value in asked.items() if value is not None]
+    line = shlex.join(["srun", sys.executable, "-m", "recbench", *words])
+    return ["sbatch", "--wait", "--requeue" if hardware.requeue else "--no-requeue", *flags, f"--wrap={line}"]

@@ -36,7 +36,7 @@ def test_the_wheel_carries_code_configuration_and_licence(wheel):
     of_the_checkout = {f"recbench/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert "recbench/conf/config.yaml" in of_the_checkout
     assert {name for name in names if name.endswith(".yaml")} == of_the_checkout
-    modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src" / "recbench").rglob("*.py")}
+    modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("tests", "benchmarks", "conf/")) for name in names)

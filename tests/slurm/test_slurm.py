@@ -1,4 +1,4 @@
-"""Against a real Slurm: a sweep of four jobs, a job that is preempted, one that is cancelled, and a study. ``.ci/slurm`` runs these.
+"""Against a real Slurm: a sweep, jobs of two tasks, one that is preempted, one that is cancelled, and a study. ``.ci/slurm`` runs these.
 
 The cluster may be one machine with two cores.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 
 import pytest
@@ -64,6 +65,33 @@ def test_a_sweep_of_four_jobs(cli_process, words, tmp_path):
     assert "4 of 4 jobs finished" in out
     assert len(list(tmp_path.glob("runs/sasrec-*/metrics.json"))) == 4
     assert "Slurm jobs" in err
+
+
+def losses(folder):
+    return [epoch["train/loss"] for epoch in folder.history()]
+
+
+def test_a_job_of_two_tasks_trains_as_one_process_does(cli_process, words, tmp_path):
+    """Once as a job of a sweep, once by ``srun`` from here: the same figures to rounding."""
+    words = [*words, "training.max_epochs=3", "model.dropout=0"]
+    alone = [word for word in words if not word.startswith("hardware")]
+    _, err = (p := cli_process(*alone, "hardware=cpu", "runs_dir=one", cwd=tmp_path)).communicate(timeout=900)
+    assert p.returncode == 0, err
+    out, err = (p := cli_process("-m", *words, "hardware.devices=2", "runs_dir=sweep", cwd=tmp_path)).communicate(
+        timeout=900
+    )
+    assert p.returncode == 0, err
+    assert "1 of 1 jobs finished" in out
+    srun = ["srun", "--ntasks=2", "--cpus-per-task=1", sys.executable, "-m", "recbench", *alone, "hardware=ddp"]
+    done = subprocess.run(
+        [*srun, "runs_dir=srun"], cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    one, *two = (RunFolder(next(tmp_path.glob(f"{place}/sasrec-*"))) for place in ("one", "sweep", "srun"))
+    assert one.read("metrics.json")["cost/processes"] == 1
+    for folder in two:
+        assert folder.read("metrics.json")["cost/processes"] == 2
+        assert losses(folder) == pytest.approx(losses(one), rel=1e-4)
 
 
 def test_a_preempted_job_is_queued_again_and_resumes(cli_process, words, tmp_path):

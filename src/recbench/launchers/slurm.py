@@ -10,7 +10,9 @@ import logging
 import os
 import shlex
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,21 @@ from recbench.errors import UserError
 from recbench.launchers.common import needs_extra, write_lost
 
 logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the queue, and how long a job may be out of it before its result, on a shared file system, can be read.
+LOOK_SECONDS, LATE_FILES_SECONDS = 3.0, 20.0
+#: What squeue calls a job that will not run again, while it still remembers it.
+ENDED = (
+    "CANCELLED",
+    "COMPLETED",
+    "FAILED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "BOOT_FAIL",
+    "DEADLINE",
+    "REVOKED",
+)
 
 
 class Task:
@@ -80,12 +97,44 @@ def launch(plugin: Any, job_overrides: Sequence[Sequence[str]], first: int) -> l
     found = []
     for number, overrides, job in zip(numbers, job_overrides, jobs, strict=True):
         try:
+            wait_for(job)
             found.append(job.results()[0])
+        except LeftQueue as left:
+            found.append(write_lost(sweep_dir, number, overrides, f"{left}; see {job.paths.stderr}"))
         except (FailedJobError, UncompletedJobError) as error:
             logger.debug("%s", error)
             reason = f"Slurm job {job.job_id} ended as {job.state} without a result; see {job.paths.stderr}"
             found.append(write_lost(sweep_dir, number, overrides, reason))
     return found
+
+
+class LeftQueue(Exception):
+    """A job that was cancelled or killed, of which Slurm says no more."""
+
+
+def wait_for(job: Any) -> None:
+    """Return when a job of submitit has a result, or has ended as Slurm's accounting knows it. Raises LeftQueue for one that is gone.
+
+    submitit asks the accounting alone; a cluster without one says nothing of a job that was cancelled, and submitit would wait for ever.
+    """
+    gone_since = None
+    while not job.done():
+        time.sleep(LOOK_SECONDS)
+        if is_queued(job.job_id):
+            gone_since = None
+        elif gone_since is None:
+            gone_since = time.monotonic()
+        elif time.monotonic() - gone_since > LATE_FILES_SECONDS and not job.done():
+            raise LeftQueue(f"Slurm job {job.job_id} left the queue without a result")
+
+
+def is_queued(job_id: str) -> bool:
+    """Whether a job waits or runs, as squeue knows it; taken to be so where squeue cannot say."""
+    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%T", f"--jobs={job_id}"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        return "Invalid job id" not in answer.stderr
+    return any(state not in ENDED for state in answer.stdout.split())
 
 
 def need_slurm() -> None:

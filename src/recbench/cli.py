@@ -183,8 +183,9 @@ def _run_job(config: RunConfig, parent: str | None, judge: Judge | None) -> list
     if config.tracking.enabled:
         from recbench.tracking.mlflow_store import deliver
 
-        if deliver(config.tracking, [part.folder for part in unique], parent) and parent is None:
-            logger.info("compare runs: mlflow ui --backend-store-uri %s", config.tracking.uri)
+        page = deliver(config.tracking, [part.folder for part in unique], parent)
+        if page and parent is None:
+            logger.info("compare runs: %s", page)
     return unique
 
 

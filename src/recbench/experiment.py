@@ -179,7 +179,10 @@ def fit(
         save_weights(model, folder.weights)
         return {"cost/train_seconds": time.perf_counter() - started}
     # Imported here because Lightning alone takes seconds, and a computed model does without it.
-    from recbench import measure, training
+    from recbench.quick_import import without_accessories
+
+    with without_accessories():
+        from recbench import measure, training
     from recbench.progress import Progress
     from recbench.tune.prune import watchers
 

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+import time
 import traceback
 from math import prod
 from pathlib import Path
@@ -34,9 +35,6 @@ PARENT_VARIABLE = "RECBENCH_SWEEP_PARENT"
 
 #: Whoever starts a single run as a process may name a file here, which tells what became of it as the files of a sweep do.
 RECORD_VARIABLE = "RECBENCH_JOB_RECORD"
-
-#: What a sweep's folder tells of the sweep as a whole.
-SWEEP_FILE = "sweep.json"
 
 
 class Outcome:
@@ -147,23 +145,19 @@ class SweepCallback(Callback):
             self._open_parent(folder, tracking)
 
     def _open_parent(self, folder: Path, tracking: Any) -> None:
-        """The sweep's run in MLflow: the same one where the same command was given before, so that its children stay together."""
-        from recbench.tracking.mlflow_store import Store, Unreachable
+        from recbench.tracking.late import SweepFile
+        from recbench.tracking.mlflow_store import Store, Unreachable, place_of
+        from recbench.tracking.provenance import code_state
 
-        told = {"command": sys.argv[1:], "place": f"{tracking.uri}#{tracking.experiment}"}
+        told = SweepFile(folder)
+        told.begin(sys.argv[1:], code_state()["commit"], place_of(tracking))
         try:
-            store = Store(tracking)
-            earlier = _earlier_parent(folder, told)
-            if earlier and store.reopen_parent(earlier):
-                self.parent = earlier
-            else:
-                self.parent = store.start_parent(f"sweep {folder.name}", {"recbench.sweep": " ".join(sys.argv[1:])})
+            self.parent = told.open_parent(Store(tracking))
         except Unreachable as error:
             logger.warning("MLflow is not reachable: %s; the sweep goes on without it", error)
             return
         SweepCallback.unclosed = (tracking, self.parent)
         os.environ[PARENT_VARIABLE] = self.parent
-        write_json(folder / SWEEP_FILE, {**told, "parent": self.parent})
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         from recbench.report.console import show_outcome, show_sweep
@@ -175,23 +169,29 @@ class SweepCallback(Callback):
         else:
             show_sweep(records)
         tracking = _tracking(config)
-        if self.parent:
-            from recbench.tracking.mlflow_store import Store, Unreachable
-
-            try:
-                Store(tracking).end_parent(self.parent, failed=any(SweepCallback.statuses))
-                logger.info("compare runs: mlflow ui --backend-store-uri %s", tracking.uri)
-            except Unreachable as error:
-                logger.warning("MLflow is not reachable: %s", error)
+        if tracking is not None and tracking.enabled:
+            _close(Path(config.hydra.sweep.dir), tracking, any(SweepCallback.statuses))
 
 
-def _earlier_parent(folder: Path, told: dict[str, Any]) -> str | None:
-    """The parent run of the newest sweep beside this one that was the same command with the same tracking."""
-    for path in sorted(folder.parent.glob(f"*/{SWEEP_FILE}"), reverse=True):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if told.items() <= found.items():
-            return str(found["parent"])
-    return None
+def _close(folder: Path, tracking: Any, failed: bool) -> None:
+    """Tell MLflow that a sweep is over, and of whatever it missed while it was away."""
+    from recbench.tracking.late import SweepFile
+    from recbench.tracking.mlflow_store import Store, Unreachable
+
+    told = SweepFile(folder)
+    told.update(ended=time.time(), failed=failed)
+    try:
+        store = Store(tracking)
+        for key in told.settle(store):
+            logger.info("sent %s, which MLflow had missed", key)
+        page = told.comparison(store)
+        if page:
+            logger.info("compare runs: %s", page)
+    except Unreachable as error:
+        logger.warning(
+            "MLflow is not reachable: %s; the sweep is complete on disk, send it later with: python -m recbench.tracking sync",
+            error,
+        )
 
 
 def _n_jobs(config: DictConfig) -> int:
@@ -212,7 +212,7 @@ def end_early() -> None:
 
     (tracking, parent), SweepCallback.unclosed = SweepCallback.unclosed, None
     with contextlib.suppress(Unreachable):
-        Store(tracking).end_parent(parent, failed=True)
+        Store(tracking).end_parent(parent, True, int(1000 * time.time()))
 
 
 def _tracking(config: DictConfig) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import yaml
@@ -111,3 +112,38 @@ def test_a_search_of_nothing_is_refused(tune):
     finished, _ = tune("--trials=2", words=["training.lr=0.01"])
     assert finished.status == 2
     assert "nothing to search" in finished.err.splitlines()[-1]
+
+
+def test_kill_9_of_a_search_and_the_same_command_again(cli_process, cli, tiny, tmp_path):
+    """The storage of a search is its runs: what was tried is looked up, the trial that was cut short resumes, the values are the same (20 s)."""
+    from recbench.runs import RunFolder
+    from recbench.tune.__main__ import hydra_words, read_arguments
+
+    words = [*tiny, *SMALL, SPACE, "training.max_epochs=30", "--trials=3", "--no-prune"]
+    process = cli_process(*words, cwd=tmp_path, module="recbench.tune")
+    deadline = time.monotonic() + 300
+
+    def folders(state):
+        found = [RunFolder(path.parent) for path in tmp_path.glob("runs/sasrec-*/status.json")]
+        return [folder for folder in found if folder.state == state]
+
+    while not (folders("finished") and any(len(folder.history()) > 3 for folder in folders("running"))):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    (cut,) = folders("running")
+    before = {folder.key: folder.read("status.json")["updated"] for folder in folders("finished")}
+    _, line = hydra_words(read_arguments(words))
+    again = cli(*line, cwd=tmp_path)
+    assert again.status == 0, again.err
+    assert f"continuing {cut.key}" in again.err
+    (path,) = tmp_path.glob("runs/searches/*/search.yaml")
+    trials = yaml.safe_load(path.read_text())["trials"]
+    assert [trial["state"] for trial in trials] == ["finished"] * 3
+    assert {cut.key, *before} <= {trial["key"] for trial in trials}  # it asked for the same values
+    assert len(list(tmp_path.glob("runs/sasrec-*"))) == 3
+    assert all(
+        RunFolder(tmp_path / "runs" / key).read("status.json")["updated"] == stamp for key, stamp in before.items()
+    )

@@ -188,7 +188,7 @@ def test_the_same_config_gives_the_same_bits_elsewhere(student, tmp_path, run_co
     twin = run(run_config(tmp_path, *SLMREC, *SHORT, "distillation.force=true"))
     assert not twin.reused
     assert same_weights(twin, student)
-    timed = ("cost/latency", "cost/users")
+    timed = ("cost/latency", "cost/users", "cost/batch_latency", "cost/peak", "cost/energy")
     figures = {n: value for n, value in twin.metrics.items() if "seconds" not in n and not n.startswith(timed)}
     assert figures == {name: student.metrics[name] for name in figures}
 
@@ -363,3 +363,31 @@ def test_histories_longer_than_a_model_reads_are_cut(run_config, tmp_path):
     made = run(run_config(tmp_path, *SASREC, *SHORT, "training.max_length=4"))
     assert weights_of(made)["position_embedding.weight"].shape == (4, 16)
     assert made.metrics["cost/targets_per_epoch"] == made.metrics["audit"]["training_events"] - 160
+
+
+def test_costs_are_added_up_over_all_that_a_run_stands_on_each_once():
+    from types import SimpleNamespace
+
+    from recbench.experiment import with_dependencies
+
+    def made(key, seconds, dependencies=(), **more):
+        figures = {"cost/train_seconds": seconds, "cost/wall_seconds": 10 * seconds, **more}
+        return SimpleNamespace(
+            folder=SimpleNamespace(key=key),
+            metrics=figures,
+            dependencies={part.folder.key: part for part in dependencies},
+        )
+
+    table = made("table", 1.0, **{"cost/train_cpu_seconds": 3.0})
+    teacher = made("teacher", 2.0, [table], **{"cost/train_cpu_seconds": 5.0})
+    own = {"cost/train_seconds": 4.0, "cost/wall_seconds": 40.0, "cost/train_cpu_seconds": 7.0}
+    found = with_dependencies(own, {"teacher": teacher, "item_table": table})
+    assert found == {
+        "cost/train_seconds_with_dependencies": 7.0,
+        "cost/wall_seconds_with_dependencies": 70.0,
+        "cost/train_cpu_seconds_with_dependencies": 15.0,
+    }
+    # Of a table that an older recbench made nobody knows the CPU seconds, so the sum is not told either.
+    del table.metrics["cost/train_cpu_seconds"]
+    assert "cost/train_cpu_seconds_with_dependencies" not in with_dependencies(own, {"teacher": teacher})
+    assert with_dependencies(own, {})["cost/train_seconds_with_dependencies"] == 4.0

@@ -94,8 +94,9 @@ def test_answers_of_both_kinds_are_timed_alike(models, tiny_data, tiny_split, ru
     for model in models:
         found = measure.efficiency(model, tiny_data, tiny_split, config)
         assert found.keys() == {
-            "cost/latency_p50_ms", "cost/latency_p95_ms", "cost/latency_users", "cost/latency_threads",
-            "cost/users_per_second", "cost/users_per_batch",
+            "cost/latency_p50_ms", "cost/latency_p95_ms", "cost/latency_p99_ms", "cost/latency_users", "cost/latency_threads",
+            "cost/latency_warm_up_calls", "cost/users_per_second", "cost/users_per_batch", "cost/batch_latency_p50_ms",
+            "cost/batch_latency_p95_ms", "cost/batch_latency_p99_ms", "cost/batch_latency_calls", "cost/device",
         }  # fmt: skip
         assert 0 < found["cost/latency_p50_ms"] <= found["cost/latency_p95_ms"] < 1000
         assert found["cost/users_per_second"] > 1000 / found["cost/latency_p95_ms"] / 10
@@ -114,3 +115,42 @@ def test_sizes_are_those_of_the_file_and_of_all_tensors(tmp_path):
     folder = RunFolder(tmp_path)
     folder.weights.write_bytes(b"x" * 11)
     assert measure.sizes(model, folder) == {"cost/bytes_on_disk": 11, "cost/bytes_in_memory": 4 * (15 + 5) + 7}
+
+
+def sasrec(tiny_data, tiny_split):
+    from recbench.models.sasrec import SASRec, SASRecConfig
+
+    config = SASRecConfig(hidden_size=16, feedforward_size=16, n_layers=1, n_heads=1)
+    counts = torch.from_numpy(TrainingData.of(tiny_data, tiny_split).item_counts())
+    return SASRec(config, ModelContext(tiny_data.n_items, tiny_data.n_users, 20, counts))
+
+
+def test_the_work_of_an_answer_is_what_its_layers_and_the_catalogue_take(tiny_data, tiny_split, run_config, tmp_path):
+    config = run_config(tmp_path, "model=sasrec", "training.max_length=20")
+    model = sasrec(tiny_data, tiny_split)
+    found = measure.complexity(model, tiny_data, tiny_split, config)
+    first = min(20, int(tiny_split.test.end[0] - tiny_split.test.start[0]))
+    per_event = 2 * (4 * 16 * 16 + 2 * 16 * 16)  # query, key, value, output; two layers of the feed-forward
+    attention = 2 * 2 * first * first * 16
+    assert found["cost/flops_per_user"] == first * per_event + attention + 2 * 16 * (tiny_data.n_items + 1)
+    assert found["cost/flops_per_training_target"] > 2 * found["cost/flops_per_user"] / first
+    assert found["cost/parameters_active_tables"] == 16 * (tiny_data.n_items + 1 + 20)
+    total = sum(p.numel() for p in model.parameters())
+    assert found["cost/parameters_active"] == total - found["cost/parameters_active_tables"]
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_model_whose_work_cannot_be_counted_is_told_and_not_lost(tiny_data, tiny_split, run_config, tmp_path, caplog):
+    model = sasrec(tiny_data, tiny_split)
+    model.training_loss = lambda batch: torch.zeros(())  # nothing to go back through
+    with caplog.at_level("WARNING", logger="recbench"):
+        found = measure.complexity(model, tiny_data, tiny_split, run_config(tmp_path, "model=sasrec"))
+    assert found == {}
+    assert "the operations of sasrec cannot be counted" in caplog.text
+
+
+def test_nothing_is_trained_where_nothing_can_be(models, tiny_data, tiny_split, run_config, tmp_path):
+    found = measure.complexity(models[0], tiny_data, tiny_split, run_config(tmp_path, "model=itemknn"))
+    assert found["cost/parameters_active"] == 0
+    assert found["cost/buffer_values"] > 0
+    assert "cost/flops_per_training_target" not in found

@@ -38,7 +38,10 @@ keys (change with key=value):
   model.*  data.*  protocol.*  distillation.*  compression.*   as `--cfg job` prints them for the chosen options
 
 also:  python -m recbench.tune model=NAME --trials 20   search for better values (extra 'tune')
-       python -m recbench.report NAME       the table of a study
+       python -m recbench.report NAME       the page and the tables of a study, or of a folder: runs_dir=FOLDER
+       python -m recbench.recommend RUN --user ID   what a finished run recommends
+       python -m recbench.export RUN --to FOLDER    its model as a program for plain torch
+       python -m recbench.doctor            what this machine has, and what is missing for which model
        python -m recbench.tracking sync     send finished runs to a tracking server that was away
        hydra/launcher=joblib                jobs of a sweep side by side (extra 'sweep'); hardware=slurm: on a cluster
        mlflow ui                            compare runs

@@ -202,6 +202,7 @@ class RunConfig:
     def from_dict(cls, plain: Mapping[str, Any]) -> RunConfig:
         """The inverse of ``as_dict``. A run that was stored before there was any compression has none."""
         typed: dict[str, Any] = {"compression": {"name": "none"}, **plain}
+        refuse_interpolation(plain)
         for group in GROUPS:
             typed[group] = OmegaConf.to_object(with_schema(group, typed[group]["name"], typed[group]))
         typed["training"] = TrainingConfig(**plain["training"])
@@ -266,6 +267,20 @@ def refuse_stray_keys(node: DictConfig, where: str = "") -> None:
             raise UserError(f"unknown key '{path}'{owner}; {nearest(str(key), known)}")
         if isinstance(child, DictConfig):
             refuse_stray_keys(child, path)
+
+
+def refuse_interpolation(values: Any, where: str = "") -> None:
+    """Raise UserError for a stored value such as ``${oc.env:HOME}``, which OmegaConf would fill from this machine; what we store is resolved."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            refuse_interpolation(value, f"{where}.{key}".lstrip("."))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            refuse_interpolation(value, where)
+    elif isinstance(values, str) and "${" in values:
+        raise UserError(
+            f"the stored config asks for a value of this machine ({where}={values[:80]}); it was not written by recbench"
+        )
 
 
 def conf_dir() -> Path:

@@ -28,6 +28,7 @@ from recbench.data.text_config import FILE
 from recbench.distillation.configs import DistillationConfig
 from recbench.distillation.teacher_run import is_untrained, teacher_config
 from recbench.errors import UserError
+from recbench.evaluation.meters import Meters, spent_figures
 from recbench.models.base import ClosedForm, ModelContext, Recommender, TrainingData
 from recbench.models.registry import lookup
 from recbench.processes.ranks import here
@@ -122,24 +123,50 @@ def try_out(config: RunConfig, stage: Stage) -> None:
 
 def make(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: RunFolder) -> None:
     """Train, or compress, and test one run into its folder; called with its lock held."""
-    from recbench.tracking.provenance import provenance
+    from recbench.tracking.provenance import exit_reason, provenance
 
     started = time.perf_counter()
     folder.write("config.yaml", config.as_dict())
     folder.write(
         "provenance.json", provenance(config, stage.data, stage.split, {n: r.folder.key for n, r in needed.items()})
     )
+    found = produce(config, stage, needed, folder)
+    found["cost/wall_seconds"] = time.perf_counter() - started
     metrics = {
-        **produce(config, stage, needed, folder),
-        "cost/wall_seconds": time.perf_counter() - started,
+        **found,
+        **with_dependencies(found, needed),
         "protocol": stage.split.protocol_id,
         "audit": stage.split.audit,
         "oracle": stage.data.manifest.get("extra", {}).get("oracle", {}),
         "dependencies": {name: part.folder.key for name, part in needed.items()},
     }
     folder.write("metrics.json", metrics)
-    folder.set_state("finished")
+    folder.set_state("finished", reason=exit_reason(config, found))
     folder.resume_checkpoint.unlink(missing_ok=True)
+
+
+#: What a run cost that is added up over the runs it stands on.
+ADDED_UP = ("wall_seconds", "train_seconds", "train_cpu_seconds", "train_gpu_seconds", "energy_joules")
+
+
+def with_dependencies(own: Mapping[str, Any], needed: Mapping[str, Run]) -> dict[str, float]:
+    """``cost/train_seconds_with_dependencies`` and the like: of this run and all it stands on, each counted once, whoever made it and when.
+
+    own: the run's figures. A figure that one of them lacks (an older recbench made it, or it was made elsewhere) is left out for all.
+    """
+    standing_on: dict[str, Run] = {}
+    waiting = list(needed.values())
+    while waiting:
+        part = waiting.pop()
+        if part.folder.key not in standing_on:
+            standing_on[part.folder.key] = part
+            waiting += part.dependencies.values()
+    everything = [own, *(part.metrics for part in standing_on.values())]
+    return {
+        f"cost/{name}_with_dependencies": sum(metrics[f"cost/{name}"] for metrics in everything)
+        for name in ADDED_UP
+        if all(f"cost/{name}" in metrics for metrics in everything)
+    }
 
 
 def produce(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: RunFolder) -> dict[str, Any]:
@@ -148,6 +175,7 @@ def produce(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: 
     from recbench.models.base import count_parameters
 
     measure.prepare_device(config.hardware, config.seed)
+    memory = measure.PeakMemory(measure.device_of(config.hardware))
     loaded = {name: load_model(part, stage) for name, part in needed.items()}
     if config.compression.name != "none":
         model, figures = make_compressed(
@@ -161,7 +189,7 @@ def produce(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: 
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
     tested = measure.test if model.ranks else measure.report
     outcome = tested(model, stage.data, stage.split, config, folder)
-    return {**outcome, **figures, **parameters, **measure.sizes(model, folder)}
+    return {**outcome, **figures, **parameters, **measure.sizes(model, folder), **memory.figures()}
 
 
 def fit(
@@ -174,10 +202,12 @@ def fit(
 ) -> dict[str, float]:
     """Train or compute a model and leave its weights in the folder; returns figures on the training."""
     if isinstance(model, ClosedForm):
-        started = time.perf_counter()
+        meters = Meters()
+        started, counters = time.perf_counter(), meters.read()
         model.fit_to(train)
         save_weights(model, folder.weights)
-        return {"cost/train_seconds": time.perf_counter() - started}
+        seconds, spent = time.perf_counter() - started, meters.spent(counters, meters.read())
+        return {"cost/train_seconds": seconds, **spent_figures(spent, seconds, meters.device, 1)}
     # Imported here because Lightning alone takes seconds, and a computed model does without it.
     from recbench.quick_import import without_accessories
 

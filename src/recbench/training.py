@@ -27,6 +27,7 @@ from recbench.config import HardwareConfig, TrainingConfig
 from recbench.contrastive.base import Auxiliary, build_auxiliaries
 from recbench.data.batches import Batch, EpochSampler, WindowDataset, training_windows
 from recbench.errors import UserError
+from recbench.evaluation.meters import CPU_JOULES, Meters, spent_figures
 from recbench.losses import CatalogueLoss, has_fast_bfloat16
 from recbench.models.base import Recommender, SequenceModel, TrainingData
 from recbench.processes import ranks as processes
@@ -42,7 +43,7 @@ from recbench.processes.lightning import (
 )
 from recbench.processes.ranks import device_of
 from recbench.runs import RunFolder, replacing
-from recbench.weights import load_weights, save_tensors, save_weights
+from recbench.weights import check_checkpoint, load_weights, save_tensors, save_weights
 
 if TYPE_CHECKING:
     from recbench.distillation.base import Objective
@@ -190,10 +191,12 @@ class BestEpoch(Callback):
         patience: int,
         progress: Progress,
         keep_last: bool = False,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.folder, self.seed, self.sampler, self.validate = folder, seed, sampler, validate
         self.monitor, self.patience, self.progress = monitor, patience, progress
         self.keep_last = keep_last
+        self.meters = Meters(device)
         self.best, self.best_epoch = -math.inf, -1
         self.history: list[dict[str, Any]] = []
 
@@ -219,7 +222,7 @@ class BestEpoch(Callback):
         # A sequence of seeds that no other run of a neighbouring seed shares, nor another process of this one.
         torch.manual_seed(self.seed * 1_000_003 + epoch + processes.here().rank * RANK_SEEDS)
         self.sampler.set_epoch(epoch)
-        self.started = time.perf_counter()
+        self.started, self.counters = time.perf_counter(), self.meters.read()
         self.progress.epoch_starts(epoch, len(self.sampler))
 
     def on_train_batch_end(self, trainer: pl.Trainer, learner: pl.LightningModule, *args: Any) -> None:
@@ -229,6 +232,7 @@ class BestEpoch(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         assert isinstance(learner, Learner)
         trained = time.perf_counter()
+        spent = of_all_processes(self.meters.spent(self.counters, self.meters.read()))
         terms = learner.take_means()
         learner.student.eval()
         with Whole(learner):
@@ -243,6 +247,7 @@ class BestEpoch(Callback):
                 **{f"validation/{name}": value for name, value in measured.items()},
                 "seconds/train": trained - self.started,
                 "seconds/validation": done - trained,
+                **{f"spent/{name}": value for name, value in spent.items()},
             }
         )
         value = measured[self.monitor]
@@ -311,14 +316,21 @@ def fit(
         if ranks.leads:
             save_weights(model, folder.weights)
         processes.barrier()
-        return {"cost/train_seconds": 0.0, "cost/epochs": 0, "cost/targets_per_epoch": windows.n_targets}
+        return {
+            "cost/train_seconds": 0.0,
+            "cost/train_cpu_seconds": 0.0,
+            "cost/epochs": 0,
+            "cost/targets_per_epoch": windows.n_targets,
+        }
     check_parts(model, ranks)
     sampler = EpochSampler(windows, config.batch_size, seed, ranks.rank, ranks.world)
     dataset = WindowDataset(train.data, windows)
     set_logits_precision(model, hardware)
     # What FSDP cuts into parts stays cut; the model that was given takes the weights in the end.
     trained = copy.deepcopy(model) if hardware.strategy == "fsdp" and ranks.world > 1 else model
-    best = BestEpoch(folder, seed, sampler, validate, monitor, config.patience, progress, keep_last)
+    best = BestEpoch(
+        folder, seed, sampler, validate, monitor, config.patience, progress, keep_last, device_of(hardware, ranks.local)
+    )
     callbacks = [*compiled(trained, hardware), SameBuffers(), best, ResumePoint(folder.resume_checkpoint), *watchers]
     trainer = make_trainer(config, hardware, callbacks)
     objective, lessons = None, None
@@ -330,6 +342,7 @@ def fit(
     learner = Learner(trained, config, config.max_epochs * len(sampler), objective, lessons, auxiliaries)
     resume = folder.resume_checkpoint if processes.from_first(folder.resume_checkpoint.is_file()) else None
     if resume is not None:
+        check_checkpoint(resume)
         logger.info("continuing %s from its last checkpoint", folder.key)
     # With a generator of its own the loader draws nothing from ours, which it would do at another moment in a resumed epoch.
     loader = DataLoader(dataset, sampler=sampler, batch_size=None, generator=torch.Generator())
@@ -349,9 +362,26 @@ def fit(
     return {**_training_figures(best, windows.n_targets), **(teaching.figures if teaching is not None else {})}
 
 
+def of_all_processes(spent: Mapping[str, float]) -> dict[str, float]:
+    """What all processes spent together; but the CPU's energy is counted for the whole chip, so it is the first one's."""
+    everyone = processes.gather(dict(spent))
+    return {
+        name: value if name == CPU_JOULES else sum(each.get(name, 0.0) for each in everyone)
+        for name, value in everyone[0].items()
+    }
+
+
 def _training_figures(best: BestEpoch, n_targets: int) -> dict[str, float]:
     seconds = [epoch["seconds/train"] for epoch in best.history]
+    # Not of a training that an older recbench began, which left them out.
+    names = [name for name in best.history[0] if name.startswith("spent/")]
+    spent = {
+        name.removeprefix("spent/"): sum(epoch[name] for epoch in best.history)
+        for name in names
+        if all(name in epoch for epoch in best.history)
+    }
     return {
+        **spent_figures(spent, sum(seconds), best.meters.device, processes.here().world),
         "cost/train_seconds": sum(seconds),
         "cost/validation_seconds": sum(epoch["seconds/validation"] for epoch in best.history),
         "cost/epochs": len(seconds),

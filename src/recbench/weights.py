@@ -20,8 +20,37 @@ def save_weights(model: Recommender, path: Path) -> None:
 
 
 def load_weights(model: Recommender, path: Path) -> None:
-    """Take back what ``save_weights`` stored. Raises UserError if the file is damaged."""
-    model.load_stored_state(load_tensors(path))
+    """Take back what ``save_weights`` stored. Raises UserError if the file is damaged or holds the weights of another model."""
+    tensors = load_tensors(path)
+    try:
+        model.load_stored_state(tensors)
+    except (RuntimeError, KeyError) as error:
+        raise UserError(
+            f"the weights {path} are not those of this model ({str(error).strip().splitlines()[0][:200]}); remove the folder {path.parent} "
+            "and run again"
+        ) from error
+
+
+def check_checkpoint(path: Path) -> None:
+    """Raise UserError for a checkpoint of a training that is damaged, or that holds anything but tensors and plain values.
+
+    Nothing of it is executed, and of its tensors nothing is read.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
+        kind = (
+            "holds more than tensors and plain values, which is not loaded"
+            if "weights_only" in str(error)
+            else "is damaged"
+        )
+        raise UserError(
+            f"the checkpoint {path} {kind} ({str(error).strip().splitlines()[0][:120]}); delete it to train from the start"
+        ) from error
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -51,6 +51,7 @@ def test_a_fast_answer_is_timed_on_all_that_was_asked_for(monkeypatch, take):
     assert (found.timed_users, found.batch_users) == (40, 100)
     assert found.users_per_second == pytest.approx(100 / 0.011)
     assert found.threads == torch.get_num_threads()
+    assert (found.batch_p50, found.batch_p99, found.timed_batches) == (pytest.approx(0.011), pytest.approx(0.011), 20)
     warm_up, singles = [1] * efficiency.WARM_UP, [1] * 40
     growing, repeated = [1, 2, 4, 8, 16, 32, 64, 100], [100] * efficiency.REPEATS
     assert clock.asked == [*warm_up, *singles, *growing, *repeated]
@@ -62,6 +63,7 @@ def test_percentiles_are_those_of_the_users(monkeypatch, take):
     found = measure_efficiency(clock.answer, take, 160, n_users=100, batch_users=1, budget=100.0)
     assert found.latency_p50 == pytest.approx(0.0505)
     assert found.latency_p95 == pytest.approx(0.09505)
+    assert found.latency_p99 == pytest.approx(0.09901)
 
 
 @pytest.mark.parametrize("seconds", [0.02, 0.2, 3.0])

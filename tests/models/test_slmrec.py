@@ -92,7 +92,7 @@ def test_a_checkpoint_of_another_depth_is_refused(context, tmp_path):
     weights.save_weights(SLMRec(config(n_layers=2), context), tmp_path / "weights.safetensors")
     for n_layers in (1, 3):
         fresh = SLMRec(config(n_layers=n_layers), ModelContext(context.n_items, context.n_users, MAX_LENGTH))
-        with pytest.raises(RuntimeError, match=r"does not fit .*layers"):
+        with pytest.raises(UserError, match=r"does not fit .*layers"):
             weights.load_weights(fresh, tmp_path / "weights.safetensors")
 
 

@@ -7,6 +7,8 @@ other file, once per (path, size, mtime). urllib does all of it: nothing here ne
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import hashlib
 import http.client
 import json
@@ -16,6 +18,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,19 @@ class _Passing(Exception):
     """A failure that may be gone at the next attempt."""
 
 
+_OFFLINE: contextvars.ContextVar[bool] = contextvars.ContextVar("offline", default=False)
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Within it nothing is fetched: for what only reads, such as a report."""
+    token = _OFFLINE.set(True)
+    try:
+        yield
+    finally:
+        _OFFLINE.reset(token)
+
+
 def fetch(url: str, path: Path, backoff: tuple[float, ...] | None = None) -> dict[str, Any]:
     """Download ``url`` to ``path`` (resuming ``path.part``), record size and SHA-256, return {"path", "size",
     "sha256"}.
@@ -53,6 +69,8 @@ def fetch(url: str, path: Path, backoff: tuple[float, ...] | None = None) -> dic
         with FileLock(f"{path}.lock"):
             if path.exists() and has_record(path):
                 return check(path)
+            if _OFFLINE.get():
+                raise DownloadFailed("nothing is downloaded here")
             log.info("downloading %s", url)
             _attempts(url, path.with_name(path.name + ".part"), BACKOFF_SECONDS if backoff is None else backoff)
             return _finish(url, path)

@@ -135,7 +135,7 @@ class PreparedData:
         return np.diff(self.offsets)
 
     def _array(self, name: str) -> np.ndarray:
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickled memory map would carry all its bytes; the folder is enough.

@@ -148,7 +148,9 @@ def opened(folder: Path) -> dict[str, np.ndarray] | None:
         return None
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in manifest["arrays"]}
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in manifest["arrays"]
+        }
         for name, said in manifest["arrays"].items():
             if [list(arrays[name].shape), str(arrays[name].dtype)] != [said["shape"], said["dtype"]]:
                 raise ValueError(f"{name}.npy is not of shape {said['shape']}")

@@ -1,7 +1,8 @@
 """How long an answer takes, and how many come a second, for any function from batches to answers.
 
-Latency is what one user waits for at batch 1: median and 95th percentile over distinct users, each timed once after a warm-up. Throughput is
-users a second at a larger batch, median of its repetitions. Both are bounded by a time, not by a count alone: a slow model is timed on
+Latency is what one user waits for at batch 1: median, 95th and 99th percentile over distinct users, each timed once after a warm-up. Throughput
+is users a second at a larger batch, median of its repetitions, whose own percentiles are the latency of that batch.
+Both are bounded by a time, not by a count alone: a slow model is timed on
 fewer users and at a smaller batch, and the figures say so. On a CPU both depend on the number of threads, which stands beside them.
 """
 
@@ -23,9 +24,11 @@ from recbench.data.store import PreparedData
 #: Users that are timed one by one, and users of a batch, where time allows.
 N_USERS, BATCH_USERS = 100, 128
 #: Calls before the clock starts, and timed calls of the same batch.
-WARM_UP, REPEATS = 3, 5
+WARM_UP, REPEATS = 3, 20
 #: Seconds that a series of calls may take; a call that was begun is finished, and counted.
 BUDGET_SECONDS = 0.4
+
+QUANTILES = (0.5, 0.95, 0.99)
 
 Answer = Callable[[Batch], Any]
 #: Numbers of cases [B] -> their batch, on the device.
@@ -34,14 +37,21 @@ Take = Callable[[np.ndarray], Batch]
 
 @dataclass(frozen=True)
 class Efficiency:
-    """latency_p50, latency_p95: seconds at batch 1 over ``timed_users`` users. users_per_second: at ``batch_users`` users a batch.
-    threads: CPU threads of torch."""
+    """latency_p50, latency_p95, latency_p99: seconds at batch 1 over ``timed_users`` users. users_per_second: at ``batch_users`` users a
+    batch, which took batch_p50, batch_p95 and batch_p99 seconds over ``timed_batches`` calls. threads: CPU threads of torch.
+
+    A percentile of few calls is little more than their maximum, so how many there were stands beside it."""
 
     latency_p50: float
     latency_p95: float
+    latency_p99: float
     timed_users: int
     users_per_second: float
     batch_users: int
+    batch_p50: float
+    batch_p95: float
+    batch_p99: float
+    timed_batches: int
     threads: int
 
 
@@ -68,12 +78,19 @@ def measure_efficiency(
         batch, seconds = _largest_batch(answer, take, n_cases, batch_users, budget, device)
         # The call that chose the batch found cold buffers; it counts only where there is no time for another.
         repeated = list(_times(answer, [batch] * REPEATS, budget - seconds, device)) if seconds < budget else [seconds]
+    p50, p95, p99 = (float(value) for value in np.quantile(alone, QUANTILES))
+    batch_p50, batch_p95, batch_p99 = (float(value) for value in np.quantile(repeated, QUANTILES))
     return Efficiency(
-        latency_p50=float(np.median(alone)),
-        latency_p95=float(np.quantile(alone, 0.95)),
+        latency_p50=p50,
+        latency_p95=p95,
+        latency_p99=p99,
         timed_users=len(alone),
-        users_per_second=len(batch) / float(np.median(repeated)),
+        users_per_second=len(batch) / batch_p50,
         batch_users=len(batch),
+        batch_p50=batch_p50,
+        batch_p95=batch_p95,
+        batch_p99=batch_p99,
+        timed_batches=len(repeated),
         threads=torch.get_num_threads(),
     )
 

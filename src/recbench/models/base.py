@@ -119,6 +119,8 @@ class Recommender(nn.Module):
     is_causal: ClassVar[bool] = True
     #: Whether the seed of a run can change its result, and so belongs into its key.
     uses_seed: ClassVar[bool] = True
+    #: False for a model that draws random numbers which the seed of a run does not decide; its runs say determinism "none".
+    is_seeded: ClassVar[bool] = True
     #: False for a run that only serves others, such as an item tokenizer: in place of ranks it leaves the figures of its ``report``.
     ranks: ClassVar[bool] = True
 
@@ -229,7 +231,7 @@ class SequenceModel(Recommender):
 
     def last_states(self, batch: Batch) -> list[Tensor]:
         """The hidden states at the last event of each history only, [B, D] each: all that ranking needs."""
-        rows = torch.arange(len(batch), device=batch.items.device)
+        rows = torch.arange(batch.items.shape[0], device=batch.items.device)
         return [states[rows, batch.lengths - 1] for states in self.hidden_states(batch)]
 
     def score(self, batch: Batch) -> Tensor:

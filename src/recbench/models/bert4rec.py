@@ -114,14 +114,14 @@ class BERT4Rec(Recommender):
         items = F.pad(batch.items, (0, 1))
         last = batch.lengths[:, None]
         states = self.encode(items, batch.lengths + 1, torch.arange(items.shape[1], device=items.device) == last)
-        rows = torch.arange(len(batch), device=items.device)
+        rows = torch.arange(batch.items.shape[0], device=items.device)
         return self.queries(states[rows, batch.lengths]) @ self.item_vectors().T
 
 
 def whole_windows(batch: Batch) -> tuple[Tensor, Tensor]:
     """(items [B, L + 1], lengths [B]): the events of each training window, the last target among them."""
     assert batch.targets is not None
-    rows = torch.arange(len(batch), device=batch.items.device)
+    rows = torch.arange(batch.items.shape[0], device=batch.items.device)
     items = F.pad(batch.items, (0, 1))
     items[rows, batch.lengths] = batch.targets[rows, batch.lengths - 1]
     return items, batch.lengths + 1

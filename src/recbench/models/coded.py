@@ -37,6 +37,7 @@ class CodedItems(Recommender):
 
     def __init__(self, config: Any, context: ModelContext) -> None:
         super().__init__(config, context)
+        self._level_sizes: list[int] | None = None
         source = context.dependencies.get("tokenizer")
         if source is not None and not hasattr(source, "codes"):
             raise _not_a_tokenizer(source.config.name)
@@ -51,7 +52,10 @@ class CodedItems(Recommender):
     @property
     def level_sizes(self) -> list[int]:
         """S_l of each level."""
-        return [int(size) for size in self.sizes.tolist()]
+        # Kept as numbers, for a program that is exported cannot ask a tensor for its values.
+        if self._level_sizes is None:
+            self._level_sizes = [int(size) for size in self.sizes.tolist()]
+        return self._level_sizes
 
     def tokens(self) -> Tensor:
         """[V, M] int64: the codes of all levels numbered in one go, level after level; 0 in the row of the pad."""
@@ -60,7 +64,7 @@ class CodedItems(Recommender):
 
     def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
         if self.codes.shape != state["codes"].shape or not torch.equal(self.sizes.cpu(), state["sizes"].cpu()):
-            self.codes, self.sizes = state["codes"].clone(), state["sizes"].clone()
+            self.codes, self.sizes, self._level_sizes = state["codes"].clone(), state["sizes"].clone(), None
             self.build()
         super().load_stored_state(state)
 

@@ -76,7 +76,7 @@ class EASE(ClosedForm):
     def score(self, batch: Batch) -> Tensor:
         items, first = distinct(batch.items)
         if items.shape[1] == 0:
-            return self.weights.new_zeros(len(batch), self.n_items + 1)
+            return self.weights.new_zeros(batch.items.shape[0], self.n_items + 1)
         factor = first.to(self.weights.dtype)
         if not self.columns.numel():
             # Row 0 is zero, so pads add nothing.
@@ -84,7 +84,7 @@ class EASE(ClosedForm):
         # Every row is equally long, but the pad's is left out.
         row_start = torch.arange(len(self.columns) + 1, device=items.device) * self.columns.shape[1]
         row_start[0] = row_start[1]
-        out = factor.new_zeros(len(batch), self.n_items + 1)
+        out = factor.new_zeros(batch.items.shape[0], self.n_items + 1)
         return add_rows(out, items, factor, row_start, self.columns.view(-1), self.weights.view(-1))
 
 

@@ -88,7 +88,7 @@ class GCSAN(SessionGraphModel):
         """The last event's node before and after the graph, its state after each block but the last, and the session's vector. [B, D] each."""
         graphs = session_graphs(batch, self.n_items, self.config.edges)
         nodes = self.graph(self.item_embedding(graphs.item), graphs)
-        rows, end = torch.arange(len(batch), device=batch.items.device), batch.lengths - 1
+        rows, end = torch.arange(batch.items.shape[0], device=batch.items.device), batch.lengths - 1
         found = [graphs.at_last(nodes[0], batch.lengths)]
         states = [graphs.at_events(nodes[-1])]
         for block in self.blocks:

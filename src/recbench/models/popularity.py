@@ -34,4 +34,4 @@ class Popularity(ClosedForm):
         self.set_state("counts", torch.from_numpy(train.item_counts()).float())
 
     def score(self, batch: Batch) -> Tensor:
-        return self.counts.repeat(len(batch), 1)
+        return self.counts.repeat(batch.items.shape[0], 1)

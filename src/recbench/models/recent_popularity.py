@@ -56,4 +56,4 @@ class RecentPopularity(ClosedForm):
         self.set_state("weights", torch.from_numpy(weights).float())
 
     def score(self, batch: Batch) -> Tensor:
-        return self.weights.repeat(len(batch), 1)
+        return self.weights.repeat(batch.items.shape[0], 1)

@@ -148,7 +148,7 @@ class TiM4Rec(SequenceModel):
     def last_states(self, batch: Batch) -> list[Tensor]:
         if self.config.form == "causal":
             return super().last_states(batch)
-        rows = torch.arange(len(batch), device=batch.items.device)
+        rows = torch.arange(batch.items.shape[0], device=batch.items.device)
         return self._states_of_prefixes(batch, rows, batch.lengths - 1)
 
     def _forward(self, items: Tensor, tau: Tensor | None) -> list[Tensor]:

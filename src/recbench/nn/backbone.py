@@ -162,7 +162,7 @@ class Backbone(nn.Module):
             body = placed(vectors, lengths, suffix.to(vectors.dtype))
             positions = torch.arange(len(prefix) + body.shape[1], device=body.device)
             states = self._behind(prefix, body, None, positions, inner)
-        rows = torch.arange(len(vectors), device=vectors.device)
+        rows = torch.arange(vectors.shape[0], device=vectors.device)
         return [s[rows, lengths - 1 + n_suffix] for s in states]
 
     def _behind(
@@ -177,7 +177,7 @@ class Backbone(nn.Module):
             causal = body.new_ones(n_body, n_prefix + n_body, dtype=torch.bool).tril(n_prefix)
             seen = causal if mask is None else mask[n_prefix:]
             return self._states(body, seen, positions[n_prefix:], self._prefix_cache(prefix), inner)
-        whole = torch.cat([prefix.to(body.dtype).expand(len(body), -1, -1), body], 1) if n_prefix else body
+        whole = torch.cat([prefix.to(body.dtype).expand(body.shape[0], -1, -1), body], 1) if n_prefix else body
         return [s[:, n_prefix:] for s in self._states(whole, mask, positions, None, inner)]
 
     def _states(

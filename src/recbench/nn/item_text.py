@@ -43,7 +43,7 @@ def tokens_of(texts: Sequence[str], backbone: str, n_tokens: int) -> Tensor:
 
     try:
         with few_words():
-            tokenizer = AutoTokenizer.from_pretrained(backbone)
+            tokenizer = AutoTokenizer.from_pretrained(backbone, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(
             f"item texts need the tokenizer of '{backbone}': put its files beside config.json, or set model.backbone=tiny ({first_line(error)})"

@@ -33,7 +33,7 @@ def read_config(name: str, n_layers: int = 1) -> Any:
 
     try:
         with few_words():
-            full = AutoConfig.from_pretrained(name)
+            full = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot read the backbone '{name}' ({first_line(error)}); "
@@ -65,7 +65,7 @@ def first_layers(config: BackboneConfig, max_length: int, prompt_length: int, dt
         model = _stored(config, changes, dtype)
     else:
         full.update(changes)
-        model = drawn(lambda wanted: AutoModel.from_config(full, dtype=wanted), config)
+        model = drawn(lambda wanted: AutoModel.from_config(full, dtype=wanted, trust_remote_code=False), config)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # it sees the first position only, and nothing reads what it says
     _check_positions(model, config, max_length, prompt_length)
@@ -80,7 +80,12 @@ def _stored(config: BackboneConfig, changes: dict[str, Any], dtype: torch.dtype)
     try:
         with few_words():
             model, found = AutoModel.from_pretrained(
-                config.backbone, use_safetensors=True, dtype=dtype, output_loading_info=True, **changes
+                config.backbone,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=dtype,
+                output_loading_info=True,
+                **changes,
             )
     except (OSError, ValueError, ImportError) as error:
         if config.precision == "int8" and not isinstance(error, OSError):

@@ -106,7 +106,7 @@ def token_ids(config: BackboneConfig) -> tuple[list[int], list[int]]:
     )
     try:
         with few_words():
-            tokenizer = AutoTokenizer.from_pretrained(config.backbone)
+            tokenizer = AutoTokenizer.from_pretrained(config.backbone, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{advice} ({first_line(error)})") from error
     # Without files, some families make a tokenizer of nothing but special tokens.
@@ -141,7 +141,7 @@ def masked_positions(n_prefix: int, n_items: int, n_suffix: int, device: torch.d
 
 def placed(vectors: Tensor, lengths: Tensor, suffix: Tensor) -> Tensor:
     """vectors [B, L, H] with the suffix [S, H] put right behind each row's last item -> [B, L + S, H]; what follows it is never read."""
-    rows, n_suffix = len(vectors), len(suffix)
+    rows, n_suffix = vectors.shape[0], len(suffix)
     body = torch.cat([vectors, vectors.new_zeros(rows, n_suffix, vectors.shape[2])], 1)
     where = lengths[:, None] + torch.arange(n_suffix, device=vectors.device)
     return body.scatter(1, where[..., None].expand(-1, -1, vectors.shape[2]), suffix.expand(rows, -1, -1))

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.errors import UserError
-from recbench.evaluation.significance import MEASURES, Difference, compare
 from recbench.report.console import _count
 from recbench.runs import replacing
+from recbench.statistics.bootstrap import Difference, compare
+from recbench.statistics.per_user import MEASURES
 
 if TYPE_CHECKING:
     from recbench.study.definition import Study

@@ -25,7 +25,7 @@ def run_study(name: str, words: tuple[str, ...], jobs: int, *, dry: bool = False
     """Run a study by name or path; words: overrides of every run. Returns the exit status. Raises UserError before anything is trained."""
     path = find_study(name, Path.cwd(), conf_dir().parent)
     study = load_study(path)
-    planner = Planner(study, words, _runs_dir(path, study, words))
+    planner = Planner(study, words, study_runs_dir(path, study, words))
     plan = StudyPlan(study, planner)
     if not table_only:
         check(study, planner)
@@ -47,7 +47,7 @@ def run_study(name: str, words: tuple[str, ...], jobs: int, *, dry: bool = False
     return say_failures(plan, reasons)
 
 
-def _runs_dir(path: Path, study: Study, words: tuple[str, ...]) -> Path:
+def study_runs_dir(path: Path, study: Study, words: tuple[str, ...]) -> Path:
     """``runs`` beside ``experiments/``, or in the working folder for a study that lies elsewhere; runs_dir=PATH decides otherwise."""
     given = [word.split("=", 1)[1] for word in words if key_of(word) == "runs_dir"]
     given += [w.split("=", 1)[1] for row in study.rows.values() for w in row.overrides if key_of(w) == "runs_dir"]

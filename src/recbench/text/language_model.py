@@ -96,11 +96,15 @@ def _read(folder: Path, config: TextConfig) -> tuple[Any, Any]:
 
     try:
         with few_words():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-            kind = transformers.AutoConfig.from_pretrained(folder).model_type
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            kind = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
             build = getattr(transformers, T5_ENCODERS.get(kind, "AutoModel"))
             model, found = build.from_pretrained(
-                folder, use_safetensors=True, dtype=getattr(torch, config.precision), output_loading_info=True
+                folder,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=getattr(torch, config.precision),
+                output_loading_info=True,
             )
     except (OSError, ValueError, ImportError) as error:
         raise UserError(

@@ -72,7 +72,7 @@ def text_vectors(data: PreparedData, config: TextConfig, cache_dir: Path, device
         )
     path = data.folder / "text" / f"{_hash(key, texts, data)}.npy"
     if path.is_file():
-        return torch.from_numpy(np.load(path))
+        return torch.from_numpy(np.load(path, allow_pickle=False))
     started = time.perf_counter()
     if config.encoder == FILE:
         found, absent = ready_vectors(data, str(config.path))

@@ -98,6 +98,10 @@ def tags_of(
         "recbench.hardware": source.get("processor"),
         "recbench.gpu": ", ".join(source.get("gpu", [])) or "none",
         "git.dirty": source.get("dirty"),
+        "recbench.config_hash": source.get("config_hash"),
+        "recbench.determinism": source.get("determinism"),
+        "recbench.device": source.get("device"),
+        **{f"driver.{name}": number for name, number in source.get("drivers", {}).items()},
         **common_tags(source.get("commit")),
         # Facts of the data: the same for every run on them, so each would only be a chart of equal bars.
         **{

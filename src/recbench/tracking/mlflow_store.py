@@ -20,7 +20,15 @@ from recbench.tracking.pages import comparable, comparison
 
 logger = logging.getLogger(__name__)
 
-ARTIFACTS = ("config.yaml", "provenance.json", "metrics.json", "history.jsonl", "ranks.parquet", "log.txt")
+ARTIFACTS = (
+    "config.yaml",
+    "provenance.json",
+    "status.json",
+    "metrics.json",
+    "history.jsonl",
+    "ranks.parquet",
+    "log.txt",
+)
 
 
 class Unreachable(Exception):

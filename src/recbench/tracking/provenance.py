@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -31,17 +33,42 @@ PACKAGES = (
     "torch-geometric",
     "mlflow",
     "hydra-core",
+    "omegaconf",
+    "safetensors",
+    "tokenizers",
+    "accelerate",
+    "pyarrow",
+    "orjson",
+    "bitsandbytes",
+    "optuna",
+    "submitit",
 )
+
+#: How far a second run of the same config, versions and machine has the same result, given the runs it stands on.
+DETERMINISM = {
+    "exact": "every random number is drawn from the seed and sums are taken in one order: the same ranks to the bit (a process on a CPU, with the "
+    "same number of threads)",
+    "seeded": "every random number is drawn from the seed, but sums may be taken in another order: figures agree up to rounding, and what training "
+    "makes of it (a GPU, several processes, compiled layers, another precision)",
+    "none": "something is drawn that the seed does not decide",
+}
 
 
 def provenance(config: RunConfig, data: PreparedData, split: Split, dependencies: Mapping[str, str]) -> dict[str, Any]:
     """Everything that a reader needs to trust or repeat a run, as plain values."""
     import torch
 
+    from recbench.processes.ranks import device_of
+
+    device = device_of(config.hardware)
+    level = determinism(config, device.type)
     return {
         **code_state(),
         "command": " ".join(sys.argv),
+        "config_hash": config_hash(config),
         "seed": config.seed,
+        "determinism": level,
+        "determinism_meaning": DETERMINISM[level],
         "protocol": split.protocol_id,
         "split_hash": split.split_hash,
         "data_fingerprint": data.fingerprint,
@@ -51,9 +78,61 @@ def provenance(config: RunConfig, data: PreparedData, split: Split, dependencies
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": processor(),
-        "threads": torch.get_num_threads(),
+        "threads": config.hardware.threads or torch.get_num_threads(),
+        "device": str(device),
+        "drivers": drivers(),
         "gpu": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+def config_hash(config: RunConfig) -> str:
+    """Of the whole resolved config as config.yaml holds it, places and hardware included; the run's key is the hash of what decides the result."""
+    text = json.dumps(config.as_dict(), sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def determinism(config: RunConfig, device: str) -> str:
+    """A key of DETERMINISM, for a config on a type of device ("cpu", "cuda")."""
+    from recbench.models.registry import lookup
+    from recbench.processes.ranks import launched
+
+    if not lookup(config.model.name).model.is_seeded:
+        return "none"
+    hardware = config.hardware
+    alone = hardware.devices * hardware.nodes == 1 and launched().world == 1
+    plain = hardware.precision == "fp32" and not hardware.compile
+    return "exact" if device == "cpu" and alone and plain else "seeded"
+
+
+def drivers() -> dict[str, str]:
+    """Versions of what lies below the packages, as far as they are there: the GPU's driver, CUDA and cuDNN, the C library."""
+    import torch
+
+    found = {"nvidia": nvidia_driver(), "cuda": torch.version.cuda, "hip": torch.version.hip}
+    if torch.version.cuda and torch.backends.cudnn.is_available():
+        found["cudnn"] = str(torch.backends.cudnn.version())
+    found["libc"] = " ".join(platform.libc_ver()).strip()
+    return {name: str(value) for name, value in found.items() if value}
+
+
+def nvidia_driver(place: Path = Path("/proc/driver/nvidia/version")) -> str | None:
+    """The version of the kernel's driver, None without one."""
+    if not place.is_file():
+        return None
+    words = place.read_text(encoding="utf-8", errors="replace").splitlines()[0].split()
+    return next((word for word in words if word[0].isdigit() and "." in word), None)
+
+
+def exit_reason(config: RunConfig, figures: Mapping[str, Any]) -> str:
+    """Why a finished run ended where it did; for ``status.json``, beside the state."""
+    epochs = figures.get("cost/epochs")
+    if config.compression.name != "none":
+        return "compressed"
+    if epochs is None:
+        return "computed"
+    if epochs < config.training.max_epochs:
+        return f"no better validation for {config.training.patience} epochs, after {epochs} of {config.training.max_epochs}"
+    return f"all {epochs} epochs trained"
 
 
 @functools.cache

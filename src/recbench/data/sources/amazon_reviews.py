@@ -50,14 +50,17 @@ class JsonLines:
         except orjson.JSONDecodeError:
             try:
                 row = json.loads(line)  # knows NaN and Infinity, which are not JSON but are written all the same
-            except ValueError:
+            except (ValueError, RecursionError):  # brackets within brackets, thousands deep
                 return None
         return {name: row.get(raw) for name, raw in self._names.items()} if isinstance(row, dict) else None
 
 
 class CsvLines:
     def __init__(self, fields: Fields, path: Path, header: bytes) -> None:
-        self._header = next(csv.reader([header.decode("utf-8-sig", "replace")]))
+        try:
+            self._header = next(csv.reader([header.decode("utf-8-sig", "replace")]))
+        except csv.Error as error:
+            raise UserError(f"{path}: the first line does not name columns ({error})") from error
         self._names = {name: getattr(fields, name) for name in COLUMNS}
         missing = [raw for raw in self._names.values() if raw not in self._header]
         if missing:
@@ -70,7 +73,10 @@ class CsvLines:
         return pl.read_csv(lines, has_header=False, schema=schema).select(self._select)
 
     def line(self, line: bytes) -> dict[str, Any] | None:
-        values = next(csv.reader([line.decode("utf-8", "replace")]))
+        try:
+            values = next(csv.reader([line.decode("utf-8", "replace")]))
+        except csv.Error:  # a field longer than csv takes
+            return None
         if len(values) != len(self._header):
             return None
         row = dict(zip(self._header, values, strict=True))

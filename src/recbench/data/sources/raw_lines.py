@@ -20,6 +20,12 @@ from recbench.errors import UserError
 
 BLOCK_BYTES = 16 << 20
 
+#: A packed file may grow to this many times its size, and to so many bytes in any case. Real logs grow four to thirty times; what grows a
+#: thousand times is zeros, sent to fill a disk.
+MOST_GROWTH, ALWAYS_ALLOWED = 200, 1 << 28
+#: Bytes of a line, which is held in memory whole.
+LONGEST_LINE = 1 << 28
+
 
 @dataclass(frozen=True)
 class RawText:
@@ -45,10 +51,16 @@ class BadRows:
         """Under "error" raises UserError naming file, line (from 1) and reason; under "skip" counts the row."""
         if self.policy == "error":
             raise UserError(
-                f"{path.name} line {line}: {reason}; mend it, or set data.bad_rows=skip to drop such rows ({path})"
+                f"{path.name} line {line}: {shown(reason)}; mend it, or set data.bad_rows=skip to drop such rows ({path})"
             )
         # Only what stands before the colon is the kind of problem; the rest is this row's own value.
         self.counts[f"rows_rejected_{reason.split(':')[0].replace(' ', '_')}"] += 1
+
+
+def shown(text: str, longest: int = 200) -> str:
+    """A value from a file as part of a message: one line, not too long, and nothing that steers a terminal."""
+    cut = text if len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters)"
+    return "".join(c if c.isprintable() else "?" for c in cut)
 
 
 def is_gzip(path: Path) -> bool:
@@ -66,6 +78,10 @@ def line_blocks(path: Path, size: int | None = None, member: str | None = None) 
         cut = piece.rfind(b"\n") + 1
         if cut == 0:
             rest += piece
+            if len(rest) > LONGEST_LINE:
+                raise UserError(
+                    f"{path} line {line}: more than {LONGEST_LINE:,} bytes without an end; this is no text of lines"
+                )
             continue
         block = rest + piece[:cut]
         rest = piece[cut:]
@@ -90,9 +106,18 @@ def _pieces(path: Path, size: int, member: str | None = None) -> Iterator[bytes]
         ThreadPoolExecutor(1) as reader,
     ):
         handle = _unpacking(file, path, member)
+        # Only what is packed can be much longer than it is.
+        most = max(ALWAYS_ALLOWED, MOST_GROWTH * path.stat().st_size) if member or is_gzip(path) else None
+        unpacked = 0
         try:
             ahead = reader.submit(handle.read, size)
             while piece := ahead.result():
+                unpacked += len(piece)
+                if most is not None and unpacked > most:
+                    raise UserError(
+                        f"{path} unpacks to more than {MOST_GROWTH} times its size, as a file made to fill the disk does; if you trust it, "
+                        "unpack it yourself and name the unpacked file"
+                    )
                 ahead = reader.submit(handle.read, size)
                 yield piece
                 progress.to(file.tell())

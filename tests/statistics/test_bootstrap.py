@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from recbench.errors import UserError
-from recbench.evaluation.significance import bootstrap, compare, mean_per_user, per_user
+from recbench.statistics.bootstrap import bootstrap, compare, resampled_totals
+from recbench.statistics.per_user import check_metric, mean_per_user, per_user
 
 
 def ranks(path, rank, user=None, case=None):
@@ -48,7 +49,8 @@ def test_it_is_paired():
 
 def test_cases_of_one_user_are_drawn_together_and_seeds_are_averaged(tmp_path):
     first = ranks(tmp_path / "1", [1, 3, 2], user=[7, 7, 9])
-    users, values = per_user(first, "mrr")
+    users, values, cases = per_user(first, "mrr")
+    assert cases.tolist() == [2, 1]
     assert users.tolist() == [7, 9]
     assert values == pytest.approx([1 + 1 / 3, 1 / 2])
     second = ranks(tmp_path / "2", [11, 1, 2], user=[7, 7, 9])
@@ -58,8 +60,8 @@ def test_cases_of_one_user_are_drawn_together_and_seeds_are_averaged(tmp_path):
 
 def test_several_targets_of_one_case_make_one_value(tmp_path):
     path = ranks(tmp_path / "a", [4, 2, 12], user=[0, 0, 1], case=[0, 0, 1])
-    users, values = per_user(path, "mrr@10")
-    assert users.tolist() == [0, 1]
+    users, values, cases = per_user(path, "mrr@10")
+    assert (users.tolist(), cases.tolist()) == ([0, 1], [1, 1])
     assert values == pytest.approx([0.5, 0])
 
 
@@ -76,3 +78,29 @@ def test_other_users_and_other_metrics_are_refused(tmp_path):
 def test_a_reference_that_never_hits_gives_no_ratio(tmp_path):
     found = compare([ranks(tmp_path / "a", [1, 1])], [ranks(tmp_path / "b", [50, 60])], "hr@10")
     assert all(np.isnan(found))
+
+
+def test_draws_are_those_of_a_loop_over_resamples():
+    values = np.random.default_rng(1).random((50, 3))
+    generator = np.random.default_rng(7)
+    one_by_one = [values[generator.integers(0, 50, 50)].sum(axis=0) for _ in range(40)]
+    assert resampled_totals(values, 40, seed=7) == pytest.approx(np.array(one_by_one))
+
+
+def test_blocks_of_weights_change_no_draw(monkeypatch):
+    values = np.random.default_rng(1).random((50, 3))
+    whole = resampled_totals(values, 40, seed=7)
+    monkeypatch.setattr("recbench.statistics.bootstrap.BLOCK_WEIGHTS", 50 * 7)
+    assert resampled_totals(values, 40, seed=7) == pytest.approx(whole, rel=1e-14)
+
+
+@pytest.mark.parametrize("metric", ["hr", "recall@", "ndcg@0", "ndcg@ten", "mrr@-1"])
+def test_a_metric_needs_a_sensible_cutoff(metric):
+    with pytest.raises(UserError, match="cutoff from 1"):
+        check_metric(metric)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "ranks.parquet").write_bytes(b"no parquet")
+    with pytest.raises(UserError, match=r"cannot read .*ranks.parquet"):
+        per_user(tmp_path / "ranks.parquet", "mrr")

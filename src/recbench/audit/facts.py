@@ -1,0 +1,116 @@
+"""Figures of a data set and its split that need no model, beyond those that every run carries (``recbench.evaluation.audit``).
+
+Shapes: N events, U users, C test cases, T test targets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recbench.data.cases import flat_ranges
+from recbench.data.split import Split
+from recbench.data.store import PreparedData
+
+SECONDS_PER_DAY = 86_400
+
+
+def data_facts(data: PreparedData) -> dict[str, Any]:
+    """What the manifest tells: counts, dates, settings, rows left after each filter step, raw files with their hashes."""
+    names = (
+        "fingerprint", "n_users", "n_items", "n_interactions", "has_timestamps", "has_text", "has_behaviours", "has_sessions",
+        "first_date", "last_date", "settings", "counts",
+    )  # fmt: skip
+    found = {name: data.manifest[name] for name in names if name in data.manifest}
+    lengths = data.lengths()
+    return {
+        "name": data.folder.name,
+        **found,
+        "events_per_user_median": float(np.median(lengths)),
+        "events_per_user_most": int(lengths.max(initial=0)),
+        "filter_steps": data.manifest.get("cleaning", []),
+        "raw_files": {
+            name: {key: entry[key] for key in ("size", "sha256") if key in entry}
+            for name, entry in data.manifest.get("files", {}).items()
+        },
+    }
+
+
+def time_facts(data: PreparedData) -> dict[str, float]:
+    """Shares (0 to 1) on the clock of the data; {} where they have none.
+
+    equal_timestamps: of consecutive events of one user, those at the same time. users_of_one_moment: users with several events, all at one
+    time. whole_days: events at midnight UTC exactly, so that the clock of the data is a calendar.
+    """
+    if not data.has_timestamps:
+        return {}
+    times, lengths = np.asarray(data.timestamps), data.lengths()
+    several = np.flatnonzero(lengths >= 2)
+    starts, ends = data.offsets[several], data.offsets[several + 1] - 1
+    return {
+        "equal_timestamps": float(data.manifest.get("share_equal_timestamps", 0.0)),
+        "users_of_one_moment": float((times[starts] == times[ends]).mean()) if len(several) else 0.0,
+        "whole_days": float((times % SECONDS_PER_DAY == 0).mean()),
+    }
+
+
+def cold_facts(data: PreparedData, split: Split) -> dict[str, float]:
+    """Shares (0 to 1) of what training does not know.
+
+    cold_items: items of the catalogue without a training event. cold_users: users of test cases without one. blind_cases: test cases whose
+    history holds no item that training knows, so that nothing personal can be said.
+    """
+    known = training_counts(data, split) > 0
+    trained = split.train_end > split.train_start
+    test = split.test
+    row, position = flat_ranges(test.start, test.end)
+    seeing = np.zeros(len(test), dtype=bool)
+    seeing[row[known[data.items[position]]]] = True
+    return {
+        "cold_items": float((~known[1:]).mean()),
+        "cold_users": float((~trained[np.unique(test.user)]).mean()),
+        "blind_cases": float((~seeing).mean()),
+    }
+
+
+def repeat_facts(data: PreparedData, split: Split) -> dict[str, float]:
+    """Shares (0 to 1). repeated_events: events whose item the user had before. immediate_repeats: consecutive events of one user with the
+    same item. targets_at_once: test targets that are the last item of their history."""
+    items = np.asarray(data.items)
+    follows = np.ones(len(items), dtype=bool)
+    follows[data.offsets[:-1][data.lengths() > 0]] = False
+    same = np.zeros(len(items), dtype=bool)
+    same[1:] = items[1:] == items[:-1]
+    test = split.test
+    case = np.repeat(np.arange(len(test)), test.n_targets)
+    has_history = test.end[case] > test.start[case]
+    last = np.where(has_history, items[np.maximum(test.end[case] - 1, 0)], 0)
+    return {
+        "repeated_events": float(data.manifest.get("share_repeats", 0.0)),
+        "immediate_repeats": float((same & follows).sum() / max(1, int(follows.sum()))),
+        "targets_at_once": float((last == test.targets).mean()),
+    }
+
+
+def case_facts(data: PreparedData, split: Split, max_length: int) -> dict[str, float]:
+    """Histories of the test cases, and how much of the test the most popular items are.
+
+    beyond_length: share of test cases whose history is longer than a model reads. popular_targets: share of test targets among the 1 % of
+    items (at least one) with the most training events.
+    """
+    length = split.test.end - split.test.start
+    counts = training_counts(data, split)[1:]
+    popular = np.argsort(-counts, kind="stable")[: max(1, data.n_items // 100)] + 1
+    return {
+        "history_median": float(np.median(length)),
+        "history_longest": int(length.max(initial=0)),
+        "beyond_length": float((length > max_length).mean()),
+        "popular_targets": float(np.isin(split.test.targets, popular).mean()),
+    }
+
+
+def training_counts(data: PreparedData, split: Split) -> np.ndarray:
+    """[n_items + 1] training events of each item."""
+    _, position = flat_ranges(split.train_start, split.train_end)
+    return np.bincount(data.items[position], minlength=data.n_items + 1)

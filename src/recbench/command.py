@@ -1,0 +1,29 @@
+"""What the small commands share: wrong use is one line and exit status 2, Ctrl+C is 130, never a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from recbench.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as the rest of recbench does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def exit_status(command: Callable[[], int]) -> int:
+    """Runs a command, and says what a UserError says."""
+    try:
+        return command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130

@@ -1,0 +1,107 @@
+"""``python -m recbench.compare RUN_FOLDER ...``: finished runs judged against each other, from their stored ranks.
+
+Runs of one configuration but for the seed stand for one entrant. Means have 95 % intervals of users and seeds (paired bootstrap over
+users, variance over seeds); entrants that share a letter are not told apart (all pairs, Holm, 5 %). With --reference every entrant's
+difference to that one is given as a share of it, with its interval and p values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recbench.command import Parser, exit_status
+from recbench.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from recbench.statistics.compare import Verdict
+
+
+def read_arguments(arguments: list[str]) -> argparse.Namespace:
+    """The command line. Raises UserError for what is no option."""
+    parser = Parser(prog="python -m recbench.compare", description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_FOLDER", help="as in runs/sasrec-*")
+    parser.add_argument("--metric", default="ndcg@10", help="ndcg, hr, mrr, recall or precision with a cutoff, or mrr")
+    parser.add_argument("--reference", help="the entrant, or one of its runs, that the others are compared with")
+    parser.add_argument("--resamples", type=int, default=10_000, help="of the users (default: 10,000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
+    chosen = parser.parse_intermixed_args(arguments)
+    if chosen.seed < 0:
+        raise UserError(f"--seed must not be negative, not {chosen.seed}")
+    return chosen
+
+
+def verdict_table(verdicts: Sequence[Verdict], metric: str, protocol: str, reference: str | None) -> Table:
+    """The verdicts as a table for a terminal."""
+    from rich import box
+    from rich.table import Table
+
+    title = f"test {metric}, protocol {protocol}, {verdicts[0].n_users:,} users"
+    table = Table(title=title, title_justify="left", box=box.ASCII2, pad_edge=False)
+    table.add_column("")
+    headings = [metric, "95 % interval", "sd of seeds", "seeds"]
+    if reference is not None:
+        headings += [f"against {reference}", "p", "p Holm", "p FDR"]
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    table.add_column("group")
+    for verdict in verdicts:
+        sd = "-" if verdict.seed_deviation is None else f"{verdict.seed_deviation:.4f}"
+        cells = [f"{verdict.mean:.4f}", f"{verdict.low:.4f} .. {verdict.high:.4f}", sd, str(verdict.n_seeds)]
+        if reference is not None:
+            cells += [_relative(verdict), *(_p(value) for value in (verdict.p, verdict.p_holm, verdict.p_fdr))]
+        table.add_row(verdict.name, *cells, verdict.group)
+    return table
+
+
+def notes(verdicts: Sequence[Verdict]) -> str:
+    """What a reader must know of the table, as one line."""
+    said = ["entrants that share a letter are not told apart (all pairs, Holm, 5 %)"]
+    single = sum(verdict.n_seeds == 1 for verdict in verdicts)
+    if single:
+        said.append(
+            f"{single} of {len(verdicts)} have one seed only: nothing is known of how their other seeds would do"
+        )
+    return "; ".join(said)
+
+
+def _relative(verdict: Verdict) -> str:
+    if verdict.relative is None or verdict.relative_low is None or verdict.relative_high is None:
+        return "-"
+    return f"{100 * verdict.relative:+.1f} % [{100 * verdict.relative_low:+.1f}, {100 * verdict.relative_high:+.1f}]"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "<.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def run_compare(arguments: list[str]) -> int:
+    """Judge and print; returns the exit status. Raises UserError for wrong use."""
+    chosen = read_arguments(arguments)
+    from recbench.report.console import _print
+    from recbench.runs import RunFolder
+    from recbench.statistics.compare import judge
+    from recbench.statistics.entrants import entrants_of, find_reference
+
+    entrants = entrants_of(chosen.folders)
+    reference = None if chosen.reference is None else find_reference(chosen.reference, entrants)
+    verdicts = judge(entrants, chosen.metric, reference, chosen.resamples, chosen.seed)
+    protocol = RunFolder(entrants[0].runs[0]).read("metrics.json")["protocol"]
+    _print(verdict_table(verdicts, chosen.metric, protocol, reference), notes(verdicts))
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 for wrong use."""
+    return exit_status(lambda: run_compare(sys.argv[1:] if arguments is None else arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

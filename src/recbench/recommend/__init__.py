@@ -1,0 +1,1 @@
+"""A finished run in use: histories in, items with their names out."""

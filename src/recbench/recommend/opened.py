@@ -1,0 +1,71 @@
+"""A finished run, ready to answer: its model with its weights, and the data by whose numbers it knows users and items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from recbench.errors import UserError
+
+if TYPE_CHECKING:
+    from recbench.config import RunConfig
+    from recbench.experiment import Stage
+    from recbench.models.base import Recommender
+
+
+@dataclass(frozen=True)
+class Opened:
+    """key: of the run; model: in evaluation mode and frozen, on the CPU or where it was asked for."""
+
+    key: str
+    config: RunConfig
+    stage: Stage
+    model: Recommender
+
+    @property
+    def name(self) -> str:
+        return str(self.config.model.name)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What its histories must hold beside the items: "timestamps", "behaviours"."""
+        return type(self.model).requires & {"timestamps", "behaviours"}
+
+
+def open_model(path: Path, cache_dir: Path | None = None, raw_dir: Path | None = None, device: str = "cpu") -> Opened:
+    """The model of the run folder ``path``. cache_dir, raw_dir: where the data are by now, if not where the run found them.
+
+    Raises UserError if it is no finished run, ranks nothing, or the data are not those that it was trained on.
+    """
+    from recbench.config import HardwareConfig, RunConfig
+    from recbench.experiment import Run, Stage, load_model
+    from recbench.models.registry import lookup
+    from recbench.runs import RunFolder
+
+    folder = RunFolder(path)
+    if not folder.finished:
+        raise UserError(
+            f"{path} holds no finished run (its state is '{folder.state}'); name a folder of runs/, such as runs/sasrec-3f9c2b71a0d4"
+        )
+    if device != "cpu" and not torch.cuda.is_available():
+        raise UserError(f"--device {device}: torch {torch.__version__} finds no GPU here; leave it out")
+    # Where the run was trained says nothing about where it answers.
+    config = replace(RunConfig.from_dict(folder.config()), hardware=HardwareConfig(name="cpu", accelerator="cpu"))
+    if cache_dir is not None:
+        config = replace(config, cache_dir=cache_dir.expanduser().absolute())
+    if raw_dir is not None:
+        config.data.raw_dir = str(raw_dir.expanduser().absolute())
+    if not lookup(config.model.name).model.ranks:
+        raise UserError(f"'{config.model.name}' is an item tokenizer and ranks nothing; name the run of a recommender")
+    stage = Stage.of(config)
+    trained_on = folder.read("provenance.json").get("data_fingerprint", stage.data.fingerprint)
+    if trained_on != stage.data.fingerprint:
+        raise UserError(
+            f"the data in {stage.data.folder} are not those that {folder.key} was trained on, so its item numbers would mean other items; "
+            "name the raw files of the run with --raw-dir"
+        )
+    model = load_model(Run(folder, config, folder.read("metrics.json"), {}, reused=True), stage)
+    return Opened(folder.key, config, stage, model.to(device))

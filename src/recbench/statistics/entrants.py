@@ -1,0 +1,110 @@
+"""Run folders as entrants of a comparison: runs of one configuration but for the seed stand for one, named by what tells it apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from recbench.errors import UserError, nearest
+from recbench.runs import RunFolder, key_values
+from recbench.statistics.compare import Entrant
+
+
+def entrants_of(folders: Sequence[Path]) -> list[Entrant]:
+    """One entrant a configuration, in order of first appearance. Raises UserError for what is no finished run, and for two runs of one seed."""
+    found: dict[str, dict[int | None, Path]] = {}
+    settings: dict[str, dict[str, Any]] = {}
+    for path in dict.fromkeys(Path(folder).resolve() for folder in folders):
+        values, seed = _configuration(path)
+        name = json.dumps(values, sort_keys=True, default=str)
+        runs = found.setdefault(name, {})
+        if seed in runs:
+            raise UserError(f"{runs[seed]} and {path} are the same configuration and seed; leave one of them out")
+        runs[seed] = path
+        settings[name] = values
+    names = _names(list(settings.values()))
+    return [Entrant(name, tuple(runs.values())) for name, runs in zip(names, found.values(), strict=True)]
+
+
+def find_reference(wanted: str, entrants: Sequence[Entrant]) -> str:
+    """The name of the entrant that is called so, that has a run of this key or folder, or that alone begins so. Raises UserError for none."""
+    for entrant in entrants:
+        if wanted == entrant.name or any(Path(wanted).name == path.name for path in entrant.runs):
+            return entrant.name
+    begun = [entrant.name for entrant in entrants if entrant.name.split(" ")[0] == wanted]
+    if len(begun) == 1:
+        return begun[0]
+    raise UserError(f"unknown reference '{wanted}'; {nearest(wanted, [entrant.name for entrant in entrants])}")
+
+
+def _configuration(path: Path) -> tuple[dict[str, Any], int | None]:
+    """(what a run was asked to do but for its seed, as flat keys; the seed)."""
+    from recbench.config import RunConfig
+    from recbench.models.registry import lookup
+
+    folder = RunFolder(path)
+    if not folder.finished:
+        raise UserError(f"{path} holds no finished run (its state is '{folder.state}')")
+    config = RunConfig.from_dict(folder.config())
+    trained = lookup(config.model.name).model.trains_by_gradient
+    # As it enters a run's key: a field that a config of before does not have is the same as that field at its default.
+    parts = {
+        "model": key_values(config.model),
+        "training": key_values(config.training) if trained else {"max_length": config.training.max_length},
+        "distillation": config.distillation.key_parts(),
+        "compression": asdict(config.compression),
+        "protocol": asdict(config.protocol),
+    }
+    return dict(_flat(parts)), config.seed
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The model, and where a model stands for several entrants, what is unlike most of them."""
+    names = []
+    for own in settings:
+        rivals = [other for other in settings if other["model.name"] == own["model.name"]]
+        odd = {id(other): _unlike(other, rivals) for other in rivals}
+        short = {place: _without_details(keys) for place, keys in odd.items()}
+        told = short if len({_said(other, short[id(other)]) for other in rivals}) == len(rivals) else odd
+        names.append(" ".join(filter(None, [own["model.name"], _said(own, told[id(own)])])))
+    return names
+
+
+def _unlike(own: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys in which a configuration differs from most of its rivals."""
+    keys = []
+    for key, value in own.items():
+        said = [repr(other.get(key)) for other in rivals]
+        usual = max(dict.fromkeys(said), key=said.count)
+        if repr(value) != usual:
+            keys.append(key)
+    return keys
+
+
+def _without_details(keys: Sequence[str]) -> list[str]:
+    """Less the keys of a group whose very choice is told."""
+    groups = tuple(key.removesuffix("name") for key in keys if key.endswith(".name"))
+    return [key for key in keys if key.endswith(".name") or not key.startswith(groups)]
+
+
+def _said(own: Mapping[str, Any], keys: Sequence[str]) -> str:
+    return " ".join(f"{_short(key)}={_value(own[key])}" for key in keys if key in own)
+
+
+def _short(key: str) -> str:
+    return key.removeprefix("model.").removesuffix(".name")
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,85 @@
+"""A metric user by user, from the ranks that a run stored.
+
+A metric is a mean over cases (``recbench.evaluation.metrics``), and cases of one user are not independent of each other, so what is drawn
+anew is a user with all cases. Shapes: T targets, U users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from recbench.errors import UserError, nearest
+from recbench.evaluation.metrics import METRICS
+
+#: Metrics that can be had user by user: those that are means over cases.
+MEASURES = METRICS
+#: Those that mean something without a cutoff.
+WITHOUT_CUTOFF = ("mrr", "ndcg")
+
+
+class UserValues(NamedTuple):
+    """users [U] ascending; totals [U]: sum of the metric over the user's cases; cases [U]: how many those are."""
+
+    users: np.ndarray
+    totals: np.ndarray
+    cases: np.ndarray
+
+
+def check_metric(metric: str) -> tuple[str, float]:
+    """(name, cutoff) of a metric such as ``ndcg@10`` or ``mrr``. Raises UserError for what is no mean over cases."""
+    name, _, cutoff = metric.partition("@")
+    if name not in MEASURES:
+        raise UserError(f"{metric} cannot be compared user by user; {nearest(name, MEASURES)}, as in ndcg@10")
+    if not cutoff and "@" not in metric and name in WITHOUT_CUTOFF:
+        return name, float("inf")
+    if not cutoff.isdigit() or int(cutoff) < 1:
+        raise UserError(f"{metric} lacks a cutoff from 1; write it as in {name}@10")
+    return name, float(cutoff)
+
+
+def user_values(metric: str, rank: np.ndarray, case: np.ndarray, user: np.ndarray) -> UserValues:
+    """The metric of every user, from rank, case and user of every target [T]. Raises UserError for an unknown metric.
+
+    User 4 has two cases, at ranks 1 and 2, user 7 one at rank 4:
+
+    >>> found = user_values("mrr", np.array([1.0, 2.0, 4.0]), np.array([0, 1, 2]), np.array([4, 4, 7]))
+    >>> [column.tolist() for column in found]
+    [[4, 7], [1.5, 0.25], [2, 1]]
+    """
+    name, cutoff = check_metric(metric)
+    values = MEASURES[name](rank, case, cutoff)
+    _, first = np.unique(case, return_index=True)
+    users, index, cases = np.unique(user[first], return_inverse=True, return_counts=True)
+    return UserValues(users, np.bincount(index, weights=values, minlength=len(users)), cases)
+
+
+def per_user(ranks: Path, metric: str) -> UserValues:
+    """The metric of every user of a ``ranks.parquet``. Raises UserError for an unknown metric and a file that cannot be read."""
+    import polars as pl
+
+    check_metric(metric)
+    try:
+        table = pl.read_parquet(ranks, columns=["rank", "case", "user"])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UserError(
+            f"cannot read {ranks}: {str(error).splitlines()[0]}; delete the run and make it again"
+        ) from error
+    return user_values(metric, *(table[name].to_numpy() for name in ("rank", "case", "user")))
+
+
+def same_users(found: Sequence[UserValues], files: Sequence[Path]) -> None:
+    """Raise UserError, naming two files, unless all hold the same users with the same numbers of cases."""
+    for path, values in zip(files, found, strict=True):
+        if not (np.array_equal(values.users, found[0].users) and np.array_equal(values.cases, found[0].cases)):
+            raise UserError(f"{path} ranks other users than {files[0]}; compare runs of one data set and protocol")
+
+
+def mean_per_user(files: Sequence[Path], metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """(users [U], totals [U] averaged over the seeds' files). Raises UserError where the files hold different users."""
+    found = [per_user(path, metric) for path in files]
+    same_users(found, files)
+    return found[0].users, np.mean([values.totals for values in found], axis=0)

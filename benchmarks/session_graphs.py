@@ -26,10 +26,11 @@ from torch import Tensor
 from benchmarks.state_space import medians
 from recbench.config import HardwareConfig, TrainingConfig
 from recbench.data.batches import Batch, EpochSampler, Windows, prefixes
+from recbench.learner import Learner
 from recbench.models.base import ModelContext
 from recbench.models.srgnn import SRGNN, SRGNNConfig
 from recbench.nn.session_graph import SparseGraphs, dense_graphs, sparse_graphs
-from recbench.training import Learner, set_logits_precision
+from recbench.training import set_logits_precision
 
 
 def drawn_sessions(n: int, n_items: int, longest: int, seed: int) -> list[np.ndarray]:

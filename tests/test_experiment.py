@@ -17,8 +17,9 @@ from safetensors.numpy import load_file
 from recbench import measure
 from recbench.data.store import PreparedData
 from recbench.errors import UserError
-from recbench.experiment import Stage, open_run, run
+from recbench.experiment import open_run, run
 from recbench.runs import RunFolder
+from recbench.stage import Stage
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16"]
 SLMREC = [
@@ -197,7 +198,8 @@ AGAIN = """
 import json, sys
 from pathlib import Path
 from recbench import measure
-from recbench.experiment import load_model, open_run
+from recbench.building import load_model
+from recbench.experiment import open_run
 from recbench.runs import RunFolder
 finished, stage = open_run(Path(sys.argv[1]))
 model = load_model(finished, stage)

@@ -13,8 +13,9 @@ import pytest
 from recbench import runs
 from recbench.config import RunConfig
 from recbench.errors import UserError
-from recbench.experiment import Stage, run_key
+from recbench.needs import run_key
 from recbench.runs import RunFolder, key_values, locked, make_key, open_folder, recording, replacing
+from recbench.stage import Stage
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_a_key_depends_on_what_a_run_stands_on(compose, tiny, stage, word):
 
 
 def test_the_item_table_of_slmrec_is_the_plain_run_of_that_model(compose, tiny, stage):
-    from recbench.experiment import dependency_configs
+    from recbench.needs import dependency_configs
 
     slmrec = RunConfig.from_hydra(compose(*tiny, "model=slmrec"))
     plain = RunConfig.from_hydra(compose(*tiny, "model=sasrec"))

@@ -9,7 +9,8 @@ import pytest
 
 from recbench.data.split import make_split, protocol_view
 from recbench.data.store import prepare
-from recbench.experiment import Stage, run_key
+from recbench.needs import run_key
+from recbench.stage import Stage
 
 QUICK = ("protocol=sessions", "training.max_epochs=2", "training.patience=2")
 

@@ -9,10 +9,11 @@ import torch
 
 from recbench.config import HardwareConfig, TrainingConfig
 from recbench.errors import UserError
+from recbench.learner import Learner
 from recbench.losses import CatalogueLoss, has_fast_bfloat16
 from recbench.models.base import ModelContext
 from recbench.models.sasrec import SASRec, SASRecConfig
-from recbench.training import Learner, set_logits_precision
+from recbench.training import set_logits_precision
 
 
 @pytest.fixture

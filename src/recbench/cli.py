@@ -168,9 +168,11 @@ def run_job(composed: DictConfig, parent: str | None = None, judge: Judge | None
 
 
 def _run_job(config: RunConfig, parent: str | None, judge: Judge | None) -> list[Any]:
-    from recbench.experiment import Stage, check_dependencies, reference, run
+    from recbench.experiment import reference, run
     from recbench.models.registry import lookup
+    from recbench.needs import check_dependencies
     from recbench.report.console import show_run
+    from recbench.stage import Stage
 
     check_dependencies(config)
     stage = Stage.of(config)

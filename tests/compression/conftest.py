@@ -35,7 +35,7 @@ def original(made):
 
 @pytest.fixture(scope="package")
 def stage(original):
-    from recbench.experiment import Stage
+    from recbench.stage import Stage
 
     return Stage.of(original.config)
 
@@ -43,7 +43,7 @@ def stage(original):
 @pytest.fixture
 def model_of(stage):
     """model_of(run) -> its model, read anew from its folder."""
-    from recbench.experiment import load_model
+    from recbench.building import load_model
 
     return lambda finished: load_model(finished, stage)
 

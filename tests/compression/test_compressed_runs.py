@@ -12,8 +12,10 @@ import torch
 from safetensors.numpy import load_file
 
 from recbench import measure, runs
+from recbench.building import load_model
 from recbench.errors import UserError
-from recbench.experiment import check_dependencies, dependency_configs, load_model, open_run, run, run_key
+from recbench.experiment import open_run, run
+from recbench.needs import check_dependencies, dependency_configs, run_key
 from recbench.runs import RunFolder
 
 WAYS = {

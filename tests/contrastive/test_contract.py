@@ -10,8 +10,8 @@ import torch
 from recbench.config import TrainingConfig
 from recbench.contrastive.base import build_auxiliaries, representations
 from recbench.errors import UserError
+from recbench.learner import Learner
 from recbench.models.base import Recommender
-from recbench.training import Learner
 
 TERMS = {"mclrec": {"mclrec", "mclrec_regulariser"}}
 

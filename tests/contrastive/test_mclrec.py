@@ -12,7 +12,7 @@ from recbench.config import TrainingConfig
 from recbench.contrastive.base import build_auxiliaries, representations
 from recbench.contrastive.info_nce import info_nce
 from recbench.contrastive.mclrec import Augmenter, regulariser
-from recbench.training import Learner
+from recbench.learner import Learner
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from recbench.distillation.base import build_objective
 from recbench.distillation.configs import _CONFIGS, TaughtConfig, config_class
 from recbench.distillation.offline import stored_lessons
 from recbench.distillation.teacher import OnlineLessons
+from recbench.learner import Learner
 from recbench.runs import open_folder
-from recbench.training import Learner
 
 KEYS = {
     "slmrec": {"n_blocks": 2},

@@ -8,11 +8,13 @@ import torch
 from safetensors.numpy import load_file
 
 from recbench import training
+from recbench.building import build_model
 from recbench.distillation.offline import StoredLessons
 from recbench.distillation.teacher import OnlineLessons
 from recbench.errors import UserError
-from recbench.experiment import Stage, build_model, run
+from recbench.experiment import run
 from recbench.runs import RunFolder
+from recbench.stage import Stage
 
 SLMREC = [
     "model=slmrec",

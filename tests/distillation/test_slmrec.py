@@ -14,7 +14,7 @@ from recbench.distillation.multi_supervision import MultiSupervisionObjective
 from recbench.distillation.slmrec import SLMRecObjective
 from recbench.distillation.teacher import OnlineLessons
 from recbench.errors import UserError
-from recbench.training import Learner
+from recbench.learner import Learner
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import dataclasses
 
 import pytest
 
+from recbench.building import build_model
 from recbench.distillation.teacher_run import is_untrained, teacher_config
 from recbench.errors import UserError
-from recbench.experiment import Stage, build_model, check_dependencies, dependency_configs, run_key
+from recbench.needs import check_dependencies, dependency_configs, run_key
+from recbench.stage import Stage
 
 SLMREC = ["model=slmrec", "model.n_layers=4", "training.max_epochs=7", "training.lr=0.25", "training.patience=3"]
 

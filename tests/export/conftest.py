@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from recbench.config import compose_model
-from recbench.experiment import Stage
+from recbench.stage import Stage
 
 
 def contract() -> ModuleType:

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from recbench import weights
+from recbench.building import load_model
 from recbench.config import compose_model
 from recbench.data.prepared import PreparedData
 from recbench.data.protocol import LeaveOneOutConfig
 from recbench.data.split import make_split
 from recbench.errors import UserError
-from recbench.experiment import load_model, open_run, run
+from recbench.experiment import open_run, run
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.collaborative_ids import cooccurrence_graph
 from recbench.models.registry import lookup, model_names

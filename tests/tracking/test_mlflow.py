@@ -125,7 +125,15 @@ def test_the_files_of_a_run_are_its_artifacts(store, fresh, tmp_path):
     deliver(store[0], [fresh.folder])
     (item,) = sent_runs(store).values()
     names = {entry.path for entry in store[1].list_artifacts(item.info.run_id)}
-    assert names == {"config.yaml", "provenance.json", "status.json", "metrics.json", "history.jsonl", "ranks.parquet", "log.txt"}
+    assert names == {
+        "config.yaml",
+        "provenance.json",
+        "status.json",
+        "metrics.json",
+        "history.jsonl",
+        "ranks.parquet",
+        "log.txt",
+    }
     copy = store[1].download_artifacts(item.info.run_id, "ranks.parquet", str(tmp_path))
     with open(copy, "rb") as file:
         assert file.read() == fresh.folder.ranks.read_bytes()

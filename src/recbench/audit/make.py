@@ -12,9 +12,11 @@ from recbench.audit.findings import findings
 from recbench.audit.probe import order_probe
 from recbench.config import RunConfig
 from recbench.errors import UserError
-from recbench.experiment import Run, Stage, check_requirements, run
+from recbench.experiment import run
 from recbench.models.registry import lookup
+from recbench.needs import check_requirements
 from recbench.runs import replacing
+from recbench.stage import Run, Stage
 
 #: Models that look at nothing of the user: what everything personal must beat.
 FLOORS = ("popularity", "recent_popularity")

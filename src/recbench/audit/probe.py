@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from recbench import measure
+from recbench.building import load_model
 from recbench.data.batches import Batch
 from recbench.evaluation.evaluate import Evaluation, evaluate, evaluate_lists
-from recbench.experiment import Run, Stage, load_model
 from recbench.models.base import Recommender
+from recbench.stage import Run, Stage
 from recbench.statistics.bootstrap import bootstrap
 from recbench.statistics.per_user import user_values
 

@@ -25,7 +25,7 @@ from recbench.processes.team import tell
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from recbench.experiment import Run, Stage
+    from recbench.stage import Run, Stage
 
 
 def main() -> int:
@@ -81,8 +81,10 @@ def serve(ranks: Ranks, store: Any, gpu: bool) -> int:
 def _make(message: dict[str, Any], stages: dict[str, Stage]) -> None:
     """One run, without what the first process does for it. stages: kept from run to run, by data and protocol."""
     from recbench.config import RunConfig
-    from recbench.experiment import Stage, produce, run_key
+    from recbench.experiment import produce
+    from recbench.needs import run_key
     from recbench.runs import RunFolder
+    from recbench.stage import Stage
 
     config = RunConfig.from_dict(message["config"])
     same = json.dumps([message["config"][group] for group in ("data", "protocol")], sort_keys=True, default=str)
@@ -100,8 +102,8 @@ def _make(message: dict[str, Any], stages: dict[str, Stage]) -> None:
 def _finished(path: Path) -> Run:
     """A run that the first process found or made, as this one needs it."""
     from recbench.config import RunConfig
-    from recbench.experiment import Run
     from recbench.runs import RunFolder
+    from recbench.stage import Run
 
     folder = RunFolder(path)
     if not folder.finished:

@@ -12,8 +12,8 @@ from recbench.errors import UserError
 
 if TYPE_CHECKING:
     from recbench.config import RunConfig
-    from recbench.experiment import Stage
     from recbench.models.base import Recommender
+    from recbench.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,11 @@ def open_model(path: Path, cache_dir: Path | None = None, raw_dir: Path | None =
 
     Raises UserError if it is no finished run, ranks nothing, or the data are not those that it was trained on.
     """
+    from recbench.building import load_model
     from recbench.config import HardwareConfig, RunConfig
-    from recbench.experiment import Run, Stage, load_model
     from recbench.models.registry import lookup
     from recbench.runs import RunFolder
+    from recbench.stage import Run, Stage
 
     folder = RunFolder(path)
     if not folder.finished:

@@ -13,7 +13,7 @@ from recbench.evaluation.audit import audit_line
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from recbench.experiment import Run, Stage
+    from recbench.stage import Run, Stage
 
 #: Width of tables that go to a file or a pipe.
 PLAIN_WIDTH = 150

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-
 def publish(name: str, out: Path, runs: Sequence[StoredRun]) -> str | None:
     """Send the files of a report to the store that most of its runs were sent to; returns the MLflow id that holds them, or None.
 

@@ -9,13 +9,14 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from recbench import experiment, measure, runs
+from recbench import measure, runs
+from recbench.building import load_model
 from recbench.config import RunConfig
 from recbench.data.protocol import SampledConfig
 from recbench.errors import UserError
-from recbench.experiment import Run, Stage
 from recbench.models.base import Recommender
 from recbench.report.study import rule_file, sampled_file
+from recbench.stage import Run, Stage
 from recbench.study.jobs import Job, Planner
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def sampled_config(config: RunConfig, n_candidates: int) -> RunConfig:
 
 def stored_model(job: Job, stage: Stage) -> Recommender:
     """The model of a finished job with its weights, as ``experiment`` loads it."""
-    return experiment.load_model(Run(job.folder, job.config, {}, {}, reused=True), stage)
+    return load_model(Run(job.folder, job.config, {}, {}, reused=True), stage)
 
 
 def add_sampled(job: Job, planner: Planner, n_candidates: int) -> None:

@@ -1,0 +1,76 @@
+"""From a config to a model: untrained, with the weights of a finished run, or with a teacher beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from recbench.compression.apply import Build, load_compressed
+from recbench.config import RunConfig
+from recbench.data.item_text import item_texts
+from recbench.distillation.teacher_run import is_untrained
+from recbench.models.base import ModelContext, Recommender, TrainingData
+from recbench.models.registry import lookup
+from recbench.stage import Run, Stage
+from recbench.text.vectors import text_vectors
+from recbench.weights import load_weights
+
+if TYPE_CHECKING:
+    from recbench.distillation.teacher import Teaching
+
+#: Added to the seed of a model that is never trained. (Of a seed torch's generator reads the lower 32 bits only.)
+UNTRAINED_SEEDS = 2**31
+
+
+def build_model(
+    config: RunConfig, stage: Stage, loaded: Mapping[str, Recommender], stored: bool = False
+) -> Recommender:
+    """The model of a config, untrained. stored: its weights will be read, so it needs no vectors of the items' texts."""
+    train = TrainingData.of(stage.data, stage.split)
+    counts = torch.from_numpy(train.item_counts())
+    model = lookup(config.model.name).model
+    texts = item_texts(stage.data) if "text" in model.requires else None
+    vectors = None
+    if "text_vectors" in model.requires and not stored:
+        from recbench.measure import device_of
+
+        vectors = text_vectors(stage.data, config.data.text, config.cache_dir, device_of(config.hardware))
+    sizes = stage.data.n_items, stage.data.n_users, config.training.max_length
+    context = ModelContext(*sizes, counts, loaded, texts, train, config.seed, vectors)
+    # Weights that are never trained must not be those that a student of the same seed starts from.
+    torch.manual_seed(config.seed + (UNTRAINED_SEEDS if is_untrained(config) else 0))
+    return model(config.model, context)
+
+
+def builder(config: RunConfig, stage: Stage) -> Build:
+    """Builds models of other configs as those of this run are built."""
+    return lambda model, needed: build_model(replace(config, model=model), stage, needed)
+
+
+def load_model(finished: Run, stage: Stage) -> Recommender:
+    """The model of a finished run with its weights, in evaluation mode and frozen."""
+    if finished.config.compression.name != "none":
+        config = finished.config
+        return load_compressed(finished.folder.weights, config.model, config.compression, builder(config, stage))
+    model = build_model(finished.config, stage, {}, stored=True)
+    load_weights(model, finished.folder.weights)
+    return model.eval().requires_grad_(False)
+
+
+def build_teaching(
+    config: RunConfig, student: Recommender, loaded: Mapping[str, Recommender], needed: Mapping[str, Run]
+) -> Teaching | None:
+    """The distillation objective of a config with its teacher; None without one. Raises UserError where models do not fit it."""
+    if config.distillation.name == "none":
+        return None
+    from recbench.distillation.base import build_objective
+    from recbench.distillation.teacher import Teaching
+
+    if "teacher" not in loaded:
+        return Teaching(build_objective(config.distillation, student, None))
+    objective = build_objective(config.distillation, student, loaded["teacher"])
+    access = config.distillation.mode, config.distillation.store
+    return Teaching(objective, loaded["teacher"], needed["teacher"].folder, *access)

@@ -1,0 +1,120 @@
+"""What a run needs: the runs that it stands on, the key by which it is found, and what its data must offer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from recbench import runs
+from recbench.compression.configs import CompressionConfig
+from recbench.config import RunConfig, compose_model
+from recbench.data.store import PreparedData
+from recbench.data.text_config import FILE
+from recbench.distillation.configs import DistillationConfig
+from recbench.distillation.teacher_run import teacher_config
+from recbench.errors import UserError
+from recbench.models.registry import lookup
+from recbench.stage import Stage
+from recbench.text.vectors import text_key
+
+
+def run_key(config: RunConfig, stage: Stage) -> str:
+    """The key of a run: everything that changes its result, its data, and the keys of what it stands on."""
+    model = lookup(config.model.name).model
+    trained = model.trains_by_gradient
+    training: Mapping[str, Any] = runs.key_values(config.training)
+    parts = {
+        "model": runs.key_values(config.model),
+        "protocol": stage.split.protocol_id,
+        "split": stage.split.split_hash,
+        "data": stage.data.fingerprint,
+        "cutoffs": sorted(config.evaluation.cutoffs),
+        # A computed model knows no learning rate, and most know no seed: it is the same run under all of them.
+        "training": training if trained else {"max_length": config.training.max_length},
+        "seed": config.seed if model.uses_seed else None,
+        "distillation": config.distillation.key_parts() if config.distillation.name != "none" else None,
+        "dependencies": {name: run_key(part, stage) for name, part in dependency_configs(config).items()},
+    }
+    if not model.ranks:
+        # It sees all training events whatever the length of a history, and no cutoff: one run for whoever needs it.
+        parts |= {"training": None, "cutoffs": None}
+    # Said only where there is one, so that the runs of before keep their keys.
+    if config.compression.name != "none":
+        parts["compression"] = dataclasses.asdict(config.compression)
+    if "text_vectors" in model.requires:
+        parts["text"] = text_key(config.data.text, config.cache_dir)
+    return runs.make_key(config.model.name, parts)
+
+
+def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:
+    """The runs a config needs, by role. A dependency shares data, protocol and seed, and is never distilled itself. Raises UserError for
+    wrong keys of theirs, and where one cannot teach the other.
+
+    A compressed run needs the same run uncompressed, which in turn needs whatever that model needs.
+    """
+    if config.compression.name != "none":
+        return {"original": replace(config, compression=CompressionConfig())}
+    wanted = {
+        name: (keys, f"model.{name}")
+        for name, keys in lookup(config.model.name).model.dependencies(config.model).items()
+    }
+    found = {}
+    for name, (keys, where) in wanted.items():
+        model, training = compose_model(keys, where, config.data.name)
+        found[name] = replace(
+            config, model=model, training=replace(config.training, **training), distillation=no_distillation()
+        )
+        found[name].check()
+    if hasattr(config.distillation, "teacher"):
+        found["teacher"] = teacher_config(config)
+        if not lookup(found["teacher"].model.name).model.ranks:
+            raise UserError(
+                f"{found['teacher'].model.name} ranks nothing, so it cannot teach; name another distillation.teacher.model"
+            )
+    config.distillation.check_models(config.model, found["teacher"].model if "teacher" in found else None)
+    return found
+
+
+def check_dependencies(config: RunConfig) -> None:
+    """Raise UserError for wrong keys of the runs that a config needs, and of those that they need, before any data are read."""
+    for part in dependency_configs(config).values():
+        check_dependencies(part)
+
+
+def no_distillation() -> Any:
+    return DistillationConfig()
+
+
+def check_requirements(config: RunConfig, data: PreparedData) -> None:
+    """Refuse data that lack what a model reads, by name, before anything is trained."""
+    offered = {
+        "timestamps": data.has_timestamps,
+        "text": data.has_text,
+        "text_vectors": data.has_text or config.data.text.encoder == FILE,
+        "behaviours": data.has_behaviours,
+    }
+    missing = sorted(need for need in lookup(config.model.name).model.requires if not offered[need])
+    if missing:
+        raise UserError(
+            f"the model '{config.model.name}' needs {' and '.join(missing)}, which data={config.data.name} does not have"
+        )
+
+
+def check_lists(config: RunConfig, stage: Stage) -> None:
+    """Refuse a search whose lists cannot be ranked under the protocol, or are shorter than a cutoff, before anything is trained."""
+    name, cutoff = config.model.name, min(max(config.evaluation.cutoffs), stage.data.n_items)
+    longest = lookup(name).model.longest_list(config.model)
+    if longest is None:
+        return
+    if stage.split.test.candidates is not None:
+        raise UserError(
+            f"{stage.split.protocol_id} ranks given candidates, which the beams of '{name}' cannot; use model.decoder=exact, or "
+            "protocol=leave_one_out"
+        )
+    if longest < cutoff:
+        raise UserError(
+            f"'{name}' finds at most {longest} items a user, fewer than the cutoff {cutoff}: raise model.beams or lower "
+            "evaluation.cutoffs"
+        )

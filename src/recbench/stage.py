@@ -1,0 +1,43 @@
+"""What a run is when it is finished, and what it stands on while it is made: data and split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from recbench.config import RunConfig
+from recbench.data.split import Split, make_split, protocol_view
+from recbench.data.store import PreparedData, prepare
+from recbench.runs import RunFolder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: where it lies, its figures, and the runs it stands on."""
+
+    folder: RunFolder
+    config: RunConfig
+    metrics: dict[str, Any]
+    dependencies: Mapping[str, Run]
+    reused: bool
+
+    @property
+    def validation(self) -> float | None:
+        """The validation figure that decides when its training stops, and which run of a search is the best; None if it has none."""
+        monitor = self.config.evaluation.monitor
+        return self.metrics.get(f"validation/{self.config.protocol.metric_prefix}{monitor}")
+
+
+@dataclass
+class Stage:
+    """Data and split of a run; shared by the run and its dependencies, so that both are read once."""
+
+    data: PreparedData
+    split: Split
+    made: dict[str, Run] = field(default_factory=dict)  # by key
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Stage:
+        data = protocol_view(prepare(config.data, config.cache_dir), config.protocol)
+        return cls(data, make_split(data, config.protocol, data.folder))

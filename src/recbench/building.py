@@ -32,7 +32,7 @@ def build_model(
     train = TrainingData.of(stage.data, stage.split)
     counts = torch.from_numpy(train.item_counts())
     model = lookup(config.model.name).model
-    texts = item_texts(stage.data) if "text" in model.requires else None
+    texts = item_texts(stage.data) if "text" in model.needs(config.model) else None
     vectors = None
     if "text_vectors" in model.requires and not stored:
         from recbench.measure import device_of

@@ -95,7 +95,7 @@ def check_requirements(config: RunConfig, data: PreparedData) -> None:
         "text_vectors": data.has_text or config.data.text.encoder == FILE,
         "behaviours": data.has_behaviours,
     }
-    missing = sorted(need for need in lookup(config.model.name).model.requires if not offered[need])
+    missing = sorted(need for need in lookup(config.model.name).model.needs(config.model) if not offered[need])
     if missing:
         raise UserError(
             f"the model '{config.model.name}' needs {' and '.join(missing)}, which data={config.data.name} does not have"

@@ -43,6 +43,17 @@ SIZES = {
     "llmgr": {**TINY, "text_buckets": 256, "alignment_epochs": 0, "graph": GRAPH},
     # As many beams as items, so that a list may hold them all.
     "tiger": {**T5, "beams": 64, "dropout": 0.2, "tokenizer": {"model": "rq_kmeans", "levels": 2, "codebook_size": 8}},
+    # Every task, on every target, so that whatever is trained for them is.
+    "lcrec": {
+        **TINY,
+        "beams": 64,
+        "dropout": 0.2,
+        "text_buckets": 128,
+        "alignment_share": 0.5,
+        "itemsearch": 0.5,
+        "preferenceobtain": 0.5,
+        "tokenizer": {"model": "rq_kmeans", "levels": 2, "codebook_size": 8},
+    },
     "rpg": {
         **SASREC,
         "temperature": 0.1,
@@ -277,7 +288,7 @@ def test_a_damaged_checkpoint_is_said_to_be_one(model, tiny_data, tiny_split, tm
 @pytest.mark.parametrize("name", NAMES)
 def test_data_that_lack_what_a_model_needs_are_refused_by_name(name):
     no_file = SimpleNamespace(encoder="tfidf_svd")
-    config = SimpleNamespace(model=SimpleNamespace(name=name), data=SimpleNamespace(name="bare", text=no_file))
+    config = SimpleNamespace(model=lookup(name).config(), data=SimpleNamespace(name="bare", text=no_file))
     bare = SimpleNamespace(has_timestamps=False, has_text=False, has_behaviours=False)
     rich = SimpleNamespace(has_timestamps=True, has_text=True, has_behaviours=True)
     check_requirements(config, rich)

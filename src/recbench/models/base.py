@@ -134,6 +134,11 @@ class Recommender(nn.Module):
         """Runs that must exist before this model is built: a name -> {"model": registered name, its keys ...}."""
         return {}
 
+    @classmethod
+    def needs(cls, config: Any) -> frozenset[str]:
+        """What of ``requires`` a model of this config reads: all of it, unless keys leave out a part that reads some."""
+        return cls.requires
+
     def needs_whole_batch(self) -> str:
         """Why the loss of a batch is no mean over its targets, so that several processes cannot share one; "" if it is."""
         return ""

@@ -62,10 +62,14 @@ class CodedItems(Recommender):
         offset = self.sizes.cumsum(0) - self.sizes
         return torch.where(self.codes >= 0, self.codes + offset, 0)
 
-    def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
+    def take_codes(self, state: Mapping[str, Tensor]) -> None:
+        """Make room for a stored state with other codes than those that are here."""
         if self.codes.shape != state["codes"].shape or not torch.equal(self.sizes.cpu(), state["sizes"].cpu()):
             self.codes, self.sizes, self._level_sizes = state["codes"].clone(), state["sizes"].clone(), None
             self.build()
+
+    def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
+        self.take_codes(state)
         super().load_stored_state(state)
 
 

@@ -25,7 +25,7 @@ BUILT_IN = {
         *("gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec"),
         *("srgnn", "gcsan", "tagnn", "gcegnn"),
         *("hicg", "llmgr"),
-        *("tiger", "rpg", "opq"),
+        *("tiger", "lcrec", "rpg", "opq"),
         *("rq_kmeans", "rvq", "rqvae", "sequential_ids", "collaborative_ids", "random_ids"),
     )
 }

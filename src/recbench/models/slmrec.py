@@ -33,6 +33,7 @@ from recbench.data.batches import Batch
 from recbench.errors import UserError
 from recbench.losses import CatalogueLoss
 from recbench.models.base import HasItemVectors, ModelContext, SequenceConfig, SequenceModel, check_sizes
+from recbench.models.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
 from recbench.nn.backbone import Backbone, BackboneConfig, backbone_width, check_backbone
 from recbench.nn.dropout import Dropout
@@ -116,17 +117,10 @@ class SLMRec(SequenceModel):
         return self.item_table
 
     def stored_state(self) -> dict[str, Tensor]:
-        state = self.state_dict()
-        if not self.backbone.frozen:
-            return state
-        learned = {name for name, parameter in self.named_parameters() if parameter.requires_grad} | {"item_table"}
-        return {name: value for name, value in state.items() if name in learned}
+        return learned_state(self, self.backbone.frozen, {"item_table"})
 
     def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
         self.item_table = state["item_table"].clone()
         if not hasattr(self, "item_to_state"):
             self._build_ends(self.item_table.shape[1])
-        outcome = self.load_state_dict(dict(state), strict=False)
-        lost = set(outcome.missing_keys) & set(self.stored_state())
-        if lost or outcome.unexpected_keys:
-            raise RuntimeError(f"the checkpoint does not fit this model: {sorted(lost | set(outcome.unexpected_keys))}")
+        load_learned(self, state, self.stored_state())

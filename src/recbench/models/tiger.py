@@ -26,31 +26,24 @@ Shapes: B rows, L items of a history, P tokens an item, M tokens of a history, T
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
 from recbench.data.samples import SAMPLES, Samples, samples
-from recbench.decoding.beam import beam_search
-from recbench.decoding.exact import score_catalogue
-from recbench.decoding.trie import Trie
-from recbench.errors import UserError, nearest
+from recbench.errors import UserError
 from recbench.models.base import ModelConfig, ModelContext, check_sizes
-from recbench.models.coded import CodedItems
+from recbench.models.generator import DECODERS, CodeGenerator, check_choices
 from recbench.models.registry import register
 from recbench.nn.dropout import Dropout
 from recbench.nn.t5_blocks import DecoderLayer, EncoderLayer, KeyValue, RelativeBias, initialise
 
-#: Beams, over all users, that are decoded at once: bounds the kept keys and values (0.3 GB at the default sizes).
-BEAMS_AT_ONCE = 1 << 12
 #: Groups of like length that the samples of a step are encoded in.
 LENGTH_GROUPS = 4
-CHOICES = {"encoder": ("bidirectional", "causal"), "samples": SAMPLES, "decoder": ("beam", "exact")}
+CHOICES = {"encoder": ("bidirectional", "causal"), "samples": SAMPLES, "decoder": DECODERS}
 
 
 @dataclass
@@ -83,18 +76,13 @@ class Memory:
 
 
 @register("tiger", TIGERConfig)
-class TIGER(CodedItems):
+class TIGER(CodeGenerator):
     """See the head of this file."""
-
-    #: Says nothing here: only states would be looked at, and none are lent.
-    is_causal: ClassVar[bool] = False
 
     def __init__(self, config: TIGERConfig, context: ModelContext) -> None:
         super().__init__(config, context)
         check_sizes(config, "hidden_size", "n_layers", "n_heads", "head_size", "feedforward_size", "beams")
-        for key, known in CHOICES.items():
-            if (value := getattr(config, key)) not in known:
-                raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
+        check_choices(config, CHOICES)
         if config.encoder == "causal" and config.samples != "prefix":
             raise UserError(
                 f"model.encoder=causal reads all prefixes in one pass, but model.samples={config.samples} asks for other "
@@ -115,37 +103,15 @@ class TIGER(CodedItems):
             self.separator = nn.Parameter(torch.randn(config.hidden_size))
         if config.user_tokens:
             self.user_embedding = nn.Embedding(config.user_tokens, config.hidden_size)
-        self._tries: dict[torch.device, Trie] = {}
         self.apply(initialise)
         if self.codes.numel():
             self.build()
 
     def build(self) -> None:
-        self._tries = {}
         self.token_embedding = nn.Embedding(sum(self.level_sizes), self.config.hidden_size)
         self.heads = nn.ModuleList(nn.Linear(self.config.hidden_size, size, bias=False) for size in self.level_sizes)
         self.token_embedding.apply(initialise)
         self.heads.apply(initialise)
-
-    def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
-        self._tries = {}  # of the codes that were here before
-        super().load_stored_state(state)
-
-    @property
-    def gives_lists(self) -> bool:
-        return bool(self.config.decoder == "beam")
-
-    @classmethod
-    def longest_list(cls, config: TIGERConfig) -> int | None:
-        return config.beams if config.decoder == "beam" else None
-
-    @property
-    def trie(self) -> Trie:
-        """Of all items, on the device of the codes."""
-        device = self.codes.device
-        if device not in self._tries:
-            self._tries[device] = Trie.of(self.codes, self.level_sizes).to(device)
-        return self._tries[device]
 
     @property
     def tokens_per_item(self) -> int:
@@ -205,7 +171,7 @@ class TIGER(CodedItems):
         memory = self.encode(chosen.items, chosen.lengths, chosen.user)
         targets = chosen.targets[:, None]
         states, _ = self.decode(self._shifted(targets), memory, memory.real[:, None, None, :])
-        return self._cross_entropy(states[:, 0], chosen.targets)
+        return self.cross_entropy(states[:, 0], chosen.targets)
 
     def _loss_of_windows(self, batch: Batch) -> Tensor:
         """All prefixes of a window from one pass of the encoder: the outputs of target t see the tokens of the items up to t."""
@@ -218,40 +184,15 @@ class TIGER(CodedItems):
         visible = (token < end[:, None]).repeat_interleave(n_levels, dim=0)[None, None]
         states, _ = self.decode(self._shifted(batch.targets), memory, visible)
         real = batch.mask
-        return self._cross_entropy(states[real], batch.targets[real]) / real.sum()
+        return self.cross_entropy(states[real], batch.targets[real]) / real.sum()
 
     def _shifted(self, targets: Tensor) -> Tensor:
         """targets [B, T] -> inputs [B, T, S, D]: the begin vector, then the codes but the last."""
         spelled = self.token_embedding(self.tokens()[targets][..., :-1])
         return torch.cat([self.begin.expand(*targets.shape, 1, -1), spelled], dim=2)
 
-    def _cross_entropy(self, states: Tensor, targets: Tensor) -> Tensor:
-        """states [N, S, D], targets [N] -> sum over targets and levels of -log p(code)."""
-        codes = self.codes[targets]
-        levels = [
-            F.cross_entropy(head(states[:, level]), codes[:, level], reduction="sum")
-            for level, head in enumerate(self.heads)
-        ]
-        return torch.stack(levels).sum()
-
-    def score(self, batch: Batch) -> Tensor:
-        """[B, n_items + 1]: log p(codes of the item | history), exactly; the pad's is -inf. Costs far more than ``recommend`` by beams."""
-        return score_catalogue(History(self, batch), self.trie)
-
-    def recommend(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
-        """(items [B, k], log-probabilities [B, k]), best first; by beam search no more than ``beams`` distinct codes, then item 0 at -inf.
-
-        Unconstrained, an id that no item has is item 0 with its log-probability.
-        """
-        if self.config.decoder == "exact":
-            return super().recommend(batch, k)
-        at_once = max(1, BEAMS_AT_ONCE // self.config.beams)
-        found = [self._search(part, min(k, self.n_items)) for part in _parts(batch, at_once)]
-        return torch.cat([items for items, _ in found]), torch.cat([scores for _, scores in found])
-
-    def _search(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
-        leaf, scores = beam_search(History(self, batch), self.trie, self.config.beams, self.config.constrained)
-        return self.trie.expand(leaf, scores, k)
+    def read(self, batch: Batch) -> History:
+        return History(self, batch)
 
 
 class History:
@@ -284,9 +225,3 @@ class History:
 def hashed(user: Tensor, n: int) -> Tensor:
     """Users [B] scattered over 0 .. n - 1, the same in every process (multiplication by a large odd number, the upper bits)."""
     return ((user * 0x9E3779B1) & 0xFFFFFFFF) * n >> 32
-
-
-def _parts(batch: Batch, rows: int) -> list[Batch]:
-    """The batch in pieces of at most ``rows`` histories."""
-    columns = zip(*(x.split(rows) for x in (batch.items, batch.timestamps, batch.lengths, batch.user)), strict=True)
-    return [Batch(*part) for part in columns]

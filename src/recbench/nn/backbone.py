@@ -165,6 +165,15 @@ class Backbone(nn.Module):
         rows = torch.arange(vectors.shape[0], device=vectors.device)
         return [s[rows, lengths - 1 + n_suffix] for s in states]
 
+    def read(
+        self, vectors: Tensor, cache: Any = None, mask: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """The last layer's states [B, Q, H] of ``vectors`` alone, which stand behind what ``cache`` holds and are added to it.
+
+        mask [B, Q, K] bool, True where a row sees a column, or None for a plain causal one; positions [B, Q], or None: 0, 1, ...
+        """
+        return self._states(vectors, mask, positions, cache, inner=False)[0]
+
     def _behind(
         self, prefix: Tensor, body: Tensor, mask: Tensor | None, positions: Tensor, inner: bool = True
     ) -> list[Tensor]:
@@ -192,7 +201,7 @@ class Backbone(nn.Module):
         if mask is not None:
             given["attention_mask"] = self._as_read(mask)
         if positions is not None:
-            given["position_ids"] = positions[None] + self.first_position
+            given["position_ids"] = torch.atleast_2d(positions) + self.first_position
         if cache is not None:
             given["past_key_values"] = cache
         output = self.model(
@@ -205,8 +214,8 @@ class Backbone(nn.Module):
         return [s.to(vectors.dtype) for s in states]
 
     def _as_read(self, mask: Tensor) -> Tensor:
-        """[Q, K] bool as the attention of this model takes it: [1, 1, Q, K], added to the logits where it is not fused."""
-        mask = mask[None, None]
+        """[Q, K] or [B, Q, K] bool as this model's attention takes it: [1 or B, 1, Q, K], added to the logits where it is not fused."""
+        mask = mask.view(-1, 1, *mask.shape[-2:])
         if self.model.config._attn_implementation == "sdpa":
             return mask
         return torch.zeros_like(mask, dtype=self.dtype).masked_fill_(~mask, torch.finfo(self.dtype).min)

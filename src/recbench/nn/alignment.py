@@ -1,0 +1,168 @@
+"""Questions and answers that tie the codes of items to their texts: the alignment tasks of LC-Rec [Zheng et al., ICDE 2024, section III-C].
+
+An example belongs to a target of the training events: the events before it in its window, and itself. What is asked comes in forms:
+
+    item2index        text of the target -> its codes
+    index2item        codes of the target -> its text
+    fusionseqrec      codes of the history -> title of the target · the same -> text of the target · titles of the history -> codes of the target
+    itemsearch        codes of the history and a query -> codes of the target
+    preferenceobtain  codes of the history -> what the user likes
+
+Nothing but ids goes in: 0 stands for nothing, then come special tokens, words, codes; ``packed`` moves the zeros of a row behind its end.
+
+Shapes: V = n_items + 1, N examples, L events of a history, P tokens of an item (codes, perhaps a separator), S levels, T words of a text,
+Q and R tokens of a question and an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """history [N, L] int64: the items before the target, 0 behind the last one · target [N] int64."""
+
+    history: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class ItemTokens:
+    """Items as ids of tokens, row 0 all 0.
+
+    codes [V, P] · words [V, T] · rarity [n] float32 by id: how much a word tells of a user who likes items with it; 0 of what is no word.
+    """
+
+    codes: Tensor
+    words: Tensor
+    rarity: Tensor
+    n_levels: int
+    title_words: int
+    query_words: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """question [N, Q], answer [N, R] · text: the part of them that is of texts; without any the example is none."""
+
+    question: Tensor
+    answer: Tensor
+    text: Tensor
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to ask: the task it belongs to, the instruction in words, and how its examples are made."""
+
+    task: str
+    instruction: str
+    make: Callable[[ItemTokens, Drawn], Example]
+
+
+def _text_to_codes(items: ItemTokens, drawn: Drawn) -> Example:
+    text = items.words[drawn.target]
+    return Example(text, _answer_codes(items, drawn), text)
+
+
+def _codes_to_text(items: ItemTokens, drawn: Drawn) -> Example:
+    text = items.words[drawn.target]
+    return Example(items.codes[drawn.target], text, text)
+
+
+def _codes_to_next_title(items: ItemTokens, drawn: Drawn) -> Example:
+    title = items.words[drawn.target, : items.title_words]
+    return Example(_history_codes(items, drawn), title, title)
+
+
+def _codes_to_next_text(items: ItemTokens, drawn: Drawn) -> Example:
+    text = items.words[drawn.target]
+    return Example(_history_codes(items, drawn), text, text)
+
+
+def _titles_to_next_codes(items: ItemTokens, drawn: Drawn) -> Example:
+    titles = items.words[drawn.history, : items.title_words].flatten(1)
+    return Example(titles, _answer_codes(items, drawn), titles)
+
+
+def _query_to_codes(items: ItemTokens, drawn: Drawn) -> Example:
+    query = some_words(items.words[drawn.target], items.query_words)
+    return Example(torch.cat([_history_codes(items, drawn), query], 1), _answer_codes(items, drawn), query)
+
+
+def _codes_to_preference(items: ItemTokens, drawn: Drawn) -> Example:
+    words = telling_words(items.words[drawn.history].flatten(1), items.rarity, items.words.shape[1])
+    return Example(_history_codes(items, drawn), words, words)
+
+
+def _history_codes(items: ItemTokens, drawn: Drawn) -> Tensor:
+    return items.codes[drawn.history].flatten(1)
+
+
+def _answer_codes(items: ItemTokens, drawn: Drawn) -> Tensor:
+    return items.codes[drawn.target, : items.n_levels]
+
+
+FORMS = {
+    "item2index": Form("item2index", "Name the item that this text describes by its codes.", _text_to_codes),
+    "index2item": Form("index2item", "Describe the item that has these codes.", _codes_to_text),
+    "next_title": Form("fusionseqrec", "Give the title of the item that follows these items.", _codes_to_next_title),
+    "next_text": Form("fusionseqrec", "Describe the item that follows these items.", _codes_to_next_text),
+    "after_titles": Form(
+        "fusionseqrec", "Name the item that follows the items of these titles by its codes.", _titles_to_next_codes
+    ),
+    "itemsearch": Form(
+        "itemsearch", "After these items a user searches with these words; name the item by its codes.", _query_to_codes
+    ),
+    "preferenceobtain": Form(
+        "preferenceobtain", "Say in words what the user who chose these items likes.", _codes_to_preference
+    ),
+}
+TASKS = tuple(dict.fromkeys(form.task for form in FORMS.values()))
+
+
+def some_words(words: Tensor, n: int) -> Tensor:
+    """words [N, T] -> [N, n]: as many of each row, drawn without repetition and in their order; 0 where it has fewer."""
+    chance = torch.rand(words.shape, device=words.device).masked_fill(words == 0, -1.0)
+    place = chance.topk(min(n, words.shape[1]), dim=1).indices.sort(dim=1).values
+    return words.gather(1, place)
+
+
+def telling_words(words: Tensor, rarity: Tensor, n: int) -> Tensor:
+    """words [N, W] -> [N, n]: the different ones whose number times rarity is largest, best first; 0 where fewer tell anything."""
+    weight = torch.zeros(len(words), len(rarity), device=words.device).scatter_add_(1, words, rarity[words])
+    best = weight.topk(min(n, len(rarity)), dim=1)
+    return torch.where(best.values > 0, best.indices, 0)
+
+
+def word_rarity(words: Tensor, seen: Tensor, n: int) -> Tensor:
+    """[n] float32 by id: log((1 + items) / (1 + items with the word)), of the items ``seen`` [V] in training alone; 0 of words in none.
+
+    words [V, T] ids.
+    """
+    known = words[seen]
+    item = torch.arange(len(known)).repeat_interleave(words.shape[1])
+    pairs = torch.stack([item, known.flatten()], 1).unique(dim=0)
+    count = torch.bincount(pairs[:, 1], minlength=n).float()
+    rarity = torch.log((1 + len(known)) / (1 + count))
+    rarity[(count == 0) | (torch.arange(n) == 0)] = 0.0
+    return rarity
+
+
+def packed(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Parts [N, .] side by side, the zeros of each row moved behind its end -> (ids [N, M], which of them are of the last part [N, M]).
+
+    >>> ids, last = packed([torch.tensor([[5, 0], [6, 7]]), torch.tensor([[8], [9]])])
+    >>> ids.tolist(), last.tolist()
+    ([[5, 8, 0], [6, 7, 9]], [[False, True, False], [False, False, True]])
+    """
+    ids = torch.cat(parts, 1)
+    of_last = torch.arange(ids.shape[1], device=ids.device) >= ids.shape[1] - parts[-1].shape[1]
+    order = (ids == 0).byte().argsort(dim=1, stable=True)
+    ids, last = ids.gather(1, order), (of_last & (ids > 0)).gather(1, order)
+    width = int((ids > 0).sum(1).max()) if len(ids) else 0
+    return ids[:, :width], last[:, :width]

@@ -25,6 +25,7 @@ REFUSED = {
     "itemknn": "data-dependent control flow",
     "markov": "data-dependent control flow",
     "tiger": "search over item codes",
+    "lcrec": "search over item codes",
 }
 
 

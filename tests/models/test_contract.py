@@ -60,6 +60,8 @@ SIZES = {
         "tokenizer": {"model": "opq", "levels": 4, "codebook_size": 16, "components": 8},
     },
 }
+#: Epochs of those whose steps are dear, and which need no more to beat popularity.
+EPOCHS = {"gcegnn": 8, "lcrec": 16}
 #: Models that give every user the same list: they are the floor, so they need not beat it.
 IMPERSONAL = {"popularity", "recent_popularity"}
 
@@ -309,7 +311,8 @@ def trained(run_config, tmp_path_factory):
     def metrics_of(name):
         words = [f"model={name}", "distillation=none"]
         if name in BY_GRADIENT:
-            words += ["training.lr=5e-3", "training.batch_size=256", "training.max_epochs=30", "training.patience=30"]
+            epochs = EPOCHS.get(name, 30)
+            words += ["training.lr=5e-3", "training.batch_size=256", f"training.max_epochs={epochs}", "training.patience=30"]
         for key, value in SIZES.get(name, {}).items():
             parts = value.items() if isinstance(value, dict) else ()
             # Dropout that protects a real training only slows one of thirty epochs.

@@ -51,7 +51,7 @@ def test_a_run_sent_lightly_is_the_same_as_one_sent_by_the_library(uri, configur
     library[0]["user_id"] = seen(uri, light)[0]["user_id"]
     assert seen(uri, light) == library
     assert library[4]["cost/odd"] == "nan"
-    assert set(library[6]) == {"config.yaml", "provenance.json", "metrics.json", "history.jsonl"}
+    assert set(library[6]) == {"config.yaml", "provenance.json", "status.json", "metrics.json", "history.jsonl"}
 
 
 def test_what_one_client_wrote_the_other_reads(uri, configured, finished):
@@ -113,8 +113,8 @@ def test_the_number_of_calls_does_not_grow_with_the_epochs(server, configured, f
         made.clear()
         store.send(finished(key, epochs))
         counts.append(len(made))
-    # The second one is looked up, made, logged in one batch, sent with four files, and closed.
-    assert counts == [8, 8]
+    # The second one is looked up, made, logged in one batch, sent with five files, and closed.
+    assert counts == [9, 9]
     assert [path for path in made if path.endswith("log-batch")] == ["mlflow/runs/log-batch"]
 
 

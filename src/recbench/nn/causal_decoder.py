@@ -65,7 +65,12 @@ def output_vectors(name: str, dtype: torch.dtype) -> Tensor | None:
         with few_words():
             # One layer, for there must be one.
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                name, use_safetensors=True, dtype=dtype, output_loading_info=True, num_hidden_layers=1
+                name,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=dtype,
+                output_loading_info=True,
+                num_hidden_layers=1,
             )
     except (OSError, ValueError) as error:
         raise UserError(f"the weights of '{name}' cannot be read ({first_line(error)})") from error

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from recbench.evaluation.operations import OperationMode
 
 
 def count_flops(call: Callable[[], Any]) -> int:
@@ -28,7 +29,7 @@ def count_flops(call: Callable[[], Any]) -> int:
     return counter.total
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(OperationMode):
     """Adds up the operations that have a formula."""
 
     def __init__(self) -> None:

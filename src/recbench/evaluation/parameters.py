@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from recbench.evaluation.operations import OperationMode
 
 #: Operations that look rows of their first operand up by number.
 LOOK_UPS = ("aten::embedding", "aten::index_select", "aten::index.Tensor", "aten::_embedding_bag", "aten::gather")
@@ -49,7 +50,7 @@ def buffer_values(model: nn.Module) -> int:
     return sum(buffer.numel() for buffer in model.buffers())
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(OperationMode):
     """Notes which of the wanted memory addresses the operations within it read."""
 
     def __init__(self, wanted: set[int]) -> None:

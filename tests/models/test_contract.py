@@ -312,7 +312,12 @@ def trained(run_config, tmp_path_factory):
         words = [f"model={name}", "distillation=none"]
         if name in BY_GRADIENT:
             epochs = EPOCHS.get(name, 30)
-            words += ["training.lr=5e-3", "training.batch_size=256", f"training.max_epochs={epochs}", "training.patience=30"]
+            words += [
+                "training.lr=5e-3",
+                "training.batch_size=256",
+                f"training.max_epochs={epochs}",
+                "training.patience=30",
+            ]
         for key, value in SIZES.get(name, {}).items():
             parts = value.items() if isinstance(value, dict) else ()
             # Dropout that protects a real training only slows one of thirty epochs.

@@ -6,6 +6,7 @@ import pytest
 
 from recbench.config import conf_dir
 from recbench.errors import UserError
+from recbench.models.registry import lookup, model_names
 from recbench.study.values import read_yaml
 from recbench.tune.__main__ import hydra_words, read_arguments
 from recbench.tune.space import search_name, space_words
@@ -13,8 +14,8 @@ from recbench.tune.space import search_name, space_words
 SPACES = sorted(path.stem for path in (conf_dir() / "tuning").glob("*.yaml"))
 
 
-def test_the_main_models_have_a_space():
-    assert {"sasrec", "slmrec", "gru4rec", "hstu", "tim4rec", "srgnn"} <= set(SPACES)
+def test_every_model_that_ranks_has_a_space():
+    assert set(SPACES) == {name for name in model_names() if lookup(name).model.ranks} - {"popularity"}
 
 
 @pytest.mark.parametrize("model", SPACES)
@@ -27,7 +28,7 @@ def test_a_space_names_keys_of_its_model_and_values_that_it_takes(compose, model
     words = space_words(model, [])
     space, fixed = create_params_from_overrides(words)
     assert fixed == {}
-    assert "training.lr" in space
+    assert ("training.lr" in space) == lookup(model).model.trains_by_gradient
     composed = compose(f"model={model}", "data=synthetic")
     for key, distribution in space.items():
         assert OmegaConf.select(composed, key) is not None, key
@@ -43,9 +44,9 @@ def test_the_users_words_come_before_the_space_and_a_variant_has_its_models():
 
 
 def test_without_a_space_it_says_what_to_do(tmp_path):
-    with pytest.raises(UserError, match=r"no search space for model=lrurec.*training.lr=tag"):
-        space_words("lrurec", ["model=lrurec"])
-    assert space_words("lrurec", ["model=lrurec", "model.dropout=choice(0.1,0.2)"]) == []
+    with pytest.raises(UserError, match=r"no search space for model=popularity.*training.lr=tag"):
+        space_words("popularity", ["model=popularity"])
+    assert space_words("popularity", ["model=popularity", "training.max_length=choice(10,20)"]) == []
     with pytest.raises(UserError, match="there is no file"):
         space_words("sasrec", [], tmp_path / "none.yaml")
 

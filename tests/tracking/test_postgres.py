@@ -68,7 +68,6 @@ def test_sweeps_with_processes_of_their_own_on_postgresql(database, cli, tiny, t
         side = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
         finished = cli("-m", *words, "model=markov", "model.backoff=0.1,0.2,0.3,0.4", *tracking, *side, cwd=tmp_path)
         assert finished.status == 0, finished.err
-        assert f"compare runs: {server.uri}/#/experiments/" in finished.err
         server.kill()
         cli(*words, "model=itemknn", *tracking, "tracking.timeout_seconds=2", cwd=tmp_path)
         (missed,) = unsent(tmp_path / "runs", config)

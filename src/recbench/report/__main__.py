@@ -18,6 +18,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from recbench.command import exit_status
 from recbench.errors import UserError
 
 #: Words that are about the report, not about runs.
@@ -76,16 +77,12 @@ def main(arguments: list[str] | None = None) -> int:
     from recbench.cli import speak
 
     speak()
-    try:
-        page = report(given)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing but the report's own folder was written", file=sys.stderr)
-        return 130
-    print(f"report: {page}", file=sys.stderr)
-    return 0
+
+    def write() -> int:
+        print(f"report: {report(given)}", file=sys.stderr)
+        return 0
+
+    return exit_status(write)
 
 
 if __name__ == "__main__":

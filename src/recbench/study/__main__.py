@@ -6,17 +6,11 @@ import argparse
 import os
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 from recbench.cli import speak
+from recbench.command import Parser
 from recbench.errors import UserError
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as the rest of recbench does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def read_arguments(arguments: list[str], program: str = "recbench.study") -> argparse.Namespace:

@@ -9,16 +9,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
+from recbench.command import Parser
 from recbench.errors import UserError
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as the rest of recbench does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def read_arguments(arguments: list[str]) -> argparse.Namespace:

@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from recbench.cli import speak
 from recbench.command import Parser

@@ -29,8 +29,8 @@ format: $(READY)
 ui: $(READY) ## MLflow's page on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
-bench: $(READY) ## ratios against rivals, in environments of their own
-	$(BIN)/python -m benchmarks.run
+bench: $(READY) ## ratios against rivals, in environments of their own: make bench DATA=reviews_Beauty_5.json.gz ARGS="--rounds 3"
+	$(BIN)/python -m benchmarks.run $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 study: $(READY) ## what is missing of one, as in: make study NAME=slmrec_depth ARGS="data.raw_dir=FOLDER"
 	$(BIN)/python -m recbench.study $(NAME) $(ARGS)

@@ -35,7 +35,7 @@ def launch(command: Command, log: Path) -> list[Line]:
     process that calls this must stay small: no numpy beyond reading arrays, no torch.
     """
     lines: list[Line] = []
-    started, busy = time.perf_counter(), busy_seconds()
+    started, busy, moment = time.perf_counter(), busy_seconds(), time.time()
     with log.open("w") as errors:
         child = subprocess.Popen(
             command.arguments,
@@ -56,7 +56,8 @@ def launch(command: Command, log: Path) -> list[Line]:
     wall, own = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
     others = max(0.0, busy_seconds() - busy - own) / (wall * (os.cpu_count() or 1))
     memory = usage.ru_maxrss * 1024
-    return [*lines, {"event": "exit", "at": wall, "peak_rss_bytes": memory, "cpu_seconds": own, "others_share": others}]
+    used = {"peak_rss_bytes": memory, "cpu_seconds": own, "others_share": others}
+    return [*lines, {"event": "exit", "at": wall, "began": moment, **used}]
 
 
 def busy_seconds() -> float:
@@ -93,7 +94,11 @@ def _progress(line: Line) -> None:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one round of one system gave. Seconds and bytes; None where the round could not tell."""
+    """What one round of one system gave. Seconds and bytes.
+
+    reach_training_seconds, reach_total_seconds: until the bar; None where none was asked for. gave_up: it stopped before the bar, and these
+    are what it had spent by then.
+    """
 
     epoch_seconds: float
     extrapolated: bool
@@ -103,6 +108,7 @@ class Figures:
     others_share: float
     reach_training_seconds: float | None
     reach_total_seconds: float | None
+    gave_up: bool
     epochs: int
     steps: int
     validation_ndcg: float
@@ -110,16 +116,16 @@ class Figures:
     test_hr: float
 
 
-def figures(lines: list[Line], reach: float, reach_split: str) -> Figures:
+def figures(lines: list[Line], reach: float = 0.0, reach_split: str = "validation") -> Figures:
     """Medians over the epochs of a round; the time to NDCG@10 >= ``reach`` on ``reach_split`` (0: not asked for).
 
     The training time to that is the sum of the epochs; the total runs from the start of the process and leaves out the
-    evaluations of the test part, which nobody makes who is not benchmarking.
+    evaluations of the test part, which nobody makes who is not benchmarking, and what a system itself reports as left out.
     """
     epochs = [line for line in lines if line["event"] == "epoch"]
     evaluations = [line for line in lines if line["event"] == "evaluation"]
     last = {line["split"]: line for line in evaluations}
-    training, total = _reached(lines, reach, reach_split)
+    training, total, gave_up = _reached(lines, reach, reach_split) if reach else (None, None, False)
     return Figures(
         epoch_seconds=statistics.median(line["epoch_seconds"] for line in epochs),
         extrapolated=any(line["extrapolated"] for line in epochs),
@@ -129,6 +135,7 @@ def figures(lines: list[Line], reach: float, reach_split: str) -> Figures:
         startup_seconds=only(lines, "ready")["at"],
         reach_training_seconds=training,
         reach_total_seconds=total,
+        gave_up=gave_up,
         epochs=len(epochs),
         steps=sum(line["steps"] for line in epochs),
         validation_ndcg=last["validation"]["ndcg@10"],
@@ -137,16 +144,20 @@ def figures(lines: list[Line], reach: float, reach_split: str) -> Figures:
     )
 
 
-def _reached(lines: list[Line], reach: float, split: str) -> tuple[float | None, float | None]:
-    training = left_out = 0.0
+def _reached(lines: list[Line], reach: float, split: str) -> tuple[float, float, bool]:
+    """(seconds of training, all seconds, False) until the bar; with True those until the last evaluation of the split, if it was not reached."""
+    training = left_out = total = 0.0
     for line in lines:
         if line["event"] == "epoch":
             training += line["seconds"]
+            left_out += line.get("left_out", 0.0)
         if line["event"] == "evaluation":
             left_out += line["seconds"] if line["split"] == "test" else 0.0
-            if reach and line["split"] == split and line["ndcg@10"] >= reach:
-                return training, line["at"] - left_out
-    return None, None
+            if line["split"] == split:
+                total = line["at"] - left_out
+                if line["ndcg@10"] >= reach:
+                    return training, total, False
+    return training, total, True
 
 
 def only(lines: list[Line], event: str) -> Line:
@@ -158,9 +169,15 @@ def only(lines: list[Line], event: str) -> Line:
 
 
 def check_data(lines: list[Line], expected: Line, system: str) -> None:
-    """Raises RuntimeError if a system did not work on the expected data: figures on other data are not comparable."""
-    given = only(lines, "data")
-    wrong = {key: (given[key], value) for key, value in expected.items() if key in given and given[key] != value}
+    """Raises RuntimeError if a system did not work on the expected data: figures on other data are not comparable.
+
+    Targets that it says it leaves out, and items that it says it cannot know, count as its own: the report names them.
+    """
+    given = dict(only(lines, "data"))
     missing = [key for key in ("training_targets", "test_cases") if key not in given]
+    for key, owned in (("training_targets", "targets_left_out"), ("n_items", "unknown_items")):
+        if key in given:
+            given[key] += given.get(owned, 0)
+    wrong = {key: (given[key], value) for key, value in expected.items() if key in given and given[key] != value}
     if wrong or missing:
         raise RuntimeError(f"{system} did not work on the same data; (its, ours): {wrong}; not reported: {missing}")

@@ -1,125 +1,188 @@
-"""``python -m benchmarks.run sasrec --data-folder FOLDER``: rivals and ours on the same work, in turn, as ratios.
+"""``make bench``, or ``python -m benchmarks.run``: SASRec of the rivals and of recbench on the same work, in turn, as ratios.
 
-Results go to standard output and, with every line that every system printed, to ``.bench/results/``.
+Stage "speed": rounds in which every system trains the same batches and ranks the whole catalogue, beside a floor of what this machine
+measures right then. Stage "quality": every system, left to its own default batch, until a stated validation NDCG@10. Rivals, their
+environments and tcmalloc are installed into ``.bench/`` when they are first needed, as is the data. The table goes to standard output; it and
+every line that every system printed are kept in ``.bench/results/NAME/``, where the same command with ``--name NAME`` goes on after a stop.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from benchmarks.data import Sequences, write_recbole
-from benchmarks.measure import Command, Figures, Line, check_data, figures, launch
-from benchmarks.report import machines, table
-from benchmarks.rivals.environments import ROOT, bench_folder, clean_environ, environment, tcmalloc
+from benchmarks import systems
+from benchmarks.data import Sequences
+from benchmarks.measure import Line, check_data, figures, launch
+from benchmarks.record import Record
+from benchmarks.report import section
+from benchmarks.rivals.environments import ROOT, bench_folder, fetch_tcmalloc, tcmalloc
 from benchmarks.task import SASRecTask
 
-SYSTEMS = ("recbole", "recbole+tcmalloc", "ours", "ours+tcmalloc")
+#: The NDCG@10 to reach, by (users, items) of the data: Beauty's, and that of the drawn data of its shape.
+BARS = {(22_363, 12_101): 0.040, (22_363, 12_053): 0.040}
+#: Epochs of a round where one takes seconds; the median leaves the first one's warming up out.
+QUICK_EPOCHS = 3
+#: More than anything trains before it reaches the bar or gives up.
+EPOCHS = 1000
+DEFAULT = ["recbole", "recbole+tcmalloc", "rectools", "rectools+tcmalloc", "one_negative", "ours"]
 
 
-def command(system: str, task: SASRecTask, data_folder: Path, digest: str) -> Command:
-    """How to start a system on a task."""
-    base, _, preload = system.partition("+")
-    environ = {**clean_environ(), "OMP_NUM_THREADS": str(task.threads), "PYTHONPATH": str(ROOT)}
-    if preload:
-        environ["LD_PRELOAD"] = tcmalloc() or ""
-    if base == "ours":
-        environ["PYTHONPATH"] += f":{ROOT / 'src'}"
-        program = [sys.executable, "-m", "benchmarks.ours", "--data", str(data_folder)]
-    else:
-        atomic = bench_folder("data", digest, "recbole")
-        if not (atomic / "data" / "data.inter").is_file():
-            write_recbole(Sequences.open(data_folder), atomic, "data")
-        program = [
-            str(environment("recbole")),
-            "-m",
-            "benchmarks.rivals.recbole_sasrec",
-            "--data",
-            str(atomic),
-            "--name",
-            "data",
+class Session:
+    """One comparison: its data, its plan and its record."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.data = systems.data_folder(arguments.data)
+        sequences = Sequences.open(self.data)
+        length = arguments.max_length
+        self.expected: Line = {
+            **sequences.counts(),
+            "test_digest": sequences.digest("test", length),
+            "training_digest": sequences.digest("training", length),
+        }
+        self.bar = arguments.reach
+        if self.bar is None:
+            self.bar = BARS.get((self.expected["n_users"], self.expected["n_items"]), 0.0)
+        name = arguments.name or f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+        self.record = Record(bench_folder("results", name))
+        self.record.hold(self.plan())
+        self.until = time.monotonic() + 60 * arguments.minutes if arguments.minutes else float("inf")
+
+    def plan(self) -> dict[str, Any]:
+        """What must be the same for runs to stand in one table."""
+        task = asdict(SASRecTask.of(self.arguments, epochs=0, max_steps=0, reach=self.bar, give_up=0.0))
+        kept = {key: self.expected[key] for key in ("n_users", "n_items", "training_targets", "test_digest")}
+        return {"commit": commit(), "data": kept, "task": task, "max_steps": self.arguments.max_steps}
+
+    def task(self, stage: str, name: str) -> SASRecTask:
+        """The work of a system in a stage."""
+        given = self.arguments
+        if stage == "quality":
+            limit = 0.0 if name == "ours" else given.give_up * self.first_total()
+            return SASRecTask.of(given, epochs=EPOCHS, max_steps=0, batch_targets=0, reach=self.bar, give_up=limit)
+        quick = systems.of(name).quick
+        epochs, steps = (QUICK_EPOCHS, 0) if quick else (1, given.max_steps)
+        return SASRecTask.of(given, epochs=epochs, max_steps=steps, reach=0.0, give_up=0.0)
+
+    def first_total(self) -> float:
+        """Seconds that ours took to the bar in the first round of the stage "quality"; 0 (nobody gives up) where it made none."""
+        lines = self.record.read("quality", 1, "ours")
+        found = figures(lines, self.bar, self.arguments.reach_split) if lines else None
+        return (found.reach_total_seconds or 0.0) if found and not found.gave_up else 0.0
+
+    def make(self, stage: str, number: int, name: str) -> None:
+        """One run of a system, unless it is there or the time is up."""
+        if self.record.read(stage, number, name) is not None or time.monotonic() > self.until:
+            return
+        print(f"{stage}, round {number}: {systems.title(name)}", file=sys.stderr, flush=True)
+        started = systems.command(name, self.task(stage, name), self.data, str(self.expected["test_digest"]))
+        lines = launch(started, bench_folder("logs") / f"{name}.txt")
+        if name != "floor":
+            check_data(lines, self.expected, name)
+        self.record.write(stage, number, name, lines)
+
+    def wanted(self) -> list[tuple[str, int, str]]:
+        """(stage, round, system) of all runs, in their order."""
+        given, found = self.arguments, []
+        if given.only != "quality":
+            for number in range(1, given.rounds + 1):
+                found += [("speed", number, name) for name in [*given.systems, "floor"]]
+        if given.only != "speed" and self.bar:
+            # Ours first: the others give up after so many times its seconds. With tcmalloc only where that is asked for: this takes long.
+            chosen = sorted(given.quality_systems or bare(given.systems), key=lambda name: name != "ours")
+            for number in range(1, given.quality_rounds + 1):
+                found += [("quality", number, name) for name in chosen]
+        return found
+
+    def text(self) -> str:
+        """The report of what is there."""
+        every = systems.names()
+        return section(
+            head=self.head(),
+            speed=self.record.rounds("speed", [*every, "floor"]),
+            quality=self.record.rounds("quality", every),
+            bar=self.bar,
+            split=self.arguments.reach_split,
+        )
+
+    def head(self) -> str:
+        """What was measured, on what, by which command."""
+        given, counts = self.arguments, self.expected
+        what = "drawn data of Beauty's shape" if given.data is None else given.data.name.split(".")[0]
+        words = " ".join(word.replace(str(given.data), "DATA") for word in sys.argv[1:])
+        said = f"`python -m benchmarks.run {words}`".replace(" `", "`")
+        lines = [
+            f"## SASRec: rivals and recbench on {what}",
+            "",
+            f"Commit {commit()}, {datetime.now(UTC):%Y-%m-%d}, {said}. {counts['n_users']:,} users, {counts['n_items']:,} items, "
+            f"{counts['training_targets']:,} training targets, {counts['test_cases']:,} test cases; {given.hidden_size} wide, "
+            f"{given.n_layers} blocks, {given.n_heads} heads, dropout {given.dropout:g}, length {given.max_length}, "
+            f"{given.batch_targets:,} targets a step, {given.threads} threads, seen items kept.",
         ]
-        program += ["--scratch", str(bench_folder("scratch", "recbole"))]
-    return Command([*program, *task.as_arguments()], environ)
+        if given.data is None:
+            lines += [
+                "",
+                "**Drawn data, not Beauty**: the sizes are its, the sequences are not. Give DATA=FILE for the review file.",
+            ]
+        return "\n".join(lines)
 
 
-def task_of(system: str, arguments: argparse.Namespace, bar: float) -> SASRecTask:
-    """The task of a system: the same for all but for how long each trains (and, if asked, for our batch)."""
-    if not system.startswith("ours"):
-        return SASRecTask.of(arguments, epochs=arguments.reach_after or arguments.epochs, reach=arguments.reach)
-    batch = arguments.ours_batch_targets or arguments.batch_targets
-    return SASRecTask.of(
-        arguments, epochs=arguments.ours_epochs or arguments.epochs, max_steps=0, reach=bar, batch_targets=batch
-    )
+def bare(chosen: list[str]) -> list[str]:
+    """The systems as installed, each once."""
+    return list(dict.fromkeys(name.removesuffix(systems.PRELOADED) for name in chosen))
 
 
-def run(arguments: argparse.Namespace) -> tuple[dict[str, list[Figures]], list[dict[str, list[Line]]]]:
-    """All rounds: the figures of each system by round, and all lines."""
-    folder = arguments.data_folder.resolve()
-    sequences = Sequences.open(folder)
-    expected = {**sequences.counts(), "test_digest": sequences.digest("test", arguments.max_length)}
-    expected["training_digest"] = sequences.digest("training", arguments.max_length)
-    logs = bench_folder("logs")
-    found: dict[str, list[Figures]] = {name: [] for name in arguments.systems}
-    lines: list[dict[str, list[Line]]] = []
-    for number in range(1, arguments.rounds + 1):
-        lines.append({})
-        bar = arguments.reach
-        for system in arguments.systems:
-            task = task_of(system, arguments, bar)
-            print(f"round {number} of {arguments.rounds}: {system}", file=sys.stderr)
-            given = launch(command(system, task, folder, str(expected["test_digest"])), logs / f"{system}.txt")
-            check_data(given, expected, system)
-            if arguments.reach_after and not system.startswith("ours"):
-                bar = max(bar, _last_ndcg(given, arguments.reach_split))
-                found[system].append(figures(given, _last_ndcg(given, arguments.reach_split), arguments.reach_split))
-            else:
-                found[system].append(figures(given, bar, arguments.reach_split))
-            lines[-1][system] = given
-    return found, lines
-
-
-def _last_ndcg(lines: list[Line], split: str) -> float:
-    return float([line for line in lines if line["event"] == "evaluation" and line["split"] == split][-1]["ndcg@10"])
-
-
-def parse() -> argparse.Namespace:
+def parse(words: list[str] | None = None) -> argparse.Namespace:
     """The command line. Exits with one line for what cannot be combined or is not here."""
     parser = argparse.ArgumentParser(prog="benchmarks.run", description=__doc__)
-    parser.add_argument("task", choices=["sasrec"])
-    parser.add_argument(
-        "--data-folder", type=Path, required=True, help="prepared data set: items.npy, offsets.npy, timestamps.npy"
+    add = parser.add_argument
+    add(
+        "--data", type=Path, help="prepared folder, or an Amazon 5-core review file (default: drawn, of Beauty's shape)"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="A/B/A/B: every system once a round")
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=["recbole", "recbole+tcmalloc", "ours"])
-    parser.add_argument(
-        "--max-steps", type=int, default=0, help="cut the rivals' epochs and extrapolate (0: whole epochs)"
+    add("--name", help="of this comparison; one that was begun goes on (default: the time)")
+    add("--rounds", type=int, default=3, help="of the stage speed: every system once a round")
+    add("--systems", nargs="+", choices=systems.names(), default=DEFAULT)
+    add("--max-steps", type=int, default=20, help="steps of a slow system's epoch; the rest is extrapolated (0: whole)")
+    add("--only", choices=("speed", "quality"), help="one stage alone")
+    add(
+        "--quality-systems",
+        nargs="+",
+        choices=systems.names(),
+        help="of the stage quality (default: all, as installed)",
     )
-    parser.add_argument(
-        "--reach-after", type=int, default=0, help="rivals train so many epochs; ours until it has their NDCG@10"
+    add("--quality-rounds", type=int, default=1)
+    add(
+        "--give-up",
+        type=float,
+        default=10.0,
+        help="a rival stops short of the bar after so many times our seconds (0: never)",
     )
-    parser.add_argument("--ours-epochs", type=int, default=0, help="at most so many for ours (0: as --epochs)")
-    parser.add_argument(
-        "--ours-batch-targets", type=int, default=0, help="another batch for ours (0: as --batch-targets)"
+    add(
+        "--minutes",
+        type=float,
+        default=0.0,
+        help="start nothing more after so many minutes; go on later with --name (0: no limit)",
     )
-    SASRecTask.add_arguments(parser, but=frozenset({"max_steps", "seen"}))
-    arguments = parser.parse_args()
-    if arguments.max_steps and (arguments.reach or arguments.reach_after):
-        parser.error(
-            "--max-steps cuts epochs, so no NDCG@10 can be reached: leave it out with --reach and --reach-after"
-        )
-    if arguments.reach and arguments.reach_after:
-        parser.error("--reach gives the bar, --reach-after lets the rivals set it: use one of them")
-    if any(system.endswith("+tcmalloc") for system in arguments.systems) and tcmalloc() is None:
-        parser.error("tcmalloc is not here: run python -m benchmarks.rivals, or leave the systems with +tcmalloc out")
-    # The rivals come first: with --reach-after they set the bar of the round.
-    arguments.systems.sort(key=lambda name: name.startswith("ours"))
-    return arguments
+    SASRecTask.add_arguments(parser, but=frozenset({"max_steps", "seen", "epochs", "give_up", "reach"}))
+    add(
+        "--reach",
+        type=float,
+        help="NDCG@10 of the stage quality (default: .040 on Beauty; on other data there is no such stage)",
+    )
+    given = parser.parse_args(words)
+    if given.minutes and not given.name:
+        parser.error("--minutes stops in between: give the comparison a --name to go on with")
+    if any(name.endswith(systems.PRELOADED) for name in given.systems) and not (tcmalloc() or fetch_tcmalloc()):
+        print("tcmalloc is neither here nor to be had from apt-get: left out", file=sys.stderr)
+        given.systems = [name for name in given.systems if not name.endswith(systems.PRELOADED)]
+    return given
 
 
 def commit() -> str:
@@ -134,24 +197,17 @@ def commit() -> str:
 
 
 def main() -> None:
-    arguments = parse()
-    found, lines = run(arguments)
-    base = "ours" if "ours" in found else arguments.systems[-1]
-    moment = datetime.now(UTC)
-    words = [word.replace(str(arguments.data_folder), "FOLDER") for word in sys.argv[1:]]
-    when = f"commit {commit()}, {moment:%Y-%m-%d %H:%M} UTC, {arguments.rounds} rounds"
-    head = f"`python -m benchmarks.run {' '.join(words)}`, {when}"
-    text = "\n\n".join([head, table(found, base), machines(lines[-1])])
+    session = Session(parse())
+    wanted = session.wanted()
+    for run in wanted:
+        session.make(*run)
+    text = session.text()
+    (session.record.folder / "report.md").write_text(text + "\n")
     print(text)
-    results = bench_folder("results") / f"{moment:%Y%m%dT%H%M%S}.json"
-    record = {
-        "head": head,
-        "figures": {name: [asdict(f) for f in given] for name, given in found.items()},
-        "lines": lines,
-    }
-    results.write_text(json.dumps(record, indent=1))
-    results.with_suffix(".md").write_text(text + "\n")
-    print(f"kept in {results.relative_to(ROOT)}", file=sys.stderr)
+    missing = sum(session.record.read(*run) is None for run in wanted)
+    where = session.record.folder
+    left = f"; {missing} of {len(wanted)} runs are still to be made: --name {where.name}" if missing else ""
+    print(f"kept in {where.relative_to(ROOT)}{left}", file=sys.stderr)
 
 
 if __name__ == "__main__":

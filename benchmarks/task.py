@@ -4,9 +4,11 @@ A system is a program that takes ``--data FOLDER`` and the keys of its task, and
 standard output, each with an ``event``:
 
     machine     versions, processor, threads, allocator
-    data        n_users, n_items, training_targets, validation_cases, test_cases, test_digest (see data.py)
+    data        n_users, n_items, training_targets, validation_cases, test_cases, test_digest (see data.py);
+                targets_left_out: events that it cannot train on, where it cuts long histories; unknown_items: that it cannot rank
     ready       the next thing is the first training step
-    epoch       epoch (from 1), steps, steps_of_epoch, seconds (of the steps made), epoch_seconds, extrapolated, loss
+    epoch       epoch (from 1), steps, steps_of_epoch, seconds (of the steps made), epoch_seconds, extrapolated, loss;
+                left_out: seconds since the last line that nobody spends who is not benchmarking
     evaluation  epoch, split ("validation" | "test"), seconds, cases, ndcg@10, hr@10
     end         peak_rss_bytes
 
@@ -31,8 +33,10 @@ class SASRecTask:
     """SASRec with a softmax over the whole catalogue, under leave-one-out, ranked against the whole catalogue.
 
     max_steps: stop each epoch after so many steps (0 = whole epochs); its time is then extrapolated and its metrics
-    mean nothing. threads: of the processor. seen: items of the history are ranked ("keep") or not ("mask").
-    reach: stop once NDCG@10 of the split ``reach_split`` has got there (0 = train all epochs).
+    mean nothing. batch_targets: predicted events a step; 0 = what the framework itself takes by default.
+    threads: of the processor. seen: items of the history are ranked ("keep") or not ("mask").
+    reach: stop once NDCG@10 of the split ``reach_split`` has got there (0 = train all epochs). give_up: stop after the epoch in which
+    so many seconds since the first step have passed (0 = never).
     """
 
     hidden_size: int = 64
@@ -49,7 +53,8 @@ class SASRecTask:
     seed: int = 1
     threads: int = 2
     reach: float = 0.0
-    reach_split: str = "test"
+    reach_split: str = "validation"
+    give_up: float = 0.0
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser, but: frozenset[str] = frozenset()) -> None:
@@ -88,6 +93,7 @@ def emit_machine(packages: list[str], threads: int) -> None:
         processor=processor(),
         cores=len(os.sched_getaffinity(0)),
         threads=threads,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         allocator=allocator(),
     )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.rivals.environments import PYTHON, environment, fetch_tcmalloc
+from benchmarks.rivals.environments import PYTHONS, environment, fetch_tcmalloc
 
 
 def main() -> None:
-    for rival in PYTHON:
+    for rival in PYTHONS:
         print(f"{rival}: {environment(rival)}")
     print(f"tcmalloc: {fetch_tcmalloc() or 'not found; install the package libtcmalloc-minimal4 to measure with it'}")
 

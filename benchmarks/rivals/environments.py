@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / ".bench"
 
-#: Rival -> the Python that its pins need. The pins stand in ``<rival>.txt`` beside this file.
-PYTHON = {"recbole": "3.11"}
+#: Rival -> the Pythons that its pins were tried on, best first. The pins stand in ``<rival>.txt`` beside this file.
+PYTHONS = {"recbole": ("3.11",), "rectools": ("3.11", "3.12")}
 
 TCMALLOC = "libtcmalloc_minimal.so.4"
 #: Debian's names of the package that holds it, newest release first.
@@ -32,7 +32,7 @@ def bench_folder(*parts: str) -> Path:
 def environment(rival: str) -> Path:
     """The Python of a rival's environment, installed on first use and again when its pins change.
 
-    Raises SystemExit, saying what to do, when the Python version that it needs is not here.
+    Raises SystemExit, saying what to do, when no Python that it runs on is here, or when its pins cannot be installed.
     """
     pins = Path(__file__).with_name(f"{rival}.txt")
     folder = BENCH / "environments" / rival
@@ -41,23 +41,31 @@ def environment(rival: str) -> Path:
     if stamp.is_file() and stamp.read_text() == wanted:
         return python
     bench_folder("environments")
-    interpreter = _interpreter(PYTHON[rival])
+    interpreter = _interpreter(rival)
     print(f"making {folder.relative_to(ROOT)}", file=sys.stderr)
     environ = clean_environ()
     subprocess.run([interpreter, "-m", "venv", "--clear", str(folder)], check=True, env=environ)
     install = [str(python), "-m", "pip", "install", "--quiet", "--requirement", str(pins)]
-    subprocess.run(install, check=True, env=environ)
+    if subprocess.run(install, env=environ, check=False).returncode:
+        sys.exit(
+            f"the pins of {rival} ({pins.relative_to(ROOT)}) could not be installed: see the lines above, or leave {rival} out of --systems"
+        )
     stamp.write_text(wanted)
     return python
 
 
-def _interpreter(version: str) -> str:
-    if "{}.{}".format(*sys.version_info) == version:
+def _interpreter(rival: str) -> str:
+    versions = PYTHONS[rival]
+    if "{}.{}".format(*sys.version_info) in versions:
         return sys.executable
-    found = shutil.which(f"python{version}")
-    if found is None:
-        sys.exit(f"this rival runs on Python {version} only: put a python{version} on the PATH")
-    return found
+    for version in versions:
+        found = shutil.which(f"python{version}")
+        # pyenv puts a name on the PATH for every version it has, and most of them only say that they are not switched on.
+        if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return found
+    sys.exit(
+        f"{rival} runs on Python {' or '.join(versions)} only: put a python{versions[0]} on the PATH, or leave {rival} out of --systems"
+    )
 
 
 def tcmalloc() -> str | None:

@@ -13,8 +13,6 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +25,12 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from benchmarks.data import digest
+from benchmarks.rivals.progress import Patience, Ranked, TimedLoader, emit_epoch
 from benchmarks.task import SASRecTask, emit, emit_end, emit_machine
 
-#: Steps at the head of a cut epoch that are not counted: the first ones allocate and choose kernels.
-WARM_UP = 2
-EVALUATION_ROWS = 4096  # RecBole's default
-
-
-class TimedLoader:
-    """A training loader that notes when each step began, and can stop an epoch early."""
-
-    def __init__(self, loader: Any, max_steps: int) -> None:
-        self.loader, self.max_steps, self.marks = loader, max_steps, [0.0]
-
-    def __len__(self) -> int:
-        return min(len(self.loader), self.max_steps or len(self.loader))
-
-    def __iter__(self) -> Iterator[Any]:
-        self.marks = [time.perf_counter()]
-        for batch in islice(self.loader, len(self)):
-            yield batch
-            self.marks.append(time.perf_counter())
+#: RecBole's defaults.
+EVALUATION_ROWS = 4096
+BATCH_ROWS = 2048
 
 
 def settings(task: SASRecTask, folder: Path) -> dict[str, Any]:
@@ -67,7 +50,7 @@ def settings(task: SASRecTask, folder: Path) -> dict[str, Any]:
         "attn_dropout_prob": task.dropout,
         "loss_type": "CE",
         "train_neg_sample_args": None,
-        "train_batch_size": task.batch_targets,
+        "train_batch_size": task.batch_targets or BATCH_ROWS,
         "eval_batch_size": EVALUATION_ROWS,
         "learning_rate": task.learning_rate,
         "epochs": task.epochs,
@@ -111,28 +94,11 @@ def train_epoch(trainer: Trainer, loader: TimedLoader, epoch: int, task: SASRecT
     loss = trainer._train_epoch(loader, epoch - 1, show_progress=False)
     seconds = time.perf_counter() - started
     made = len(loader.marks) - 1
-    extrapolated = made < steps
-    if extrapolated:
-        skipped = min(WARM_UP, made - 1)
-        counted = loader.marks[-1] - loader.marks[skipped]
-        epoch_seconds = counted / ((made - skipped) * task.batch_targets) * rows
-    else:
-        epoch_seconds = seconds
-    emit(
-        "epoch",
-        epoch=epoch,
-        steps=made,
-        steps_of_epoch=steps,
-        seconds=seconds,
-        epoch_seconds=epoch_seconds,
-        extrapolated=extrapolated,
-        step_seconds=float(np.median(np.diff(loader.marks))),
-        loss=loss / made,
-    )
+    emit_epoch(epoch, loader.marks, seconds, steps, task.batch_targets or BATCH_ROWS, rows, loss / made)
 
 
-def evaluate(trainer: Trainer, data: Any, split: str, epoch: int) -> float:
-    """Rank the whole catalogue for every user of a split; print the line, return NDCG@10."""
+def evaluate(trainer: Trainer, data: Any, split: str, epoch: int) -> Ranked:
+    """Rank the whole catalogue for every user of a split; print the line."""
     started = time.perf_counter()
     result = trainer.evaluate(data, load_best_model=False, show_progress=False)
     seconds = time.perf_counter() - started
@@ -145,7 +111,7 @@ def evaluate(trainer: Trainer, data: Any, split: str, epoch: int) -> float:
         cases=len(data.dataset),
         **{"ndcg@10": ndcg, "hr@10": hit},
     )
-    return ndcg
+    return Ranked(ndcg, seconds)
 
 
 def run(task: SASRecTask, folder: Path, name: str) -> None:
@@ -161,12 +127,13 @@ def run(task: SASRecTask, folder: Path, name: str) -> None:
     trainer.eval_collector.data_collect(train)
     loader = TimedLoader(train, task.max_steps)
     emit("ready")
+    patience = Patience(task)
     for epoch in range(1, task.epochs + 1):
         train_epoch(trainer, loader, epoch, task)
         reached = {
             split: evaluate(trainer, data, split, epoch) for split, data in (("validation", validation), ("test", test))
         }
-        if task.reach and reached[task.reach_split] >= task.reach:
+        if patience.ends(reached):
             break
     emit_end()
 

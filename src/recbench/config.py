@@ -41,6 +41,8 @@ class TrainingConfig:
     step_epochs: int = field(default=3, metadata=LATER)  # of schedule=step
     # L2 penalty as a part of the gradient (Adam), where weight_decay stands apart from it (AdamW). They differ for rare items.
     l2: float = field(default=0.0, metadata=LATER)
+    # Of item tables: dense | sparse, which moves only the rows that a step looks up (recbench.row_adam). Another optimiser, for large catalogues.
+    embedding_gradients: str = field(default="dense", metadata=LATER)
 
 
 @dataclass
@@ -182,6 +184,7 @@ class RunConfig:
             )
         if self.training.l2 and self.training.weight_decay:
             raise UserError("training.l2 and training.weight_decay are two forms of one penalty; set one of them")
+        self._check_embedding_gradients()
         if not self.evaluation.cutoffs or min(self.evaluation.cutoffs) < 1:
             raise UserError(f"evaluation.cutoffs must be positive numbers, not {self.evaluation.cutoffs}")
         for key, value, known in (
@@ -192,6 +195,17 @@ class RunConfig:
         ):
             if value not in known:
                 raise UserError(f"unknown hardware.{key} '{value}'; {nearest(value, known)}")
+
+    def _check_embedding_gradients(self) -> None:
+        kind, known = self.training.embedding_gradients, ["dense", "sparse"]
+        if kind not in known:
+            raise UserError(f"unknown training.embedding_gradients '{kind}'; {nearest(kind, known)}")
+        if kind == "sparse":
+            for key in ("l2", "gradient_clip"):
+                if getattr(self.training, key):
+                    raise UserError(
+                        f"training.{key} needs the whole gradient: set it to 0, or embedding_gradients=dense"
+                    )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values in the layout of the command line: what config.yaml of a run folder holds."""

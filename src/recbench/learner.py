@@ -19,6 +19,7 @@ from recbench.errors import UserError
 from recbench.models.base import Recommender, SequenceModel
 from recbench.processes import ranks as processes
 from recbench.processes.lightning import shard
+from recbench.row_adam import RowAdam
 
 if TYPE_CHECKING:
     from recbench.distillation.base import Objective
@@ -120,10 +121,13 @@ class Learner(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         parameters = [p for p in self.parameters() if p.requires_grad]
         fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-        # Without a penalty the two are the same.
-        kind, penalty = (
-            (torch.optim.Adam, self.config.l2) if self.config.l2 else (torch.optim.AdamW, self.config.weight_decay)
-        )
+        # Without a penalty Adam and AdamW are the same.
+        kind: type[torch.optim.Adam] = torch.optim.AdamW
+        penalty = self.config.weight_decay
+        if self.config.l2:
+            kind, penalty = torch.optim.Adam, self.config.l2
+        elif self.config.embedding_gradients == "sparse":
+            kind = RowAdam
         optimizer = kind(parameters, lr=self.config.lr, weight_decay=penalty, fused=fused)
         if self.config.schedule == "constant" and not self.config.warmup_steps:
             return optimizer

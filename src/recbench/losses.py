@@ -3,6 +3,7 @@
 Shapes: N predicted positions (real ones only), D width, V = n_items + 1 rows of the item table (row 0 is the pad), K negatives.
 
     softmax           -log softmax(h E^T)[target] over the whole catalogue; exact; chunked, never more than CHUNK_VALUES logits at once
+                      (by positions, and for tables of more than WIDE_TABLE rows by items: ``recbench.wide_softmax``)
     sampled_softmax   the same with K negatives, shared by the batch or drawn anew for each position (``negatives``). With ``logq`` a negative
                       that is drawn with probability q counts as exp(s) / (K q), which estimates the exact loss [Bengio and Senecal
                       2008; Jean et al. 2015]; without, it counts as exp(s), as the cross-entropy over 1 + K items does [eSASRec, HSTU]
@@ -26,11 +27,17 @@ from torch import Tensor, nn
 
 from recbench.errors import UserError
 from recbench.later import LATER
+from recbench.wide_softmax import WideSoftmax
+from recbench.workspace import workspace
 
 LOSSES = ("softmax", "sampled_softmax", "bce", "gbce", "bpr_max")
 
 #: Logits that exist at the same time: 8 M values are 16 MB in bfloat16, which stays in a server's last-level cache.
 CHUNK_VALUES = 8 * 2**20
+
+#: Tables of more rows than this are cut by items and not by positions: of a million items only 8 positions would fit into a chunk, and every
+#: chunk would add a gradient as large as the table to another. (At this size a chunk still holds 64 positions.)
+WIDE_TABLE = 1 << 17
 
 #: Negatives of each position are read out of the product with the whole table where it has at most this many rows a negative: gathering
 #: K vectors a position, and scattering their gradients back, then costs more than the product. (Forward and backward at 512 positions, width
@@ -76,6 +83,8 @@ class CatalogueLoss(nn.Module):
             raise UserError(f"unknown model.negatives '{config.negatives}'; known: shared, per_position")
         self.config, self.n_items = config, n_items
         self.bfloat16_logits = False
+        #: Whether the gradient of the table is to hold the rows that a step looked up, and no others (``training.embedding_gradients``).
+        self.sparse_gradients = False
         weights = torch.ones(n_items + 1)
         if config.sampling == "popularity" and item_counts is not None:
             weights = (item_counts.float() + 1.0) ** config.sampling_power  # add one: every item must stay reachable
@@ -94,6 +103,16 @@ class CatalogueLoss(nn.Module):
             return bpr_max(positive, scores, taken, self.config.bpr_reg)
         return softmax_over(positive, scores - log_expected if self.config.logq else scores, taken)
 
+    def vectors(self, table: Tensor, items: Tensor) -> Tensor:
+        """Rows of the table [V, D] for ``items`` of any shape."""
+        return F.embedding(items, table, sparse=True) if self.sparse_gradients else table[items]
+
+    def _scores_of_own(self, hidden: Tensor, table: Tensor, items: Tensor) -> Tensor:
+        # A product with the whole table has a gradient as large as the table.
+        if self.sparse_gradients:
+            return torch.einsum("nd,nkd->nk", hidden, self.vectors(table, items))
+        return scores_of_own(hidden, table, items)
+
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         if self.config.sampling == "uniform":
             return torch.randint(1, self.n_items + 1, shape, device=self.sampling_weights.device)
@@ -106,20 +125,20 @@ class CatalogueLoss(nn.Module):
         """Scores of the target [N] and of drawn negatives [N, K], the log of how often each was to be expected [K] or [N, K], and where
         a negative is the target itself, which is in the sum as the positive already [N, K]."""
         k = self.config.n_negatives
-        positive = (hidden * table[targets]).sum(-1)
+        positive = (hidden * self.vectors(table, targets)).sum(-1)
         if self.config.negatives == "shared":
             negatives = self._draw((k,))
-            scores = hidden @ table[negatives].T
+            scores = hidden @ self.vectors(table, negatives).T
         else:
             negatives = self._draw((len(targets), k))
-            scores = scores_of_own(hidden, table, negatives)
+            scores = self._scores_of_own(hidden, table, negatives)
         return positive, scores, (k * self.sampling_weights[negatives]).log(), negatives == targets[:, None]
 
     def _binary(self, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         k = self.config.n_negatives
         negatives = self._draw((len(targets), k))
-        positive = (hidden * table[targets]).sum(-1)
-        scores = scores_of_own(hidden, table, negatives)
+        positive = (hidden * self.vectors(table, targets)).sum(-1)
+        scores = self._scores_of_own(hidden, table, negatives)
         pushed_down = F.softplus(scores).masked_fill(negatives == targets[:, None], 0.0)
         beta = 1.0
         if self.config.loss == "gbce":
@@ -163,6 +182,8 @@ def full_softmax(hidden: Tensor, table: Tensor, targets: Tensor, bfloat16: bool 
     """
     # Its precision is its own affair: under mixed precision the gradient of the table would be rounded chunk by chunk.
     with torch.autocast(hidden.device.type, enabled=False):
+        if len(table) > WIDE_TABLE:
+            return WideSoftmax.apply(hidden, table, targets, bfloat16, CHUNK_VALUES)
         return _ChunkedSoftmax.apply(hidden, table, targets, bfloat16)
 
 
@@ -181,7 +202,7 @@ class _ChunkedSoftmax(torch.autograd.Function):
         want_hidden, want_table = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(narrow_hidden) if want_hidden else None
         grad_table: Tensor | None = None
-        logits = _workspace(min(rows, n) * len(table), dtype, table.device)
+        logits = workspace(min(rows, n) * len(table), dtype, table.device)
         losses = []
         for first in range(0, n, rows):
             states, chosen = narrow_hidden[first : first + rows], targets[first : first + rows, None]
@@ -213,20 +234,6 @@ class _ChunkedSoftmax(torch.autograd.Function):
         given = tuple(None if g is None else g.mul_(scale) for g in (ctx.grad_hidden, ctx.grad_table))
         ctx.grad_hidden = ctx.grad_table = None
         return (*given, None, None)
-
-
-_buffers: dict[tuple[torch.dtype, torch.device], Tensor] = {}
-
-
-def _workspace(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A flat buffer of at least ``size`` values that is reused from step to step.
-
-    A fresh one each step would be handed back to the kernel by glibc's allocator, and paid for in page faults.
-    """
-    kept = _buffers.get((dtype, device))
-    if kept is None or len(kept) < size:
-        kept = _buffers[dtype, device] = torch.empty(size, dtype=dtype, device=device)
-    return kept
 
 
 @cache

@@ -9,17 +9,18 @@ from typing import Any
 import torch
 
 from recbench.config import HardwareConfig, RunConfig
-from recbench.data.batches import WindowDataset, training_windows
+from recbench.data.batches import Batch, WindowDataset, training_windows
 from recbench.data.cases import Cases
 from recbench.data.split import Split
 from recbench.data.store import PreparedData
 from recbench.errors import UserError
 from recbench.evaluation.efficiency import WARM_UP, Answer, batches_of, measure_efficiency, spread
-from recbench.evaluation.evaluate import Evaluation, evaluate, evaluate_lists, merge
+from recbench.evaluation.evaluate import Evaluation, ScoreFunction, evaluate, evaluate_lists, is_wide, merge
 from recbench.evaluation.meters import peaks, reset_peaks
-from recbench.models.base import Recommender, TrainingData
+from recbench.models.base import Recommender, SequenceModel, TrainingData
 from recbench.processes import ranks as processes
 from recbench.runs import RunFolder, replacing
+from recbench.workspace import workspace
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +56,27 @@ def rank_cases(
         wanted = list_length(split, config)
         own = evaluate_lists(model.recommend, data, cases, split, length, wanted, top_k=top_k, device=device, **share)
     else:
-        own = evaluate(model.score, data, cases, split, length, top_k=top_k, device=device, **share)
+        own = evaluate(score_function(model, device), data, cases, split, length, top_k=top_k, device=device, **share)
     return own if ranks.world == 1 else merge(processes.gather(own))
+
+
+def score_function(model: Recommender, device: torch.device) -> ScoreFunction:
+    """How a model is asked for the scores of a block. Those over a wide catalogue go into one buffer, which the next block overwrites: on a CPU
+    a fresh one for each would be paid for in page faults, which take as long as the product."""
+    if not (
+        device.type == "cpu"
+        and isinstance(model, SequenceModel)
+        and type(model).score is SequenceModel.score
+        and is_wide(model.n_items)
+    ):
+        return model.score
+    width = model.n_items + 1
+
+    def score(batch: Batch) -> torch.Tensor:
+        buffer = workspace(len(batch) * width, model.item_vectors().dtype, device, "scores")
+        return model.score_into(buffer[: len(batch) * width].view(len(batch), width), batch)
+
+    return score
 
 
 def gives_lists(model: Recommender) -> bool:

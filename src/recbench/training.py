@@ -21,10 +21,11 @@ from recbench.epochs import BestEpoch, ResumePoint, Validate, training_figures
 from recbench.errors import UserError
 from recbench.learner import Learner
 from recbench.losses import CatalogueLoss, has_fast_bfloat16
-from recbench.models.base import Recommender, TrainingData
+from recbench.models.base import Recommender, SequenceModel, TrainingData
 from recbench.processes import ranks as processes
 from recbench.processes.lightning import Compiled, SameBuffers, compiler_problem, environment_of, strategy_of
 from recbench.processes.ranks import device_of
+from recbench.row_adam import look_up_sparsely
 from recbench.runs import RunFolder
 from recbench.weights import check_checkpoint, load_weights, save_weights
 
@@ -76,6 +77,8 @@ def fit(
     sampler = EpochSampler(windows, config.batch_size, seed, ranks.rank, ranks.world)
     dataset = WindowDataset(train.data, windows)
     set_logits_precision(model, hardware)
+    if config.embedding_gradients == "sparse":
+        set_sparse_gradients(model, ranks)
     # What FSDP cuts into parts stays cut; the model that was given takes the weights in the end.
     trained = copy.deepcopy(model) if hardware.strategy == "fsdp" and ranks.world > 1 else model
     best = BestEpoch(
@@ -146,6 +149,24 @@ def check_parts(model: Recommender, ranks: processes.Ranks) -> None:
     reason = model.needs_whole_batch()
     if ranks.world > 1 and reason:
         raise UserError(f"{reason}, so it is trained by one process: set hardware.devices=1")
+
+
+def set_sparse_gradients(model: Recommender, ranks: processes.Ranks) -> None:
+    """Have the gradients of the item tables hold the rows that a step looked up. Raises UserError where they would be dense all the same."""
+    problem = ""
+    if ranks.world > 1:
+        problem = "is for one process: set hardware.devices=1"
+    elif not isinstance(model, SequenceModel) or not hasattr(model, "loss"):
+        problem = "is for models that score item vectors"
+    elif model.loss.config.loss == "softmax":
+        problem = "is of no use with model.loss=softmax, which moves every item: set model.loss=sampled_softmax"
+    elif not any(isinstance(m, nn.Embedding) and m.weight is model.item_vectors() for m in model.modules()):
+        problem = "does not fit this model, which computes the vectors that it scores from its item table"
+    if problem:
+        raise UserError(f"training.embedding_gradients=sparse {problem}; or use embedding_gradients=dense")
+    assert isinstance(model, SequenceModel)
+    look_up_sparsely(model, model.n_items + 1)
+    model.loss.sparse_gradients = True
 
 
 def compiled(model: Recommender, hardware: HardwareConfig) -> list[Callback]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from recbench.data.cleaning import Cleaned, clean, keep_core
 from recbench.data.events import Events
+from recbench.data.parts import WholeLog
 from recbench.data.schema import DataConfig, RawData
 from recbench.errors import UserError
 
@@ -172,7 +173,7 @@ def brute_force_core(pairs: list[tuple[int, int]], k: int) -> list[tuple[int, in
 def test_the_k_core_is_the_brute_force_one(pairs, k):
     user, item = (np.array([p[n] for p in pairs], np.uint32) for n in (0, 1))
     left = Events(user, item, np.arange(len(pairs)), np.arange(len(pairs)))
-    keep_core(left, k)
+    keep_core(WholeLog(left), k)
     assert list(zip(left.user.tolist(), left.item.tolist(), strict=True)) == brute_force_core(pairs, k)
 
 

@@ -9,7 +9,7 @@ import torch
 from recbench.data.protocol import LeaveOneOutConfig, SampledConfig, TemporalConfig
 from recbench.data.split import make_split
 from recbench.errors import UserError
-from recbench.evaluation.evaluate import block_rows, evaluate, evaluate_lists, merge
+from recbench.evaluation.evaluate import block_rows, evaluate, evaluate_lists, is_wide, merge
 from recbench.evaluation.ranking import ScoreError
 
 MAX_LENGTH = 5  # most histories of the random data are longer
@@ -264,4 +264,5 @@ def test_blocks_are_bounded_by_scores_and_by_positions():
     for n_items, max_length in [(100, 50), (12_101, 50), (12_101, 500), (5_000_000, 50), (50_000_000, 4000)]:
         rows = block_rows(n_items, max_length)
         assert rows >= 1
-        assert rows == 1 or (rows * (n_items + 1) <= 1 << 23 and rows * max_length <= 1 << 16)
+        scores = 1 << (25 if is_wide(n_items) else 23)
+        assert rows == 1 or (rows * (n_items + 1) <= scores and rows * max_length <= 1 << 16)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,6 +21,17 @@ def flat_ranges(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndar
     length = np.maximum(end - start, 0)
     row = np.repeat(np.arange(len(length)), length)
     return row, np.arange(len(row)) + np.repeat(start - (np.cumsum(length) - length), length)
+
+
+def blocks_of_users(length: np.ndarray, events: int) -> Iterator[tuple[int, int]]:
+    """(first, last + 1) of runs of users with about ``events`` events together, at least one user each. length [U].
+
+    >>> list(blocks_of_users(np.array([3, 3, 9, 1]), 6))
+    [(0, 1), (1, 2), (2, 4)]
+    """
+    block = np.cumsum(length) // max(events, 1)
+    bounds = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(length)]
+    yield from pairwise(bounds)
 
 
 @dataclass(frozen=True)

@@ -11,20 +11,22 @@
 8. time order      by user, then time; events of equal time keep the order of the file
 
 Counts of rows, users and items are kept after each of the steps 1 to 6 that drop events. The sort of step 8 is done before step 3, which
-it makes cheap; later steps only drop events or move users as a whole, so the outcome is that of the order above.
+it makes cheap; later steps only drop events or move users as a whole, so the outcome is that of the order above. A long log is worked on in
+parts by user (``recbench.data.parts``), in memory that does not grow with it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from recbench.data.events import Events, raw_ids, read_events
+from recbench.data.events import Events, raw_ids
+from recbench.data.parts import Parts, read_parts
 from recbench.data.schema import DataConfig, RawData
 from recbench.data.session_cut import gap_sessions
 from recbench.errors import UserError
@@ -63,57 +65,97 @@ class Cleaned:
 
 def clean(raw: RawData, config: DataConfig) -> Cleaned:
     """Apply the steps above. Raises UserError, with the counts after each step, if nothing is left."""
-    events = read_events(raw)
-    steps: list[dict[str, Any]] = []
-    _count(events, steps, "read")
+    parts = read_parts(raw)
+    tally = _Tally(parts.n_items)
+    if config.min_rating is not None and parts.n_users and not parts.has_ratings:
+        raise UserError(
+            f"data.min_rating={config.min_rating:g} asks for ratings, but these data have none; set it to null"
+        )
+    if config.session_gap is not None and not raw.has_timestamps:
+        raise UserError(f"data.session_gap={config.session_gap} needs timestamps and these data have none")
+    for events in parts.each(change=True):
+        _clean_part(events, raw, config, tally)
+    steps = tally.steps()
+    if config.k_core > 1:
+        keep_core(parts, config.k_core)
+        before, last = steps[-1]["rows"], _Tally(parts.n_items)
+        for events in parts.each():
+            last.add("k_core", events)
+        steps = last.steps(steps)
+        share = steps[-1]["rows"] / before
+        if share < 1 / 2:
+            log.warning(
+                "the %d-core keeps only %.0f %% of the rows; data.k_core=0 keeps all", config.k_core, 100 * share
+            )
+    return _arrange(parts, raw, steps)
+
+
+def _clean_part(events: Events, raw: RawData, config: DataConfig, tally: _Tally) -> None:
+    """Steps 1 to 5 for the events of some users."""
+    tally.add("read", events)
     if config.min_rating is not None:
-        if events.rating is None or bool(np.isnan(events.rating).all()):
-            asked = f"data.min_rating={config.min_rating:g}"
-            raise UserError(f"{asked} asks for ratings, but these data have none; set it to null")
-        events.take(events.rating >= config.min_rating)
-        _count(events, steps, "rating")
+        assert events.rating is not None or not len(events)
+        events.take(events.rating >= config.min_rating if events.rating is not None else np.empty(0, bool))
+        tally.add("rating", events)
     events.rating = None
-    events.take(_by_user_and_time(events, raw.has_timestamps))
+    if len(events):
+        events.take(_by_user_and_time(events, raw.has_timestamps))
     if raw.has_timestamps:
-        events.take(_first_of_equal(events))
-        _count(events, steps, "duplicates")
+        if len(events):
+            events.take(_first_of_equal(events))
+        tally.add("duplicates", events)
     if config.session_gap is not None:
-        if not raw.has_timestamps:
-            raise UserError(f"data.session_gap={config.session_gap} needs timestamps and these data have none")
         events.session = gap_sessions(events.user, events.time, config.session_gap * raw.ticks_per_second)
     if config.repeats == "first":
         pairs = events.user.astype(np.uint64) << np.uint64(32) | events.item
         events.take(pl.Series(pairs).is_first_distinct().to_numpy())
-        _count(events, steps, "repeats")
-    if config.k_core > 1:
-        before = len(events)
-        keep_core(events, config.k_core)
-        _count(events, steps, "k_core")
-        if len(events) < before / 2:
-            share = len(events) / before
-            log.warning(
-                "the %d-core keeps only %.0f %% of the rows; data.k_core=0 keeps all", config.k_core, 100 * share
-            )
-    return _arrange(events, raw, steps)
+        tally.add("repeats", events)
 
 
-def keep_core(events: Events, k: int) -> None:
+def keep_core(parts: Parts, k: int) -> None:
     """Reduce to the k-core, in place: the largest part in which every user and every item has k events."""
-    while len(events):
-        before = len(events)
-        for name in ("item", "user"):
-            column = getattr(events, name)
-            events.take((np.bincount(column) >= k)[column])
-        if len(events) == before:
+    n_events = -1
+    while True:
+        n_items = np.zeros(parts.n_items, np.int64)
+        for events in parts.each():
+            n_items += np.bincount(events.item, minlength=parts.n_items)
+        if n_events == (n_events := int(n_items.sum())):
             return
+        for events in parts.each(change=True):
+            events.take((n_items >= k)[events.item])
+            if len(events):
+                user = events.user - events.user.min()
+                events.take((np.bincount(user) >= k)[user])
 
 
-def _count(events: Events, steps: list[dict[str, Any]], step: str) -> None:
-    users, items = (int(np.count_nonzero(np.bincount(column))) for column in (events.user, events.item))
-    steps.append({"step": step, "rows": len(events), "users": users, "items": items})
-    if not len(events):
-        told = "; ".join(f"{s['step']}: {s['rows']:,} rows, {s['users']:,} users, {s['items']:,} items" for s in steps)
-        raise UserError(f"no interaction is left after the step '{step}' ({told}); {ADVICE[step]}")
+@dataclass
+class _Tally:
+    """Rows, users and items that are left after each step, added up part by part."""
+
+    n_items: int
+    rows: dict[str, int] = field(default_factory=dict)
+    users: dict[str, int] = field(default_factory=dict)
+    items: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, step: str, events: Events) -> None:
+        self.rows[step] = self.rows.get(step, 0) + len(events)
+        user = events.user - events.user.min() if len(events) else events.user
+        self.users[step] = self.users.get(step, 0) + int(np.count_nonzero(np.bincount(user)))
+        met = self.items.setdefault(step, np.zeros(self.n_items, bool))
+        met[events.item] = True
+
+    def steps(self, earlier: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+        """One entry a step, after those of earlier. Raises UserError at the first that leaves nothing."""
+        steps = list(earlier or [])
+        for step, rows in self.rows.items():
+            items = int(np.count_nonzero(self.items[step]))
+            steps.append({"step": step, "rows": rows, "users": self.users[step], "items": items})
+            if not rows:
+                told = "; ".join(
+                    f"{s['step']}: {s['rows']:,} rows, {s['users']:,} users, {s['items']:,} items" for s in steps
+                )
+                raise UserError(f"no interaction is left after the step '{step}' ({told}); {ADVICE[step]}")
+        return steps
 
 
 def _by_user_and_time(events: Events, has_timestamps: bool) -> np.ndarray:
@@ -140,22 +182,51 @@ def _first_of_equal(events: Events) -> np.ndarray:
     return mask
 
 
-def _arrange(events: Events, raw: RawData, steps: list[dict[str, Any]]) -> Cleaned:
+def _arrange(parts: Parts, raw: RawData, steps: list[dict[str, Any]]) -> Cleaned:
     """Number users, items and behaviours, and put the users, whose events already stand together, in their new order."""
-    user, user_ids = _number(events.user, "user", events, raw)
-    item, item_ids = _number(events.item, "item", events, raw)
-    lengths = np.bincount(user, minlength=len(user_ids))
+    row_of = {"user": np.full(parts.n_users, -1, np.int64), "item": np.full(parts.n_items, -1, np.int64)}
+    behaviour_row: dict[int, int] = {}
+    length_of, with_sessions = np.zeros(parts.n_users, np.int64), False
+    for events in parts.each():
+        row_of["user"][events.user], row_of["item"][events.item] = events.row, events.row
+        if len(events):
+            first = int(events.user.min())
+            counted = np.bincount(events.user - first)
+            length_of[first : first + len(counted)] += counted
+        if events.behaviour is not None:
+            codes, where = np.unique(events.behaviour, return_index=True)
+            behaviour_row |= dict(zip(codes.tolist(), events.row[where].tolist(), strict=True))
+        with_sessions |= events.session is not None and bool(events.session.any())
+    user_number, user_ids = _number(row_of["user"], "user", raw)
+    item_number, item_ids = _number(row_of["item"], "item", raw)
+    behaviour_number, behaviour_names = _behaviours(behaviour_row, raw)
+    n_events, present = int(length_of.sum()), user_number >= 0
+    lengths = np.zeros(len(user_ids), np.int64)
+    lengths[user_number[present]] = length_of[present]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    starts = np.empty(len(user_ids), np.int64)
-    starts[user[::-1]] = np.arange(len(user))[::-1]
-    order = np.repeat(starts - offsets[:-1], lengths) + np.arange(len(user))
-    behaviours, behaviour_names = _behaviours(events, raw)
+    kinds: dict[str, type[np.generic]] = {"items": np.int32}
+    kinds |= {"timestamps": np.int64} if raw.has_timestamps else {}
+    kinds |= {"behaviours": np.int8} if behaviour_names else {}
+    kinds |= {"sessions": np.int32} if with_sessions else {}
+    arrays = {name: parts.array(name, n_events, kind) for name, kind in kinds.items()}
+    for events in parts.each():
+        place = offsets[user_number[events.user]] + _place_in_run(events.user)
+        arrays["items"][place] = item_number[events.item] + 1
+        if "timestamps" in arrays:
+            arrays["timestamps"][place] = events.time // raw.ticks_per_second
+        if "behaviours" in arrays:
+            assert events.behaviour is not None
+            arrays["behaviours"][place] = behaviour_number[events.behaviour]
+        if "sessions" in arrays:
+            assert events.session is not None
+            arrays["sessions"][place] = _sessions(events.session, events.user)
+        arrays = {name: parts.written(array) for name, array in arrays.items()}
     return Cleaned(
-        items=(item[order] + 1).astype(np.int32),
+        items=arrays["items"],
         offsets=offsets,
-        timestamps=events.time[order] // raw.ticks_per_second if raw.has_timestamps else None,
-        behaviours=behaviours[order] if behaviours is not None else None,
-        sessions=_sessions(events.session[order], user[order]) if events.session is not None else None,
+        timestamps=arrays.get("timestamps"),
+        behaviours=arrays.get("behaviours"),
+        sessions=arrays.get("sessions"),
         behaviour_names=behaviour_names,
         user_ids=user_ids,
         item_ids=item_ids,
@@ -163,35 +234,48 @@ def _arrange(events: Events, raw: RawData, steps: list[dict[str, Any]]) -> Clean
     )
 
 
-def _number(codes: np.ndarray, column: str, events: Events, raw: RawData) -> tuple[np.ndarray, pl.Series]:
-    """New numbers [N] from 0 by the hash of the raw id, and the raw ids in the order of the numbers."""
-    present, names = raw_ids(raw.interactions, column, codes, events.row)
+def _place_in_run(user: np.ndarray) -> np.ndarray:
+    """[N] 0, 1, ... along each run of equal users.
+
+    >>> _place_in_run(np.array([7, 7, 7, 2, 2])).tolist()
+    [0, 1, 2, 0, 1]
+    """
+    place = np.arange(len(user))
+    starts = np.r_[True, user[1:] != user[:-1]][: len(user)]
+    return place - np.maximum.accumulate(np.where(starts, place, 0))
+
+
+def _number(row_of: np.ndarray, column: str, raw: RawData) -> tuple[np.ndarray, pl.Series]:
+    """New numbers [codes] from 0 by the hash of the raw id, -1 for codes that no event has, and the raw ids in the order of the numbers."""
+    present, names = raw_ids(raw.interactions, column, row_of)
     digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8, key=ID_KEY).digest() for name in names)
     # Big-endian, so that numbers sort as the digests do; should two be equal, the raw id decides.
     hashes = np.frombuffer(digests, ">u8").astype(np.uint64)
     order = pl.DataFrame({"hash": hashes, "name": names}).select(pl.arg_sort_by("hash", "name")).to_series().to_numpy()
-    numbers = np.zeros(int(present.max()) + 1, np.int64)
+    numbers = np.full(len(row_of), -1, np.int64)
     numbers[present[order]] = np.arange(len(order))
-    return numbers[codes], names.gather(order)
+    return numbers, names.gather(order)
 
 
-def _behaviours(events: Events, raw: RawData) -> tuple[np.ndarray | None, list[str]]:
-    """Numbers int8 [N] from 1 in alphabetical order of the names, 0 where unknown; and the names."""
-    if events.behaviour is None or not events.behaviour.any():
-        return None, []
-    known = events.behaviour > 0
-    present, names = raw_ids(raw.interactions, "behaviour", events.behaviour[known], events.row[known])
+def _behaviours(row_of_code: dict[int, int], raw: RawData) -> tuple[np.ndarray, list[str]]:
+    """Numbers int8 [codes] from 1 in alphabetical order of the names, 0 where unknown; and the names."""
+    row_of = np.full(max(row_of_code, default=0) + 1, -1, np.int64)
+    for code, row in row_of_code.items():
+        row_of[code] = row if code else -1
+    if not (row_of >= 0).any():
+        return np.zeros(len(row_of), np.int8), []
+    present, names = raw_ids(raw.interactions, "behaviour", row_of)
     if len(names) > 127:
         raise UserError(f"{len(names)} different behaviours are too many (at most 127); is it the right column?")
-    numbers = np.zeros(int(present.max()) + 1, np.int8)
+    numbers = np.zeros(len(row_of), np.int8)
     numbers[present] = names.rank("ordinal").to_numpy()
-    return numbers[events.behaviour], names.sort().to_list()
+    return numbers, names.sort().to_list()
 
 
-def _sessions(session: np.ndarray, user: np.ndarray) -> np.ndarray | None:
+def _sessions(session: np.ndarray, user: np.ndarray) -> np.ndarray:
     """Number 0.. of each event's session within its user, in time order; an interrupted session counts as two."""
-    if not session.any():
-        return None
+    if not len(session):
+        return session.astype(np.int32)
     first_of_user = np.r_[True, user[1:] != user[:-1]]
     running = np.cumsum(first_of_user | np.r_[True, session[1:] != session[:-1]])
     return (running - np.maximum.accumulate(np.where(first_of_user, running, 0))).astype(np.int32)

@@ -19,6 +19,8 @@ from recbench.data.schema import RawData
 
 #: Rows of the spool read at a time.
 BATCH_ROWS = 1 << 20
+#: Columns of the spool that are read as they are.
+PLAIN: dict[str, type[pl.DataType]] = {"timestamp": pl.Int64, "rating": pl.Float32}
 
 
 @dataclass
@@ -52,11 +54,11 @@ class Events:
 def read_events(raw: RawData) -> Events:
     """All rows of the spool, in file order."""
     present = pq.read_schema(raw.interactions).names
-    plain = {name: kind for name, kind in (("timestamp", pl.Int64), ("rating", pl.Float32)) if name in present}
+    plain = {name: kind for name, kind in PLAIN.items() if name in present}
     coded = [name for name in ("user", "item", "behaviour", "session") if name in present]
     parts: dict[str, list[pl.Series]] = {name: [] for name in (*plain, *coded)}
     missing: dict[str, list[pl.Series]] = {name: [] for name in coded}
-    for batch in _batches(raw.interactions, [*plain, *coded]):
+    for batch in batches(raw.interactions, [*plain, *coded]):
         for name in plain:
             parts[name].append(batch[name].cast(plain[name]))
         for name in coded:
@@ -80,15 +82,13 @@ def read_events(raw: RawData) -> Events:
     )
 
 
-def raw_ids(interactions: Path, column: str, codes: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, pl.Series]:
-    """The codes that occur in ``codes`` [N], ascending, and the strings they stand for; ``rows`` [N]: Events.row."""
-    row_of = np.full(int(codes.max(initial=0)) + 1, -1, np.int64)
-    row_of[codes] = rows
+def raw_ids(interactions: Path, column: str, row_of: np.ndarray) -> tuple[np.ndarray, pl.Series]:
+    """The codes that occur, ascending, and the strings they stand for; ``row_of`` [codes]: a row that has the code, -1 where none has."""
     present = np.flatnonzero(row_of >= 0)
     order = np.argsort(row_of[present])
     wanted = row_of[present][order]
     found, first = [], 0
-    for batch in _batches(interactions, [column]):
+    for batch in batches(interactions, [column]):
         begin, end = np.searchsorted(wanted, (first, first + batch.height))
         found.append(batch[column].gather(wanted[begin:end] - first))
         first += batch.height
@@ -97,7 +97,8 @@ def raw_ids(interactions: Path, column: str, codes: np.ndarray, rows: np.ndarray
     return present, _concat(found, pl.String).gather(position)
 
 
-def _batches(path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
+def batches(path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
+    """The columns of the spool, some rows at a time."""
     for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=columns):
         yield pl.DataFrame(pl.from_arrow(batch))
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbench.data.cases import blocks_of_users
 from recbench.data.schema import ITEM_COLUMNS
 from recbench.errors import UserError
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 #: Raised whenever the files above or the cleaning rules change: folders of another format are prepared anew.
 FORMAT_VERSION = 1
+
+
+#: Events that are checked and counted at once.
+EVENTS_AT_ONCE = 1 << 20
 
 
 class PreparedData:
@@ -95,12 +100,16 @@ class PreparedData:
             n_items = item_table.height if item_table is not None else int(items.max(initial=0))
         _check(items, offsets, timestamps, n_items)
         table = _complete_item_table(item_table, n_items)
-        arrays: dict[str, np.ndarray] = {"items": items.astype(np.int32), "offsets": offsets.astype(np.int64)}
-        arrays["timestamps"] = np.zeros(len(items), np.int64) if timestamps is None else timestamps.astype(np.int64)
+        # Not copied where the type is right: those of a long log are memory-mapped.
+        arrays: dict[str, np.ndarray] = {
+            "items": np.asarray(items, np.int32),
+            "offsets": np.asarray(offsets, np.int64),
+            "timestamps": np.zeros(len(items), np.int64) if timestamps is None else np.asarray(timestamps, np.int64),
+        }
         if behaviours is not None:
-            arrays["behaviours"] = behaviours.astype(np.int8)
+            arrays["behaviours"] = np.asarray(behaviours, np.int8)
         if sessions is not None:
-            arrays["sessions"] = sessions.astype(np.int32)
+            arrays["sessions"] = np.asarray(sessions, np.int32)
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
         table.write_parquet(folder / "items.parquet")
@@ -172,10 +181,13 @@ def _check(items: np.ndarray, offsets: np.ndarray, timestamps: np.ndarray | None
     if timestamps is not None:
         if len(timestamps) != n:
             raise ValueError(f"{len(timestamps)} timestamps for {n} interactions")
-        falls = np.diff(timestamps) < 0
-        falls[offsets[1:-1][(offsets[1:-1] > 0) & (offsets[1:-1] < n)] - 1] = False
-        if falls.any():
-            raise ValueError("timestamps must not fall within a user")
+        for first, last in blocks_of_users(np.diff(offsets), EVENTS_AT_ONCE):
+            begin, end = int(offsets[first]), int(offsets[last])
+            falls = np.diff(timestamps[begin:end]) < 0
+            starts = offsets[first + 1 : last]
+            falls[starts[(starts > begin) & (starts < end)] - 1 - begin] = False
+            if falls.any():
+                raise ValueError("timestamps must not fall within a user")
 
 
 def _complete_item_table(table: pl.DataFrame | None, n_items: int) -> pl.DataFrame:
@@ -218,8 +230,14 @@ def _statistics(arrays: dict[str, np.ndarray], n_items: int, has_timestamps: boo
 
     items, offsets, timestamps = arrays["items"], arrays["offsets"], arrays["timestamps"]
     n, n_users = len(items), len(offsets) - 1
-    users = np.repeat(np.arange(n_users, dtype=np.int64), np.diff(offsets))
-    distinct = pl.Series(users * (n_items + 1) + items).n_unique()
+    distinct = follow = tied = 0
+    for first, last in blocks_of_users(np.diff(offsets), EVENTS_AT_ONCE):
+        users = np.repeat(np.arange(first, last, dtype=np.int64), np.diff(offsets[first : last + 1]))
+        events = slice(int(offsets[first]), int(offsets[last]))
+        distinct += pl.Series(users * (n_items + 1) + items[events]).n_unique()
+        same_user, times = users[1:] == users[:-1], timestamps[events]
+        follow += int(same_user.sum())
+        tied += int((same_user & (times[1:] == times[:-1])).sum())
     statistics: dict[str, Any] = {
         "n_users": n_users,
         "n_items": n_items,
@@ -229,8 +247,6 @@ def _statistics(arrays: dict[str, np.ndarray], n_items: int, has_timestamps: boo
         "share_repeats": (n - distinct) / n,
     }
     if has_timestamps:
-        same_user = users[1:] == users[:-1]
-        equal = same_user & (timestamps[1:] == timestamps[:-1])
         ends = offsets[1:][np.diff(offsets) >= 2]
         first, last = int(timestamps.min()), int(timestamps.max())
         statistics |= {
@@ -238,7 +254,7 @@ def _statistics(arrays: dict[str, np.ndarray], n_items: int, has_timestamps: boo
             "last_timestamp": last,
             "first_date": _date(first),
             "last_date": _date(last),
-            "share_equal_timestamps": float(equal.sum() / max(1, same_user.sum())),
+            "share_equal_timestamps": float(tied / max(1, follow)),
             "share_last_two_equal": float((timestamps[ends - 1] == timestamps[ends - 2]).mean()) if len(ends) else 0.0,
         }
     return statistics

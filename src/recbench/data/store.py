@@ -68,7 +68,6 @@ def _build(config: DataConfig, source: Source, working: Path, cache_dir: Path) -
     raw = source.read(config, spool, cache_dir)
     cleaned = clean(raw, config)
     items = _item_table(raw, cleaned.item_ids)
-    shutil.rmtree(spool)
     data = PreparedData.from_arrays(
         working,
         cleaned.items,
@@ -87,6 +86,8 @@ def _build(config: DataConfig, source: Source, working: Path, cache_dir: Path) -
             "extra": raw.extra,
         },
     )
+    # The arrays of a long log lie here until they are copied.
+    shutil.rmtree(spool)
     for step in cleaned.steps:
         log.info(
             "  after %-10s %12s rows %10s users %10s items",

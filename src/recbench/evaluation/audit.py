@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recbench.data.cases import blocks_of_users, flat_ranges
+
 if TYPE_CHECKING:
     from recbench.data.cases import Cases
     from recbench.data.store import PreparedData
+
+
+#: Events that are looked at together.
+EVENTS_AT_ONCE = 1 << 20
 
 
 def audit(
@@ -30,19 +36,25 @@ def audit(
     - cold_targets: share of test targets that never occur in training; no trained model can know them.
     - repeated_targets: share of test targets that stand in their own history; under ``mask`` they cannot be hit.
     """
-    training = _in_ranges(train_start, train_end, data.n_interactions)
-    item_counts = np.bincount(data.items[training], minlength=data.n_items + 1)
+    target_times = np.asarray(data.timestamps[test.target_positions])
+    training = _Training(data, target_times)
+    for first, last in blocks_of_users(train_end - train_start, EVENTS_AT_ONCE):
+        training.add(flat_ranges(train_start[first:last], train_end[first:last])[1])
     found: dict[str, float | int] = {
-        "training_events": int(training.sum()),
+        "training_events": training.events,
         "validation_cases": len(validation),
         "test_cases": len(test),
         "test_targets": len(test.targets),
         "users_without_case": data.n_users - len(np.unique(test.user)),
-        "cold_targets": float((item_counts[test.targets] == 0).mean()),
+        "cold_targets": float((training.item_counts[test.targets] == 0).mean()),
         "repeated_targets": _repeated_share(data, test),
     }
     if data.has_timestamps:
-        found |= _time_shares(data, training, test)
+        found |= {
+            "leaked_targets": float((target_times < training.newest(target_times)).mean()),
+            "later_training": float(training.later / len(target_times) / max(training.events, 1)),
+            **_ties(data, test.target_positions),
+        }
     return found
 
 
@@ -61,34 +73,50 @@ def audit_line(found: dict[str, float | int]) -> str:
     return " · ".join(parts)
 
 
-def _in_ranges(start: np.ndarray, end: np.ndarray, n: int) -> np.ndarray:
-    """[n] bool: which positions lie in any of the (disjoint) ranges."""
-    change = np.zeros(n + 1, dtype=np.int8)
-    used = end > start
-    np.add.at(change, start[used], 1)
-    np.add.at(change, end[used], -1)
-    return np.cumsum(change[:-1], dtype=np.int8).astype(bool)
+class _Training:
+    """What is counted of the training events, a block at a time."""
+
+    def __init__(self, data: PreparedData, target_times: np.ndarray) -> None:
+        self.data, self.target_times = data, np.sort(target_times)
+        self.item_counts = np.zeros(data.n_items + 1, dtype=np.int64)
+        self.events = 0
+        #: Pairs of a target and a training event that is strictly later.
+        self.later = 0
+        self._newest: int | None = None
+
+    def add(self, position: np.ndarray) -> None:
+        """The training events at these flat positions."""
+        if not len(position):
+            return
+        self.events += len(position)
+        self.item_counts += np.bincount(self.data.items[position], minlength=len(self.item_counts))
+        times = self.data.timestamps[position]
+        self.later += int(np.searchsorted(self.target_times, times, side="left").sum())
+        self._newest = max(int(times.max()), self._newest if self._newest is not None else int(times.max()))
+
+    def newest(self, otherwise: np.ndarray) -> int:
+        """Time of the newest training event; without any, of the oldest of ``otherwise``."""
+        return int(otherwise.min()) if self._newest is None else self._newest
 
 
-def _time_shares(data: PreparedData, training: np.ndarray, test: Cases) -> dict[str, float | int]:
-    times = np.asarray(data.timestamps)
-    position = test.target_positions
-    target_times = times[position]
-    training_times = np.sort(times[training])
-    newest = training_times[-1] if len(training_times) else target_times.min()
-    later = len(training_times) - np.searchsorted(training_times, target_times, side="right")
-    follows = np.ones(data.n_interactions, dtype=bool)
-    # A user's first event follows nothing. Users without events would point at another's first event: harmless, or past
-    # the end.
-    follows[data.offsets[:-1][np.diff(data.offsets) > 0]] = False
-    equal = np.zeros(data.n_interactions, dtype=bool)
-    equal[1:] = times[1:] == times[:-1]
-    equal &= follows
+def _ties(data: PreparedData, targets: np.ndarray) -> dict[str, float]:
+    """Shares of the events at ``targets`` [T], and of all that follow an event of their user, whose time is that of the event before."""
+    starts = data.offsets[:-1][np.diff(data.offsets) > 0]
+    before = np.maximum(targets - 1, 0)
+    follows = starts[np.searchsorted(starts, targets, side="right") - 1] != targets
+    tied = follows & (data.timestamps[targets] == data.timestamps[before])
+    n_equal = 0
+    for first, last in blocks_of_users(np.diff(data.offsets), EVENTS_AT_ONCE):
+        begin, end = int(data.offsets[first]), int(data.offsets[last])
+        times = np.asarray(data.timestamps[begin:end])
+        equal = np.zeros(len(times), dtype=bool)
+        equal[1:] = times[1:] == times[:-1]
+        # A user's first event follows nothing.
+        equal[starts[(starts >= begin) & (starts < end)] - begin] = False
+        n_equal += int(equal.sum())
     return {
-        "leaked_targets": float((target_times < newest).mean()),
-        "later_training": float(later.mean() / max(len(training_times), 1)),
-        "tied_targets": float(equal[position].mean()),
-        "tied_events": float(equal.sum() / max(int(follows.sum()), 1)),
+        "tied_targets": float(tied.mean()),
+        "tied_events": float(n_equal / max(data.n_interactions - len(starts), 1)),
     }
 
 
@@ -97,9 +125,17 @@ def _repeated_share(data: PreparedData, test: Cases) -> float:
     if not data.has_repeats:
         return 0.0
     width = data.n_items + 1
-    user = np.repeat(np.arange(data.n_users), np.diff(data.offsets))
-    pairs, first = np.unique(user * width + data.items, return_index=True)
     case = np.repeat(np.arange(len(test)), test.n_targets)
-    earliest = first[np.searchsorted(pairs, test.user[case] * width + test.targets)]
-    # A history starts at its user's first event, so the first occurrence decides.
-    return float((earliest < test.end[case]).mean())
+    by_user = np.argsort(test.user[case], kind="stable")
+    user = test.user[case][by_user]
+    repeated = 0
+    for first, last in blocks_of_users(np.diff(data.offsets), EVENTS_AT_ONCE):
+        begin, end = int(data.offsets[first]), int(data.offsets[last])
+        owner = np.repeat(np.arange(first, last), np.diff(data.offsets[first : last + 1]))
+        pairs, place = np.unique(owner * width + data.items[begin:end], return_index=True)
+        asked = by_user[slice(*np.searchsorted(user, (first, last)))]
+        wanted = test.user[case[asked]] * width + test.targets[asked]
+        earliest = begin + place[np.searchsorted(pairs, wanted)]
+        # A history starts at its user's first event, so the first occurrence decides.
+        repeated += int((earliest < test.end[case[asked]]).sum())
+    return repeated / len(case)

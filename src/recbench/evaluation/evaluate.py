@@ -27,6 +27,9 @@ from recbench.evaluation.top_k import top_k_lists
 #: Bounds of a block: scores (float32, 32 MiB) and history positions that a model sees at once.
 BLOCK_SCORES = 1 << 23
 BLOCK_POSITIONS = 1 << 16
+#: Of a catalogue of which the first bound holds fewer rows than this, so many rows, as long as their scores keep to another bound (128 MiB):
+#: every block reads the whole item table, and a product with few rows does little else.
+WIDE_ROWS, WIDE_BLOCK_SCORES = 32, 1 << 25
 
 ScoreFunction = Callable[[Batch], Tensor]
 RecommendFunction = Callable[[Batch, int], tuple[Tensor, Tensor]]
@@ -79,7 +82,14 @@ class Evaluation:
 
 def block_rows(n_items: int, max_length: int) -> int:
     """Cases a block: as many as both bounds allow, at least one. Independent of device and number of processes."""
-    return max(1, min(BLOCK_SCORES // (n_items + 1), BLOCK_POSITIONS // max(max_length, 1)))
+    width = n_items + 1
+    rows = max(BLOCK_SCORES // width, min(WIDE_ROWS, WIDE_BLOCK_SCORES // width))
+    return max(1, min(rows, BLOCK_POSITIONS // max(max_length, 1)))
+
+
+def is_wide(n_items: int) -> bool:
+    """Whether a block of so many items is bounded by WIDE_ROWS."""
+    return BLOCK_SCORES // (n_items + 1) < WIDE_ROWS
 
 
 def evaluate(

@@ -15,12 +15,20 @@ from torch import Tensor, nn
 
 from recbench.contrastive.configs import AuxiliaryConfig
 from recbench.data.batches import Batch
+from recbench.data.cases import blocks_of_users, flat_ranges
 from recbench.errors import UserError
 from recbench.losses import CatalogueLoss, LossConfig
 
 if TYPE_CHECKING:
     from recbench.data.split import Split
     from recbench.data.store import PreparedData
+
+
+#: Items whose scores are one product where a catalogue is wide: their vectors stay in cache while all rows are multiplied with them.
+ITEMS_AT_ONCE = 4096
+
+#: Events that are counted at once.
+EVENTS_AT_ONCE = 1 << 20
 
 
 @dataclass
@@ -67,7 +75,11 @@ class TrainingData:
 
     def item_counts(self) -> np.ndarray:
         """[n_items + 1] int64: how often each item occurs in training (0 for the pad)."""
-        return np.bincount(self.flat()[1], minlength=self.n_items + 1)
+        counts = np.zeros(self.n_items + 1, dtype=np.int64)
+        for first, last in blocks_of_users(self.end - self.start, EVENTS_AT_ONCE):
+            _, position = flat_ranges(self.start[first:last], self.end[first:last])
+            counts += np.bincount(self.data.items[position], minlength=self.n_items + 1)
+        return counts
 
 
 @dataclass(frozen=True)
@@ -241,6 +253,15 @@ class SequenceModel(Recommender):
 
     def score(self, batch: Batch) -> Tensor:
         return self.queries(self.last_states(batch)[-1]) @ self.item_vectors().T
+
+    def score_into(self, out: Tensor, batch: Batch) -> Tensor:
+        """``score`` written into ``out`` [at least B, n_items + 1] of the scores' type; returns its first B rows."""
+        queries, vectors = self.queries(self.last_states(batch)[-1]), self.item_vectors()
+        out = out[: len(queries)]
+        for first in range(0, len(vectors), ITEMS_AT_ONCE):
+            items = slice(first, first + ITEMS_AT_ONCE)
+            torch.mm(queries, vectors[items].T, out=out[:, items])
+        return out
 
 
 class ClosedForm(Recommender):

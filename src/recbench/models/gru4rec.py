@@ -81,7 +81,7 @@ class InBatchLoss(CatalogueLoss):
         n = len(targets)
         drawn = self._draw((self.config.n_negatives,))
         candidates = torch.cat([targets, drawn])
-        scores = hidden @ table[candidates].T
+        scores = hidden @ self.vectors(table, candidates).T
         rows = torch.arange(n, device=targets.device) if rows is None else rows
         taken = candidates == targets[:, None]
         taken[:, :n] |= rows[:, None] == rows

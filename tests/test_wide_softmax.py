@@ -1,0 +1,131 @@
+"""The softmax over a wide catalogue against torch's own in float64, and the memory that it takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from recbench import losses, wide_softmax
+from recbench.losses import full_softmax
+from recbench.wide_softmax import WideSoftmax
+
+N_ITEMS, WIDTH, POSITIONS = 50, 12, 33
+
+
+@pytest.fixture
+def problem():
+    """(hidden [N, D], table [V, D], targets [N]) in float64; targets lie in all blocks of items, the first and the last item among them."""
+    generator = torch.Generator().manual_seed(3)
+    hidden = torch.randn(POSITIONS, WIDTH, generator=generator, dtype=torch.float64)
+    table = torch.randn(N_ITEMS + 1, WIDTH, generator=generator, dtype=torch.float64)
+    targets = torch.randint(1, N_ITEMS + 1, (POSITIONS,), generator=generator)
+    targets[0], targets[1] = 1, N_ITEMS
+    return hidden, table, targets
+
+
+@pytest.fixture
+def items_at_once(monkeypatch):
+    """items_at_once(n): blocks of n items, for tables however small."""
+
+    def chosen(n):
+        monkeypatch.setattr(losses, "WIDE_TABLE", 0)
+        monkeypatch.setattr(losses, "CHUNK_VALUES", n * POSITIONS)
+        monkeypatch.setattr(wide_softmax, "LEAST_ITEMS", 1)
+
+    return chosen
+
+
+def exact(hidden, table, targets):
+    hidden, table = hidden.double().requires_grad_(), table.double().requires_grad_()
+    loss = F.cross_entropy(hidden @ table[1:].T, targets - 1)
+    return loss.detach(), *torch.autograd.grad(loss, (hidden, table))
+
+
+def ours(hidden, table, targets, bfloat16=False):
+    hidden, table = hidden.clone().requires_grad_(), table.clone().requires_grad_()
+    loss = full_softmax(hidden, table, targets, bfloat16)
+    return loss.detach(), *torch.autograd.grad(loss, (hidden, table))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [2, 7, N_ITEMS + 1, 1000])
+def test_value_and_gradients_are_those_of_torch(problem, items_at_once, dtype, n):
+    items_at_once(n)
+    hidden, table, targets = problem
+    found = ours(hidden.to(dtype), table.to(dtype), targets)
+    for mine, true in zip(found, exact(*problem), strict=True):
+        torch.testing.assert_close(mine.double(), true, atol=2e-6, rtol=2e-5)
+    assert found[1].dtype == found[2].dtype == dtype
+
+
+def test_bfloat16_stays_within_its_rounding(problem, items_at_once):
+    items_at_once(9)
+    hidden, table, targets = problem
+    loss, *found = ours(hidden.float() / 4, table.float() / 4, targets, bfloat16=True)
+    value, *true = exact(hidden / 4, table / 4, targets)
+    assert loss.item() == pytest.approx(value.item(), abs=0.01)
+    for mine, expected in zip(found, true, strict=True):
+        assert mine.dtype == torch.float32
+        assert (mine.double() - expected).norm() < 0.02 * expected.norm()
+
+
+def test_states_of_a_narrower_type_get_gradients_of_theirs(problem, items_at_once):
+    items_at_once(9)
+    hidden, table, targets = problem
+    _, by_hidden, by_table = ours(hidden.bfloat16(), table.float(), targets)
+    assert (by_hidden.dtype, by_table.dtype) == (torch.bfloat16, torch.float32)
+
+
+def test_large_logits_overflow_nothing(problem, items_at_once):
+    items_at_once(7)
+    hidden, table, targets = problem
+    for mine, true in zip(ours(hidden * 40, table, targets), exact(hidden * 40, table, targets), strict=True):
+        torch.testing.assert_close(mine, true)
+
+
+def test_the_gradient_scales_with_what_comes_after_and_is_taken_once(problem, items_at_once):
+    items_at_once(7)
+    hidden, table, targets = problem
+    once, thrice = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
+    full_softmax(once, table, targets).backward()
+    loss = 3 * full_softmax(thrice, table, targets)
+    loss.backward(retain_graph=True)
+    torch.testing.assert_close(thrice.grad, 3 * once.grad)
+    with pytest.raises(RuntimeError, match="once only"):
+        loss.backward()
+
+
+class Largest(TorchDispatchMode):
+    """Notes the most values of any tensor that an operation within makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            made = [part for part in torch.utils._pytree.tree_leaves(out) if isinstance(part, torch.Tensor)]
+            self.values = max([self.values, *(part.numel() for part in made)])
+        return out
+
+
+def test_no_tensor_is_larger_than_a_block_or_the_table():
+    n, items, width = 64, 20_000, 4
+    hidden, table = torch.randn(n, width, requires_grad=True), torch.randn(items, width, requires_grad=True)
+    with Largest() as largest:
+        WideSoftmax.apply(hidden, table, torch.randint(1, items, (n,)), False, 1 << 17).backward()
+    assert 1 << 16 < largest.values <= 1 << 17  # the whole product would have 1.28 million
+
+
+def test_tables_up_to_the_bound_are_cut_by_positions(problem, monkeypatch):
+    def never(*_):
+        raise AssertionError("cut by items")
+
+    monkeypatch.setattr(losses.WideSoftmax, "apply", never)
+    full_softmax(*problem)
+    monkeypatch.setattr(losses, "WIDE_TABLE", N_ITEMS)
+    with pytest.raises(AssertionError, match="cut by items"):
+        full_softmax(*problem)

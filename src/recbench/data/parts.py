@@ -75,7 +75,7 @@ class PartsOnDisk(Parts):
         for number in range(self.n_parts):
             place = self.folder / str(number)
             names = [f.name for f in fields(Events) if (place / f"{f.name}.npy").is_file()]
-            events = Events(**{name: np.load(place / f"{name}.npy") for name in names})
+            events = Events(**{name: np.load(place / f"{name}.npy", allow_pickle=False) for name in names})
             before = {name: getattr(events, name) for name in names}
             yield events
             if change:
@@ -86,7 +86,7 @@ class PartsOnDisk(Parts):
 
     def written(self, array: np.ndarray) -> np.ndarray:
         assert isinstance(array, np.memmap)
-        return np.load(Path(str(array.filename)), mmap_mode="r+")
+        return np.load(Path(str(array.filename)), mmap_mode="r+", allow_pickle=False)
 
 
 def _store(place: Path, events: Events, before: dict[str, np.ndarray]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import logging
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -201,3 +203,57 @@ def cli_process() -> Callable[..., subprocess.Popen[str]]:
         )
 
     return start
+
+
+def _contract() -> ModuleType:
+    """The contract tests, for their sizes and their way to build a model."""
+    path = Path(__file__).resolve().parent / "models" / "test_contract.py"
+    spec = importlib.util.spec_from_file_location("models_contract", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def opened_of(tiny_data, tiny_split, run_config, tmp_path_factory):
+    """opened_of("sasrec") -> any model that ranks, built small, as an opened run on the tiny data; with fresh weights where it would be trained."""
+    from dataclasses import replace
+
+    from recbench.config import compose_model
+    from recbench.recommend.opened import Opened
+    from recbench.stage import Stage
+
+    known = _contract()
+
+    def build(name, **keys):
+        sizes = {**known.SIZES.get(name, {}), **keys}
+        model = known.build(name, tiny_data, tiny_split, sizes).requires_grad_(False)
+        config = run_config(
+            tmp_path_factory.getbasetemp(), "model=popularity", f"training.max_length={known.MAX_LENGTH}"
+        )
+        config = replace(config, model=compose_model({"model": name, **sizes}, "model", "none")[0])
+        return Opened(f"{name}-0", config, Stage(tiny_data, tiny_split), model)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def largest_made() -> Callable[..., Any]:
+    """largest_made() -> a context that notes in ``values`` the most values of any tensor that an operation within makes."""
+    import torch
+
+    from recbench.evaluation.operations import OperationMode
+
+    class Largest(OperationMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.values = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            if not func.is_view:
+                made = [part for part in torch.utils._pytree.tree_leaves(out) if isinstance(part, torch.Tensor)]
+                self.values = max([self.values, *(part.numel() for part in made)])
+            return out
+
+    return Largest

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbench import losses, wide_softmax
 from recbench.losses import full_softmax
@@ -97,25 +96,10 @@ def test_the_gradient_scales_with_what_comes_after_and_is_taken_once(problem, it
         loss.backward()
 
 
-class Largest(TorchDispatchMode):
-    """Notes the most values of any tensor that an operation within makes."""
-
-    def __init__(self):
-        super().__init__()
-        self.values = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if not func.is_view:
-            made = [part for part in torch.utils._pytree.tree_leaves(out) if isinstance(part, torch.Tensor)]
-            self.values = max([self.values, *(part.numel() for part in made)])
-        return out
-
-
-def test_no_tensor_is_larger_than_a_block_or_the_table():
+def test_no_tensor_is_larger_than_a_block_or_the_table(largest_made):
     n, items, width = 64, 20_000, 4
     hidden, table = torch.randn(n, width, requires_grad=True), torch.randn(items, width, requires_grad=True)
-    with Largest() as largest:
+    with largest_made() as largest:
         WideSoftmax.apply(hidden, table, torch.randint(1, items, (n,)), False, 1 << 17).backward()
     assert 1 << 16 < largest.values <= 1 << 17  # the whole product would have 1.28 million
 

@@ -34,7 +34,7 @@ def build_model(
     model = lookup(config.model.name).model
     texts = item_texts(stage.data) if "text" in model.needs(config.model) else None
     vectors = None
-    if "text_vectors" in model.requires and not stored:
+    if "text_vectors" in model.needs(config.model) and not stored:
         from recbench.measure import device_of
 
         vectors = text_vectors(stage.data, config.data.text, config.cache_dir, device_of(config.hardware))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from recbench.errors import UserError
@@ -17,13 +18,24 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def exit_status(command: Callable[[], int]) -> int:
-    """Runs a command, and says what a UserError says."""
+def exit_status(command: Callable[[], int], stopped: str = "stopped") -> int:
+    """Runs a command, and says what a UserError says. stopped: what is said of Ctrl+C."""
     try:
         return command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print(stopped, file=sys.stderr)
         return 130
+
+
+def open_out(folder: Path) -> Path:
+    """The folder, made if it is missing. Raises UserError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make {folder}: {error.strerror or error}; choose another folder with out=PATH"
+        ) from error
+    return folder

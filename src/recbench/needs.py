@@ -43,7 +43,7 @@ def run_key(config: RunConfig, stage: Stage) -> str:
     # Said only where there is one, so that the runs of before keep their keys.
     if config.compression.name != "none":
         parts["compression"] = dataclasses.asdict(config.compression)
-    if "text_vectors" in model.requires:
+    if "text_vectors" in model.needs(config.model):
         parts["text"] = text_key(config.data.text, config.cache_dir)
     return runs.make_key(config.model.name, parts)
 

@@ -22,13 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recbench.made_gradients import MadeGradients
 from recbench.workspace import workspace
 
 #: A block has at least this many items, however many positions there are: thinner products are slow.
 LEAST_ITEMS = 1024
 
 
-class WideSoftmax(torch.autograd.Function):
+class WideSoftmax(MadeGradients):
     """Mean of -log softmax(hidden @ table.T)[target] over items 1 .. V - 1, and both gradients, made in the forward pass."""
 
     @staticmethod
@@ -45,14 +46,6 @@ class WideSoftmax(torch.autograd.Function):
             of_hidden, of_table = work.gradients(total, want_hidden, want_table)
             ctx.grads = None if of_hidden is None else of_hidden.to(hidden.dtype), of_table
         return loss
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.grads is None:
-            raise RuntimeError("the gradients of full_softmax can be taken once only; compute the loss again")
-        given = tuple(None if g is None else g.mul_(grads[0]) for g in ctx.grads)
-        ctx.grads = None
-        return (*given, None, None, None)
 
 
 @dataclass

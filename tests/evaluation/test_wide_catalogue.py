@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbench.data.protocol import LeaveOneOutConfig
 from recbench.data.split import make_split
@@ -16,21 +15,6 @@ from recbench.models.base import ModelContext
 from recbench.models.sasrec import SASRec, SASRecConfig
 
 MAX_LENGTH = 5
-
-
-class Largest(TorchDispatchMode):
-    """Notes the most values of any tensor that an operation within makes."""
-
-    def __init__(self):
-        super().__init__()
-        self.values = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if not func.is_view:
-            made = [part for part in torch.utils._pytree.tree_leaves(out) if isinstance(part, torch.Tensor)]
-            self.values = max([self.values, *(part.numel() for part in made)])
-        return out
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +44,9 @@ def test_blocks_keep_to_their_bounds_and_narrow_ones_are_as_ever():
     assert block_rows(2 * WIDE_BLOCK_SCORES, 50) == 1
 
 
-def test_no_tensor_of_an_evaluation_is_larger_than_the_stated_block(wide):
+def test_no_tensor_of_an_evaluation_is_larger_than_the_stated_block(wide, largest_made):
     data, split, model = wide
-    with Largest() as largest:
+    with largest_made() as largest:
         found = evaluate(score_function(model, torch.device("cpu")), data, split.test, split, MAX_LENGTH, top_k=10)
     assert len(found.rank) == 70
     rows = block_rows(data.n_items, MAX_LENGTH)

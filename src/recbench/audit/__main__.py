@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbench.command import Parser, exit_status
+from recbench.command import Parser, exit_status, open_out
 from recbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
 
 def run_audit(chosen: argparse.Namespace) -> int:
     """Make the audit, write it, show what it found, send its runs; returns the exit status."""
-    from recbench.audit.make import default_folder, make_audit, open_out, write_audit
+    from recbench.audit.make import default_folder, make_audit, write_audit
     from recbench.processes.team import team
     from recbench.report.console import _print
     from recbench.study.jobs import compose

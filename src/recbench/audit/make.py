@@ -78,17 +78,6 @@ def default_folder(stage: Stage) -> Path:
     return stage.data.folder / "audit" / stage.split.protocol_id
 
 
-def open_out(folder: Path) -> Path:
-    """The folder, made if it is missing. Raises UserError where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make {folder}: {error.strerror or error}; choose another folder with out=PATH"
-        ) from error
-    return folder
-
-
 def write_audit(found: dict[str, Any], folder: Path) -> list[Path]:
     """audit.json, audit.md and audit.html in a folder that is there. Raises UserError where it cannot be written."""
     texts = {

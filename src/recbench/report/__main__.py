@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"report: {report(given)}", file=sys.stderr)
         return 0
 
-    return exit_status(write)
+    return exit_status(write, stopped="stopped; nothing but the report's own folder was written")
 
 
 if __name__ == "__main__":

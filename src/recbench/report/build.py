@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recbench.command import open_out
 from recbench.errors import UserError
 from recbench.report.board import boards_of, views, with_published
 from recbench.report.collect import StoredRun, chosen, flat, read_folder, unfinished
@@ -106,12 +107,7 @@ def _failures(material: Material) -> Table:
 def _write(
     out: Path, material: Material, sections: Sequence[Section], others: Sequence[tuple[str, str, Table]]
 ) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write in {out}: {error.strerror or error}; choose another folder with out=PATH"
-        ) from error
+    open_out(out)
     title = f"recbench: {material.name}"
     boards = [part.board for part in sections]
     _text(out / "report.html", render(title, material.about, sections, others))

@@ -9,7 +9,7 @@ import sys
 from typing import Any, NoReturn
 
 from recbench.cli import speak
-from recbench.command import Parser
+from recbench.command import Parser, exit_status
 from recbench.errors import UserError
 
 
@@ -38,17 +38,14 @@ def main(arguments: list[str] | None = None, program: str = "recbench.study") ->
     """Returns the exit status: 0 all there, 1 a run failed, 2 wrong use, 130 stopped from the keyboard."""
     speak()
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
+
+    def run() -> int:
         chosen = read_arguments(sys.argv[1:] if arguments is None else arguments, program)
         from recbench.study.story import run_study
 
         return run_study(chosen.study, tuple(chosen.words), chosen.jobs, dry=chosen.dry, table_only=chosen.table)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on with what is missing", file=sys.stderr)
-        return 130
+
+    return exit_status(run, stopped="stopped; the same command goes on with what is missing")
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:

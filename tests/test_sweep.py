@@ -73,6 +73,16 @@ def test_two_jobs_side_by_side_train_what_both_need_once(cli, tiny, tmp_path):
     assert os.getpid() not in starts
 
 
+def test_a_second_sweep_of_the_same_process_has_workers_of_its_own(cli, tiny, tmp_path):
+    """As from a notebook (15 s): joblib would hand it processes that stand in the folder of the first, and write its runs there."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        finished = cli("-m", *tiny, "model=popularity,markov", *SIDE, cwd=tmp_path / name)
+        assert finished.status == 0, finished.err
+        assert len(list((tmp_path / name).glob("runs/*/metrics.json"))) == 2
+
+
 def test_the_same_command_again_says_what_was_there(cli, tiny, tmp_path):
     words = ["-m", *tiny, "model=popularity,markov,itemknn"]
     assert "before" not in cli(*words, cwd=tmp_path).out

@@ -23,6 +23,7 @@ from hydra.types import RunMode
 
 from recbench import sharing
 from recbench.errors import StoppedEarly, UserError
+from recbench.launchers.joblib import dismiss_workers
 from recbench.processes.ranks import launched
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class SweepCallback(Callback):
             old.unlink()  # of an earlier sweep into the same folder; its runs are found by their keys
         os.environ.pop(PARENT_VARIABLE, None)
         os.environ.pop(sharing.PARALLEL_VARIABLE, None)
-        if config.hydra.runtime.choices.get("hydra/launcher") in ("joblib", "processes"):
+        if _is_side_by_side(config):
             wanted = int(config.hardware.threads) if config.get("hardware") else 0
             sharing.announce(sharing.side_by_side(int(config.hydra.launcher.n_jobs), _n_jobs(config)), wanted)
         tracking = _tracking(config)
@@ -162,6 +163,8 @@ class SweepCallback(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         from recbench.report.console import show_outcome, show_sweep
 
+        if _is_side_by_side(config):
+            dismiss_workers()
         records = read_records(Path(config.hydra.sweep.dir))
         SweepCallback.statuses, SweepCallback.unclosed = [record["status"] for record in records], None
         if config.hydra.runtime.choices.get("hydra/sweeper") == "tune":
@@ -192,6 +195,10 @@ def _close(folder: Path, tracking: Any, failed: bool) -> None:
             "MLflow is not reachable: %s; the sweep is complete on disk, send it later with: python -m recbench.tracking sync",
             error,
         )
+
+
+def _is_side_by_side(config: DictConfig) -> bool:
+    return config.hydra.runtime.choices.get("hydra/launcher") in ("joblib", "processes")
 
 
 def _n_jobs(config: DictConfig) -> int:

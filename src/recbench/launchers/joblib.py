@@ -50,3 +50,12 @@ def _launch(plugin: Any, job_overrides: Sequence[Sequence[str]], first: int) -> 
     inner = JoblibLauncher(**plugin.settings)
     inner.setup(hydra_context=plugin.hydra_context, task_function=plugin.task_function, config=plugin.config)
     return inner.launch(job_overrides, initial_job_idx=first)
+
+
+def dismiss_workers() -> None:
+    """End joblib's processes, which outlive their sweep to serve the next: they know the folder, the threads and the MLflow parent of theirs."""
+    try:
+        from joblib.externals.loky import get_reusable_executor
+    except ImportError:
+        return
+    get_reusable_executor().shutdown(wait=True)

@@ -8,7 +8,7 @@ import torch
 from recbench.data.batches import Batch
 from recbench.errors import UserError
 from recbench.models.base import ModelContext
-from recbench.models.sasrec import SASRec, SASRecConfig
+from recbench.models.sasrec import BLOCKS, SASRec, SASRecConfig
 
 CONTEXT = ModelContext(n_items=30, n_users=5, max_length=10)
 
@@ -37,3 +37,21 @@ def test_heads_must_divide_the_width():
 def test_sizes_below_one_are_refused(key):
     with pytest.raises(UserError, match=rf"model.{key} must be at least 1, not 0"):
         SASRec(SASRecConfig(**{key: 0}), CONTEXT)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_the_states_that_rank_are_those_at_the_last_event(block, n_layers):
+    """Of the topmost layer only they are computed; histories of all lengths, of which one fills its row."""
+    torch.manual_seed(0)
+    model = SASRec(SASRecConfig(hidden_size=8, n_layers=n_layers, block=block), CONTEXT).double().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    lengths = torch.tensor([1, 4, 2, 6])
+    items = torch.randint(1, 31, (4, 6)).where(torch.arange(6) < lengths[:, None], 0)
+    batch = Batch(items, torch.zeros_like(items), lengths, torch.arange(4))
+    wanted = [states[torch.arange(4), lengths - 1] for states in model.hidden_states(batch)]
+    found = model.last_states(batch)
+    assert len(found) == n_layers + 1
+    for state, right in zip(found, wanted, strict=True):
+        torch.testing.assert_close(state, right)

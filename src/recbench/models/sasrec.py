@@ -23,6 +23,7 @@ Shapes: B rows, L positions, D hidden size, V = n_items + 1.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +34,12 @@ from recbench.later import LATER
 from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_heads, check_sizes
 from recbench.models.registry import register
-from recbench.nn.attention import TransformerLayer
+from recbench.nn.attention import TransformerLayer, at_position
 from recbench.nn.dropout import Dropout
 from recbench.nn.sasrec_blocks import LiGRLayer, OriginalLayer
 
 #: The block of each layer, and whether the stack ends in a norm: LiGR's published stack does not.
-BLOCKS: dict[str, tuple[type[nn.Module], bool]] = {
+BLOCKS: dict[str, tuple[type[TransformerLayer | OriginalLayer | LiGRLayer], bool]] = {
     "pre_norm": (TransformerLayer, True),
     "original": (OriginalLayer, True),
     "ligr": (LiGRLayer, False),
@@ -101,6 +102,17 @@ class SASRec(SequenceModel):
             states.append(layer(states[-1]))
         states[-1] = self.final_norm(states[-1])
         return states
+
+    def last_states(self, batch: Batch) -> list[Tensor]:
+        if self.training:  # attention's dropout is drawn for all positions
+            return super().last_states(batch)
+        states, last = self.embed(batch.items), batch.lengths - 1
+        found = [at_position(states, last)]
+        for layer in self.layers[:-1]:
+            states = layer(states)
+            found.append(at_position(states, last))
+        top = cast("TransformerLayer | OriginalLayer | LiGRLayer", self.layers[-1])
+        return [*found, self.final_norm(top.last(states, last))]
 
     def item_vectors(self) -> Tensor:
         """[V, D]: what hidden states are compared with."""

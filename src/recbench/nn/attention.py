@@ -2,6 +2,8 @@
 
 Shapes: B rows, L positions, D width, H heads. Right padding and a causal mask together mean that a real position never sees a pad,
 so the causal layers need no padding mask. The bidirectional one is told which positions are real.
+
+``last`` of a causal layer gives its output at one position of each row: all that ranking reads of the topmost layer, at a third of its work.
 """
 
 from __future__ import annotations
@@ -13,6 +15,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.nn.dropout import Dropout
+
+
+def at_position(x: Tensor, at: Tensor) -> Tensor:
+    """x [B, L, D], at [B] -> [B, D]."""
+    return x[torch.arange(x.shape[0], device=x.device), at]
+
+
+def attend_from(query: Tensor, key: Tensor, value: Tensor, at: Tensor, n_heads: int) -> Tensor:
+    """Attention of one position of each row, which sees 0..at: query [B, D], key and value [B, L, D], at [B] -> [B, D]. Without dropout."""
+    b, length, d = key.shape
+    heads = (n_heads, d // n_heads)
+    sees = torch.arange(length, device=at.device) <= at[:, None]
+    mixed = F.scaled_dot_product_attention(
+        query.view(b, 1, *heads).transpose(1, 2),
+        key.view(b, length, *heads).transpose(1, 2),
+        value.view(b, length, *heads).transpose(1, 2),
+        attn_mask=sees[:, None, None],
+    )
+    return mixed.reshape(b, d)
 
 
 class MultiHeadAttention(nn.Module):
@@ -41,6 +62,11 @@ class CausalSelfAttention(MultiHeadAttention):
     def forward(self, x: Tensor) -> Tensor:
         return self.attend(x, is_causal=True)
 
+    def last(self, x: Tensor, at: Tensor) -> Tensor:
+        """x [B, L, D], at [B] a position of each row -> [B, D]."""
+        query, key, value = self.query_key_value(x).chunk(3, dim=-1)
+        return self.output(attend_from(at_position(query, at), key, value, at, self.n_heads))
+
 
 class BidirectionalSelfAttention(MultiHeadAttention):
     """Multi-head attention in which every position sees all real ones. x [B, L, D], real [B, L] bool -> [B, L, D]."""
@@ -62,7 +88,14 @@ class TransformerLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x)))
+        return self._add(x, self.attention(self.attention_norm(x)))
+
+    def last(self, x: Tensor, at: Tensor) -> Tensor:
+        """x [B, L, D], at [B] -> the output at that position of each row [B, D]; in evaluation mode only."""
+        return self._add(at_position(x, at), self.attention.last(self.attention_norm(x), at))
+
+    def _add(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = x + self.dropout(attended)
         inner = self.dropout(torch.relu(self.expand(self.feedforward_norm(x))))
         return x + self.dropout(self.contract(inner))
 

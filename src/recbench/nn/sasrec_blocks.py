@@ -1,6 +1,6 @@
 """The two other blocks that SASRec is built of in the literature: the authors' own, and LiGR's gated one.
 
-Both are causal over right-padded sequences and have the constructor of ``nn.attention.TransformerLayer``. Shapes: B rows, L positions,
+Both are causal over right-padded sequences and made and called as ``nn.attention.TransformerLayer`` is. Shapes: B rows, L positions,
 D width, H heads, F width of the feed-forward layer.
 """
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbench.nn.attention import CausalSelfAttention
+from recbench.nn.attention import CausalSelfAttention, at_position, attend_from
 from recbench.nn.dropout import Dropout
 
 
@@ -36,7 +36,16 @@ class OriginalLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.attention_norm(x)
-        y = self.feedforward_norm(normed + self._attention(normed, x))
+        return self._feed(normed + self._attention(normed, x))
+
+    def last(self, x: Tensor, at: Tensor) -> Tensor:
+        """x [B, L, D], at [B] -> the output at that position of each row [B, D]; in evaluation mode only."""
+        normed = self.attention_norm(at_position(x, at))
+        key, value = self.key_value(x).chunk(2, dim=-1)
+        return self._feed(normed + attend_from(self.query(normed), key, value, at, self.n_heads))
+
+    def _feed(self, x: Tensor) -> Tensor:
+        y = self.feedforward_norm(x)
         return y + self.dropout(self.contract(self.dropout(torch.relu(self.expand(y)))))
 
     def _attention(self, normed: Tensor, x: Tensor) -> Tensor:
@@ -69,7 +78,13 @@ class LiGRLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        attended = self.attention(self.attention_norm(x))
+        return self._add(x, self.attention(self.attention_norm(x)))
+
+    def last(self, x: Tensor, at: Tensor) -> Tensor:
+        """x [B, L, D], at [B] -> the output at that position of each row [B, D]; in evaluation mode only."""
+        return self._add(at_position(x, at), self.attention.last(self.attention_norm(x), at))
+
+    def _add(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + torch.sigmoid(self.attention_gate(x)) * self.dropout(attended)
         opening, content = self.expand(self.feedforward_norm(x)).chunk(2, dim=-1)
         inner = self.contract(self.dropout(F.silu(opening) * content))

@@ -117,7 +117,7 @@ def counted(steps: Steps, scopes: Scopes, speeds: Speeds, count: int) -> dict[st
 
 
 def undisturbed(steps: Steps, count: int) -> float:
-    """Median seconds of a step without profiler and scopes."""
+    """Seconds of a step without profiler and scopes: the mean of the same steps, which may differ a lot from each other, as TIGER's windows do."""
     nothing = nullcontext
     found = []
     for index in range(WARM_UP + count):
@@ -126,7 +126,7 @@ def undisturbed(steps: Steps, count: int) -> float:
         steps.take(index, nothing, nothing)
         wait(steps.device)
         found.append(time.perf_counter() - started)
-    return statistics.median(found[WARM_UP:])
+    return statistics.fmean(found[WARM_UP:])
 
 
 def wait(device: torch.device) -> None:

@@ -128,7 +128,7 @@ def _slope(value: float | None) -> str:
 
 
 def plot(found: dict[Size, dict[str, Found]], works: list[str], path: Path) -> None:
-    """One panel a piece of work, seconds above and own memory below, a line for each number of interactions; both axes logarithmic."""
+    """One panel a piece of work, seconds above and own memory below, a line for each number of interactions; seconds and items logarithmic."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -142,7 +142,9 @@ def plot(found: dict[Size, dict[str, Found]], works: list[str], path: Path) -> N
                 points = sorted((v, known[work][key] / scale) for (v, n), known in found.items() if n == interactions)
                 label = f"{interactions / 1e6:g} M interactions"
                 axis.plot(*zip(*points, strict=True), marker="o", label=label)
-            axis.set(xscale="log", yscale="log")
+            axis.set(xscale="log", yscale="log" if row == 0 else "linear")
+            if row == 1:
+                axis.set_ylim(bottom=0)
             axis.grid(visible=True, which="major", alpha=0.3)
             if column == 0:
                 axis.set_ylabel(unit)

@@ -121,11 +121,14 @@ class GlobalGraph(nn.Module):
             return table(items)
         neighbours = self.neighbours[items].long()
         if n == 1:
-            near = table(neighbours)
-        else:
-            real = neighbours > 0
-            owner = session[:, None].expand_as(neighbours)[real]
-            inner = self._after(n - 1, neighbours[real], owner, wishes, table)
-            near = inner.new_zeros(*neighbours.shape, inner.shape[1]).masked_scatter(real[..., None], inner)
-        own = self._after(n - 1, items, session, wishes, table)
+            return self.layers[0](table(items), table(neighbours), self.weights[items], wishes[session])
+        # What an item hears depends on the session and on nothing else, and the surroundings of a session's items overlap: each is made once.
+        real = neighbours > 0
+        owner = session[:, None].expand_as(neighbours)[real]
+        size = len(self.neighbours)
+        pairs = torch.cat([session * size + items, owner * size + neighbours[real]])
+        different, place = pairs.unique(return_inverse=True)
+        inner = self._after(n - 1, different % size, different // size, wishes, table)
+        own, around = inner[place[: len(items)]], inner[place[len(items) :]]
+        near = inner.new_zeros(*neighbours.shape, inner.shape[1]).masked_scatter(real[..., None], around)
         return self.layers[n - 1](own, near, self.weights[items], wishes[session])

@@ -134,6 +134,7 @@ def plot(found: dict[Size, dict[str, Found]], works: list[str], path: Path) -> N
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text as text, not as curves
     figure, axes = plt.subplots(2, len(works), figsize=(3.2 * len(works), 5.6), squeeze=False, sharex=True)
     for column, work in enumerate(works):
         for row, (key, scale, unit) in enumerate((("seconds", 1.0, "s"), ("own_peak_bytes", GIB, "GiB"))):

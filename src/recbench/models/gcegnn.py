@@ -13,6 +13,7 @@ Glossary (paper -> here): r_ij, a_r -> ``edge_types``, ``TypedAttention.weights`
 Where this deviates from the authors' code, and why:
 - The global graph holds training events only. (So did theirs, but with its validation cut out of shuffled prefixes, validation was in it.)
 - Items with fewer than ``n_neighbours`` neighbours have empty, masked places; the code draws neighbours again until the places are full.
+- What an item hears in the global graph is computed once a session, so dropout on the way is drawn once for all places that hear of the item.
 - Rows are as long as the longest prefix of a piece, not of the data; parameters that nothing reads do not exist.
 What holds in the code holds here too: in training the transition to the target is in the global graph already, in evaluation it is not.
 Published settings: Diginetica as the defaults; Tmall hops 1, inner_dropout 0.6, local_dropout 0.5; Nowplaying hops 1, inner_dropout 0. Training

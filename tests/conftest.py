@@ -208,6 +208,35 @@ def cli_process() -> Callable[..., subprocess.Popen[str]]:
     return start
 
 
+@pytest.fixture(scope="session")
+def exact_softmax() -> Callable[..., Any]:
+    """exact_softmax(hidden, table, targets) -> (loss, gradient by hidden, gradient by table) by torch, in float64, over items 1..n_items."""
+    import torch
+    import torch.nn.functional as F
+
+    def value(hidden, table, targets):
+        hidden, table = hidden.double().requires_grad_(), table.double().requires_grad_()
+        loss = F.cross_entropy(hidden @ table[1:].T, targets - 1)
+        return loss.detach(), *torch.autograd.grad(loss, (hidden, table))
+
+    return value
+
+
+@pytest.fixture(scope="session")
+def our_softmax() -> Callable[..., Any]:
+    """The same by ``full_softmax``, in the types that it is given: our_softmax(hidden, table, targets, bfloat16=False)."""
+    import torch
+
+    from recbench.losses import full_softmax
+
+    def value(hidden, table, targets, bfloat16=False):
+        hidden, table = hidden.clone().requires_grad_(), table.clone().requires_grad_()
+        loss = full_softmax(hidden, table, targets, bfloat16)
+        return loss.detach(), *torch.autograd.grad(loss, (hidden, table))
+
+    return value
+
+
 def _contract() -> ModuleType:
     """The contract tests, for their sizes and their way to build a model."""
     path = Path(__file__).resolve().parent / "models" / "test_contract.py"

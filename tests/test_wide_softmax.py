@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from recbench import losses, wide_softmax
 from recbench.losses import full_softmax
@@ -36,51 +35,41 @@ def items_at_once(monkeypatch):
     return chosen
 
 
-def exact(hidden, table, targets):
-    hidden, table = hidden.double().requires_grad_(), table.double().requires_grad_()
-    loss = F.cross_entropy(hidden @ table[1:].T, targets - 1)
-    return loss.detach(), *torch.autograd.grad(loss, (hidden, table))
-
-
-def ours(hidden, table, targets, bfloat16=False):
-    hidden, table = hidden.clone().requires_grad_(), table.clone().requires_grad_()
-    loss = full_softmax(hidden, table, targets, bfloat16)
-    return loss.detach(), *torch.autograd.grad(loss, (hidden, table))
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", [2, 7, N_ITEMS + 1, 1000])
-def test_value_and_gradients_are_those_of_torch(problem, items_at_once, dtype, n):
+def test_value_and_gradients_are_those_of_torch(problem, items_at_once, dtype, n, our_softmax, exact_softmax):
     items_at_once(n)
     hidden, table, targets = problem
-    found = ours(hidden.to(dtype), table.to(dtype), targets)
-    for mine, true in zip(found, exact(*problem), strict=True):
+    found = our_softmax(hidden.to(dtype), table.to(dtype), targets)
+    for mine, true in zip(found, exact_softmax(*problem), strict=True):
         torch.testing.assert_close(mine.double(), true, atol=2e-6, rtol=2e-5)
     assert found[1].dtype == found[2].dtype == dtype
 
 
-def test_bfloat16_stays_within_its_rounding(problem, items_at_once):
+def test_bfloat16_stays_within_its_rounding(problem, items_at_once, our_softmax, exact_softmax):
     items_at_once(9)
     hidden, table, targets = problem
-    loss, *found = ours(hidden.float() / 4, table.float() / 4, targets, bfloat16=True)
-    value, *true = exact(hidden / 4, table / 4, targets)
+    loss, *found = our_softmax(hidden.float() / 4, table.float() / 4, targets, bfloat16=True)
+    value, *true = exact_softmax(hidden / 4, table / 4, targets)
     assert loss.item() == pytest.approx(value.item(), abs=0.01)
     for mine, expected in zip(found, true, strict=True):
         assert mine.dtype == torch.float32
         assert (mine.double() - expected).norm() < 0.02 * expected.norm()
 
 
-def test_states_of_a_narrower_type_get_gradients_of_theirs(problem, items_at_once):
+def test_states_of_a_narrower_type_get_gradients_of_theirs(problem, items_at_once, our_softmax):
     items_at_once(9)
     hidden, table, targets = problem
-    _, by_hidden, by_table = ours(hidden.bfloat16(), table.float(), targets)
+    _, by_hidden, by_table = our_softmax(hidden.bfloat16(), table.float(), targets)
     assert (by_hidden.dtype, by_table.dtype) == (torch.bfloat16, torch.float32)
 
 
-def test_large_logits_overflow_nothing(problem, items_at_once):
+def test_large_logits_overflow_nothing(problem, items_at_once, our_softmax, exact_softmax):
     items_at_once(7)
     hidden, table, targets = problem
-    for mine, true in zip(ours(hidden * 40, table, targets), exact(hidden * 40, table, targets), strict=True):
+    for mine, true in zip(
+        our_softmax(hidden * 40, table, targets), exact_softmax(hidden * 40, table, targets), strict=True
+    ):
         torch.testing.assert_close(mine, true)
 
 

@@ -18,6 +18,7 @@ from recbench.data.batches import Batch
 from recbench.data.cases import blocks_of_users, flat_ranges
 from recbench.errors import UserError
 from recbench.losses import CatalogueLoss, LossConfig
+from recbench.nn.attention import at_position
 
 if TYPE_CHECKING:
     from recbench.data.split import Split
@@ -248,8 +249,7 @@ class SequenceModel(Recommender):
 
     def last_states(self, batch: Batch) -> list[Tensor]:
         """The hidden states at the last event of each history only, [B, D] each: all that ranking needs."""
-        rows = torch.arange(batch.items.shape[0], device=batch.items.device)
-        return [states[rows, batch.lengths - 1] for states in self.hidden_states(batch)]
+        return [at_position(states, batch.lengths - 1) for states in self.hidden_states(batch)]
 
     def score(self, batch: Batch) -> Tensor:
         return self.queries(self.last_states(batch)[-1]) @ self.item_vectors().T

@@ -33,7 +33,7 @@ from recbench.errors import UserError
 from recbench.models.base import ModelConfig, ModelContext, check_heads, check_sizes
 from recbench.models.coded import CodedItems
 from recbench.models.registry import register
-from recbench.nn.attention import TransformerLayer
+from recbench.nn.attention import TransformerLayer, at_position
 from recbench.nn.dropout import Dropout
 
 
@@ -117,12 +117,11 @@ class RPG(CodedItems):
 
     def score(self, batch: Batch) -> Tensor:
         """[B, V]: mean log-probability of each item's codes; items of equal codes tie. The pad's is -inf."""
-        row = torch.arange(batch.items.shape[0], device=batch.items.device)
-        log_probs = self.log_probs(self.hidden_states(batch)[-1][row, batch.lengths - 1])
+        log_probs = self.log_probs(at_position(self.hidden_states(batch)[-1], batch.lengths - 1))
         # One row a code and a column a user: an item gathers M rows that lie in one piece each.
         n_levels, _, size = log_probs.shape
         table = log_probs.transpose(1, 2).reshape(n_levels * size, batch.items.shape[0])
-        place = self.codes[1:] + torch.arange(n_levels, device=row.device) * size
+        place = self.codes[1:] + torch.arange(n_levels, device=table.device) * size
         scores = F.embedding_bag(place, table, mode="mean").T
         return F.pad(scores, (1, 0), value=-torch.inf)
 

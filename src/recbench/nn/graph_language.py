@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from recbench.data.batches import Batch
 from recbench.errors import UserError
+from recbench.nn.attention import at_position
 from recbench.nn.backbone import Backbone, backbone_width
 from recbench.nn.behaviour_pattern import DESCRIPTION, LAST, N_PARTS, behaviour_pattern
 from recbench.nn.dropout import Dropout
@@ -123,7 +124,7 @@ class FrozenText(nn.Module):
         texts = self.text_to_state(self.text_table[batch.items])
         fit = (texts @ state[:, :, None])[..., 0] / texts.shape[2] ** 0.5
         weights = fit.masked_fill(~batch.mask, -torch.inf).softmax(1)
-        last = texts[torch.arange(batch.items.shape[0], device=texts.device), batch.lengths - 1]
+        last = at_position(texts, batch.lengths - 1)
         given = torch.cat([state, (weights[:, None] @ texts)[:, 0], last], 1)
         after = self.norm(state + self.mix(self.dropout(given)))
         return [state, after] if inner else [after]

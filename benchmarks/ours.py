@@ -60,7 +60,7 @@ class Stopwatch(Progress):
         found = rank(model, self.data, cases, self.split, self.benchmark.max_length)
         return {"split": name, "seconds": time.perf_counter() - started, "cases": len(cases), **found}
 
-    def epoch_ends(self, epoch: int, loss: float, value: float, best: float, best_epoch: int) -> None:
+    def epoch_ends(self, epoch: int, loss: float, value: float | None, best: float, best_epoch: int) -> None:
         seconds = self.folder.history()[-1]["seconds/train"]
         emit(
             "epoch",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import torch
 
@@ -27,6 +28,14 @@ def test_without_a_terminal_there_is_one_line_an_epoch(caplog, capsys):
         "sasrec-1  epoch 2/2  loss 4.0000  validation ndcg@10 0.2000 (best 0.2000, epoch 2)",
     ]
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_epoch_without_validation_says_nothing_of_one(caplog):
+    shown = Progress("sasrec-1", 2, "ndcg@10", terminal=False)
+    with caplog.at_level(logging.INFO, "recbench.progress"):
+        shown.epoch_starts(0, 3)
+        shown.epoch_ends(0, loss=5.0, value=None, best=-math.inf, best_epoch=-1)
+    assert [record.getMessage() for record in caplog.records] == ["sasrec-1  epoch 1/2  loss 5.0000"]
 
 
 def test_in_a_terminal_a_bar_shows_epoch_loss_validation_and_time_left(monkeypatch, capsys, caplog):

@@ -32,6 +32,7 @@ SLMREC = [
 LONG = ["training.max_epochs=5", "training.batch_size=200", "training.lr=5e-3", "training.patience=5"]
 CASES = {
     "sasrec": [*SASREC, *LONG, "model.dropout=0.3"],
+    "seldom validated": [*SASREC, *LONG, "model.dropout=0.3", "training.validate_every=4", "training.patience=1"],
     "a sampled loss and a schedule": [
         *SASREC,
         *LONG,

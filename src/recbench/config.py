@@ -43,6 +43,8 @@ class TrainingConfig:
     l2: float = field(default=0.0, metadata=LATER)
     # Of item tables: dense | sparse, which moves only the rows that a step looks up (recbench.row_adam). Another optimiser, for large catalogues.
     embedding_gradients: str = field(default="dense", metadata=LATER)
+    # Epochs from one validation to the next; the last epoch always has one. For models whose validation costs as much as an epoch.
+    validate_every: int = field(default=1, metadata=LATER)
 
 
 @dataclass
@@ -121,7 +123,7 @@ LEAST = {
     "seed": 0,
     **dict.fromkeys(("training.max_epochs", "training.batch_size", "training.patience", "training.max_length"), 1),
     **dict.fromkeys(("training.weight_decay", "training.warmup_steps", "training.gradient_clip", "training.l2"), 0),
-    "training.step_epochs": 1,
+    **dict.fromkeys(("training.step_epochs", "training.validate_every"), 1),
     "hardware.devices": 1,
     "hardware.nodes": 1,
     "hardware.threads": 0,

@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from recbench.config import TrainingConfig
 from recbench.data.batches import EpochSampler
 from recbench.evaluation.meters import CPU_JOULES, Meters, spent_figures
 from recbench.learner import Learner
@@ -38,7 +39,7 @@ RANK_SEEDS = 2_654_435_761
 
 
 class BestEpoch(Callback):
-    """After each epoch: validate, keep the best weights, store a checkpoint to resume from, stop when patience is over."""
+    """After each epoch: validate if it is time to, keep the best weights, store a checkpoint to resume from, stop when patience is over."""
 
     def __init__(
         self,
@@ -47,13 +48,14 @@ class BestEpoch(Callback):
         sampler: EpochSampler,
         validate: Validate,
         monitor: str,
-        patience: int,
+        config: TrainingConfig,
         progress: Progress,
         keep_last: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         self.folder, self.seed, self.sampler, self.validate = folder, seed, sampler, validate
-        self.monitor, self.patience, self.progress = monitor, patience, progress
+        self.monitor, self.progress = monitor, progress
+        self.patience, self.every = config.patience, config.validate_every
         self.keep_last = keep_last
         self.meters = Meters(device)
         self.best, self.best_epoch = -math.inf, -1
@@ -70,11 +72,13 @@ class BestEpoch(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         # Killed between its last epoch and its end: nothing is left to train.
-        if self.history and self._patience_is_over(self.history[-1]["epoch"]):
+        if self._patience_is_over():
             trainer.should_stop = True
 
-    def _patience_is_over(self, epoch: int) -> bool:
-        return epoch - self.best_epoch >= self.patience
+    def _patience_is_over(self) -> bool:
+        """Whether the last validation came ``patience`` epochs or more after the best one."""
+        validated = [epoch["epoch"] for epoch in self.history if f"validation/{self.monitor}" in epoch]
+        return bool(validated) and validated[-1] - self.best_epoch >= self.patience
 
     def on_train_epoch_start(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         epoch = trainer.current_epoch
@@ -93,12 +97,10 @@ class BestEpoch(Callback):
         trained = time.perf_counter()
         spent = of_all_processes(self.meters.spent(self.counters, self.meters.read()))
         terms = learner.take_means()
-        learner.student.eval()
-        with Whole(learner):
-            measured = dict(self.validate(learner.student))
-        learner.train()
-        done = time.perf_counter()
         epoch = trainer.current_epoch
+        is_due = (epoch + 1) % self.every == 0 or epoch + 1 == trainer.max_epochs
+        measured = self._measure(learner) if is_due else {}
+        done = time.perf_counter()
         self.history.append(
             {
                 "epoch": epoch,
@@ -109,8 +111,8 @@ class BestEpoch(Callback):
                 **{f"spent/{name}": value for name, value in spent.items()},
             }
         )
-        value = measured[self.monitor]
-        if value > self.best or self.keep_last:
+        value = measured.get(self.monitor)
+        if value is not None and (value > self.best or self.keep_last):
             self.best, self.best_epoch = value, epoch
             state = whole_state(learner.student)
             if processes.here().leads:
@@ -118,11 +120,17 @@ class BestEpoch(Callback):
         if processes.here().leads:
             self.folder.write_history(self.history)
         self.progress.epoch_ends(epoch, terms["loss"], value, self.best, self.best_epoch)
-        if self._patience_is_over(epoch):
-            logger.info(
-                "no better validation %s for %d epochs: stopping after epoch %d", self.monitor, self.patience, epoch
-            )
+        if value is not None and self._patience_is_over():
+            waited = epoch - self.best_epoch
+            logger.info("no better validation %s for %d epochs: stopping after epoch %d", self.monitor, waited, epoch)
             trainer.should_stop = True
+
+    def _measure(self, learner: Learner) -> dict[str, float]:
+        learner.student.eval()
+        with Whole(learner):
+            measured = dict(self.validate(learner.student))
+        learner.train()
+        return measured
 
     def on_train_end(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         self.progress.close()

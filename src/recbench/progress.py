@@ -63,9 +63,12 @@ class Progress:
     def _draw(self, figures: str) -> None:
         self.bar.update(self.task, completed=self.epoch * self.steps + self.done, figures=figures)
 
-    def epoch_ends(self, epoch: int, loss: float, value: float, best: float, best_epoch: int) -> None:
-        self.validation = f"{value:.4f} (best {best:.4f}, epoch {best_epoch + 1})"
-        line = f"epoch {epoch + 1}/{self.max_epochs}  loss {loss:.4f}  validation {self.monitor} {self.validation}"
+    def epoch_ends(self, epoch: int, loss: float, value: float | None, best: float, best_epoch: int) -> None:
+        """value: the validation metric; None after an epoch without validation."""
+        line = f"epoch {epoch + 1}/{self.max_epochs}  loss {loss:.4f}"
+        if value is not None:
+            self.validation = f"{value:.4f} (best {best:.4f}, epoch {best_epoch + 1})"
+            line += f"  validation {self.monitor} {self.validation}"
         if self.bar is not None:
             self._draw(line)
         logger.log(logging.DEBUG if self.terminal else logging.INFO, "%s  %s", self.title, line)

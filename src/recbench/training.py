@@ -82,7 +82,7 @@ def fit(
     # What FSDP cuts into parts stays cut; the model that was given takes the weights in the end.
     trained = copy.deepcopy(model) if hardware.strategy == "fsdp" and ranks.world > 1 else model
     best = BestEpoch(
-        folder, seed, sampler, validate, monitor, config.patience, progress, keep_last, device_of(hardware, ranks.local)
+        folder, seed, sampler, validate, monitor, config, progress, keep_last, device_of(hardware, ranks.local)
     )
     callbacks = [*compiled(trained, hardware), SameBuffers(), best, ResumePoint(folder.resume_checkpoint), *watchers]
     trainer = make_trainer(config, hardware, callbacks)

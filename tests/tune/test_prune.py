@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -21,7 +22,8 @@ def judge(tmp_path):
             if curve is not None:
                 folder = tmp_path / f"run{number}"
                 folder.mkdir()
-                (folder / "history.jsonl").write_text("".join(json.dumps({METRIC: value}) + "\n" for value in curve))
+                epochs = [{} if value is None else {METRIC: value} for value in curve]
+                (folder / "history.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
                 record["folders"] = ["the floor", str(folder)]
             (tmp_path / f"job-{number:05d}.json").write_text(json.dumps(record))
         return Judge(tmp_path, job, batch, after, startup)
@@ -43,6 +45,10 @@ def test_with_nothing_to_compare_a_trial_goes_on(judge):
 
 def test_a_trial_that_ended_earlier_counts_with_its_last_figure(judge):
     assert judge([[0.4]], 1).verdict([0.1, 0.2, 0.3], METRIC) is not None
+
+
+def test_epochs_without_validation_count_with_the_best_figure_before_them(judge):
+    assert judge([[None, 0.4, None, 0.6]], 1).rivals(METRIC) == [[-math.inf, 0.4, 0.4, 0.6]]
 
 
 def test_every_trial_has_its_first_epochs_and_needs_enough_others(judge):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Judge:
             record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
             if record.get("folders"):
                 history = RunFolder(Path(record["folders"][-1])).history()
-                found.append(best_so_far([epoch[metric] for epoch in history]))
+                found.append(best_so_far([epoch.get(metric, -math.inf) for epoch in history]))
         return [curve for curve in found if curve]
 
     def verdict(self, curve: list[float], metric: str) -> str | None:
@@ -107,7 +108,10 @@ def watchers(config: Any, folder: RunFolder) -> list[Any]:
         """Gives the training up when the judge says so."""
 
         def on_train_epoch_end(self, trainer: Any, learner: Any) -> None:
-            curve = best_so_far([epoch[metric] for epoch in folder.history()])
+            history = folder.history()
+            if metric not in history[-1]:
+                return  # an epoch without validation
+            curve = best_so_far([epoch.get(metric, -math.inf) for epoch in history])
             reason = judge.verdict(curve, metric)
             if reason is not None:
                 raise StoppedEarly(reason, curve[-1], judge.search, folder.path)

@@ -1,0 +1,59 @@
+"""When a training validates, whose weights it keeps, and when it stops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from recbench.experiment import run
+
+SASREC = [
+    "model=sasrec",
+    "model.hidden_size=16",
+    "model.feedforward_size=16",
+    "training.batch_size=200",
+    "training.lr=5e-3",
+]
+
+
+def validated(made):
+    return [epoch["epoch"] for epoch in made.folder.history() if "validation/ndcg@10" in epoch]
+
+
+def test_validation_comes_every_so_many_epochs_and_after_the_last(run_config, tmp_path):
+    made = run(run_config(tmp_path, *SASREC, "training.max_epochs=5", "training.validate_every=2"))
+    assert validated(made) == [1, 3, 4]
+    history = made.folder.history()
+    assert [epoch["epoch"] for epoch in history] == [0, 1, 2, 3, 4]
+    assert all("train/loss" in epoch for epoch in history)
+    assert [epoch["epoch"] for epoch in history if epoch["seconds/validation"] > 0.001] == [1, 3, 4]
+
+
+def test_what_is_trained_does_not_depend_on_how_often_it_is_validated(run_config, tmp_path):
+    often = run(run_config(tmp_path, *SASREC, "training.max_epochs=3"))
+    once = run(run_config(tmp_path, *SASREC, "training.max_epochs=3", "training.validate_every=3"))
+    assert often.folder.key != once.folder.key
+    assert [epoch["train/loss"] for epoch in often.folder.history()] == [
+        epoch["train/loss"] for epoch in once.folder.history()
+    ]
+    assert once.metrics["cost/best_epoch"] == 2
+    if often.metrics["cost/best_epoch"] == 2:
+        left, right = load_file(often.folder.weights), load_file(once.folder.weights)
+        assert all(np.array_equal(value, right[name]) for name, value in left.items())
+
+
+def test_patience_ends_at_the_first_validation_that_comes_too_late(run_config, tmp_path):
+    words = [*SASREC, "training.max_epochs=40", "training.patience=2", "training.validate_every=3", "training.lr=0.05"]
+    made = run(run_config(tmp_path, *words))
+    found, best = validated(made), made.metrics["cost/best_epoch"]
+    assert found[-1] - best >= 2
+    assert found[-1] < 39, "patience did not end this training"
+    assert found[-1] - best == 3, "one validation after the best one is late enough"
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_less_than_every_epoch_is_refused(cli, tmp_path, value):
+    answer = cli("model=sasrec", f"training.validate_every={value}", cwd=tmp_path)
+    assert answer.status == 2
+    assert "training.validate_every" in answer.err

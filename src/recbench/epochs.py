@@ -122,7 +122,9 @@ class BestEpoch(Callback):
         self.progress.epoch_ends(epoch, terms["loss"], value, self.best, self.best_epoch)
         if value is not None and self._patience_is_over():
             waited = epoch - self.best_epoch
-            logger.info("no better validation %s for %d epochs: stopping after epoch %d", self.monitor, waited, epoch)
+            logger.info(
+                "no better validation %s for %d epochs: stopping after epoch %d", self.monitor, waited, epoch + 1
+            )
             trainer.should_stop = True
 
     def _measure(self, learner: Learner) -> dict[str, float]:

@@ -19,7 +19,6 @@ import torch
 from benchmarks.data import Sequences, digest
 from benchmarks.rivals.environments import bench_folder
 from benchmarks.task import SASRecTask, emit, emit_end, emit_machine
-from recbench.config import HardwareConfig, TrainingConfig
 from recbench.data.batches import training_windows
 from recbench.data.prepared import PreparedData
 from recbench.data.protocol import LeaveOneOutConfig
@@ -29,6 +28,7 @@ from recbench.models.base import ModelContext, Recommender, TrainingData
 from recbench.models.sasrec import SASRec, SASRecConfig
 from recbench.progress import Progress
 from recbench.runs import RunFolder
+from recbench.settings import HardwareConfig, TrainingConfig
 from recbench.training import fit
 
 

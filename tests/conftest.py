@@ -251,8 +251,8 @@ def opened_of(tiny_data, tiny_split, run_config, tmp_path_factory):
     """opened_of("sasrec") -> any model that ranks, built small, as an opened run on the tiny data; with fresh weights where it would be trained."""
     from dataclasses import replace
 
-    from recbench.config import compose_model
     from recbench.recommend.opened import Opened
+    from recbench.schemas import compose_model
     from recbench.stage import Stage
 
     known = _contract()

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from recbench import measure
-from recbench.config import HardwareConfig
 from recbench.errors import UserError
 from recbench.models.base import ModelContext, Recommender, TrainingData
 from recbench.models.itemknn import ItemKNN, ItemKNNConfig
+from recbench.settings import HardwareConfig
 
 
 class ListsOnly(Recommender):

@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
-from recbench.config import HardwareConfig, TrainingConfig
 from recbench.errors import UserError
 from recbench.learner import Learner
 from recbench.losses import CatalogueLoss, has_fast_bfloat16
 from recbench.models.base import ModelContext
 from recbench.models.sasrec import SASRec, SASRecConfig
+from recbench.settings import HardwareConfig, TrainingConfig
 from recbench.training import set_logits_precision
 
 

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbench.config import GROUPS, HERE, conf_dir, one_line
 from recbench.errors import UserError, nearest
 from recbench.processes.ranks import launched
+from recbench.schemas import GROUPS, HERE, conf_dir, one_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

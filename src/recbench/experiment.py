@@ -18,7 +18,7 @@ from recbench import runs
 from recbench.building import build_model, build_teaching, builder, load_model
 from recbench.compression.apply import make_compressed, skeleton
 from recbench.compression.configs import CompressionConfig
-from recbench.config import RunConfig, compose_model
+from recbench.config import RunConfig
 from recbench.distillation.teacher_run import is_untrained
 from recbench.errors import UserError
 from recbench.evaluation.meters import Meters, spent_figures
@@ -28,6 +28,7 @@ from recbench.needs import check_lists, check_requirements, dependency_configs, 
 from recbench.processes.ranks import here
 from recbench.processes.team import together
 from recbench.runs import RunFolder
+from recbench.schemas import compose_model
 from recbench.stage import Run, Stage
 from recbench.weights import save_weights
 

@@ -12,7 +12,6 @@ from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from recbench.config import TrainingConfig
 from recbench.contrastive.base import Auxiliary
 from recbench.data.batches import Batch
 from recbench.errors import UserError
@@ -20,6 +19,7 @@ from recbench.models.base import Recommender, SequenceModel
 from recbench.processes import ranks as processes
 from recbench.processes.lightning import shard
 from recbench.row_adam import RowAdam
+from recbench.settings import TrainingConfig
 
 if TYPE_CHECKING:
     from recbench.distillation.base import Objective

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from recbench.config import HardwareConfig, RunConfig
+from recbench.config import RunConfig
 from recbench.data.batches import Batch, WindowDataset, training_windows
 from recbench.data.cases import Cases
 from recbench.data.split import Split
@@ -20,6 +20,7 @@ from recbench.evaluation.meters import peaks, reset_peaks
 from recbench.models.base import Recommender, SequenceModel, TrainingData
 from recbench.processes import ranks as processes
 from recbench.runs import RunFolder, replacing
+from recbench.settings import HardwareConfig
 from recbench.workspace import workspace
 
 logger = logging.getLogger(__name__)

@@ -9,13 +9,14 @@ from typing import Any
 
 from recbench import runs
 from recbench.compression.configs import CompressionConfig
-from recbench.config import RunConfig, compose_model
+from recbench.config import RunConfig
 from recbench.data.store import PreparedData
 from recbench.data.text_config import FILE
 from recbench.distillation.configs import DistillationConfig
 from recbench.distillation.teacher_run import teacher_config
 from recbench.errors import UserError
 from recbench.models.registry import lookup
+from recbench.schemas import compose_model
 from recbench.stage import Stage
 from recbench.text.vectors import text_key
 

@@ -14,7 +14,6 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader
 
-from recbench.config import HardwareConfig, TrainingConfig
 from recbench.contrastive.base import build_auxiliaries
 from recbench.data.batches import EpochSampler, WindowDataset, training_windows
 from recbench.epochs import BestEpoch, ResumePoint, Validate, training_figures
@@ -27,6 +26,7 @@ from recbench.processes.lightning import Compiled, SameBuffers, compiler_problem
 from recbench.processes.ranks import device_of
 from recbench.row_adam import look_up_sparsely
 from recbench.runs import RunFolder
+from recbench.settings import HardwareConfig, TrainingConfig
 from recbench.weights import check_checkpoint, load_weights, save_weights
 
 if TYPE_CHECKING:

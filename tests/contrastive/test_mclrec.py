@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recbench.config import TrainingConfig
 from recbench.contrastive.base import build_auxiliaries, representations
 from recbench.contrastive.info_nce import info_nce
 from recbench.contrastive.mclrec import Augmenter, regulariser
 from recbench.learner import Learner
+from recbench.settings import TrainingConfig
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recbench.config import TrainingConfig
 from recbench.distillation.configs import MultiSupervision, SLMRecDistillation
 from recbench.distillation.multi_supervision import MultiSupervisionObjective
 from recbench.distillation.slmrec import SLMRecObjective
 from recbench.distillation.teacher import OnlineLessons
 from recbench.errors import UserError
 from recbench.learner import Learner
+from recbench.settings import TrainingConfig
 
 
 @pytest.fixture

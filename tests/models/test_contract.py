@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from recbench import weights
-from recbench.config import compose_model
 from recbench.data.batches import Batch, WindowDataset, evaluation_batches, training_windows
 from recbench.data.item_text import item_texts
 from recbench.errors import UserError
@@ -20,6 +19,7 @@ from recbench.experiment import run
 from recbench.models.base import ClosedForm, ModelContext, TrainingData
 from recbench.models.registry import lookup, model_names
 from recbench.needs import check_requirements
+from recbench.schemas import compose_model
 
 MAX_LENGTH = 20
 SASREC = {"hidden_size": 16, "feedforward_size": 16, "dropout": 0.2}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recbench import weights
-from recbench.config import RunConfig, compose_model
+from recbench.config import RunConfig
 from recbench.contrastive.configs import AUXILIARIES
 from recbench.data.batches import Batch, EpochSampler, WindowDataset, evaluation_batches, training_windows
 from recbench.errors import UserError
@@ -18,6 +18,7 @@ from recbench.models.base import ModelContext, TrainingData
 from recbench.models.popularity import Popularity, PopularityConfig
 from recbench.models.sasrec import SASRec, SASRecConfig
 from recbench.nn.sasrec_blocks import LiGRLayer, OriginalLayer
+from recbench.schemas import compose_model
 
 VARIANTS = ("sasrec_original", "gsasrec", "esasrec")
 MAX_LENGTH = 20

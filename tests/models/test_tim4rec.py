@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recbench.config import compose_model
 from recbench.data.batches import Batch
 from recbench.errors import UserError
 from recbench.models import tim4rec
@@ -18,6 +17,7 @@ from recbench.models.base import ModelContext, count_parameters
 from recbench.models.tim4rec import TiM4Rec, TiM4RecConfig
 from recbench.nn import time_gaps
 from recbench.nn.time_gaps import LogGaps, gaps, log_gap_statistics
+from recbench.schemas import compose_model
 
 SMALL = {"hidden_size": 16, "head_size": 8, "state_size": 4, "time_hidden_size": 4}
 CONTEXT = ModelContext(n_items=30, n_users=5, max_length=10)

@@ -11,7 +11,6 @@ import torch
 
 from recbench import weights
 from recbench.building import load_model
-from recbench.config import compose_model
 from recbench.data.prepared import PreparedData
 from recbench.data.protocol import LeaveOneOutConfig
 from recbench.data.split import make_split
@@ -22,6 +21,7 @@ from recbench.models.collaborative_ids import cooccurrence_graph
 from recbench.models.registry import lookup, model_names
 from recbench.models.sequential_ids import first_seen
 from recbench.models.tokenizer import ItemTokenizer, collision_digit
+from recbench.schemas import compose_model
 
 NAMES = [name for name in model_names() if issubclass(lookup(name).model, ItemTokenizer)]
 OURS = ["rq_kmeans", "rvq", "rqvae", "random_ids", "sequential_ids", "collaborative_ids"]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from recbench.config import HardwareConfig
 from recbench.data.batches import EpochSampler, Part, WindowDataset, training_windows
 from recbench.errors import UserError
 from recbench.models.base import ModelContext
@@ -14,6 +13,7 @@ from recbench.models.gru4rec import GRU4Rec, GRU4RecConfig
 from recbench.models.sasrec import SASRec, SASRecConfig
 from recbench.processes.ranks import Ranks, gather, here, launched, mean
 from recbench.processes.team import Team
+from recbench.settings import HardwareConfig
 from recbench.training import check_parts
 
 

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from recbench.config import TrackingConfig
 from recbench.report.collect import read_folder
 from recbench.report.publish import publish
 from recbench.runs import RunFolder
+from recbench.settings import TrackingConfig
 from recbench.tracking.client import PARENT_TAG
 from recbench.tracking.mlflow_store import Store
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from recbench.config import TrackingConfig
 from recbench.runs import RunFolder
+from recbench.settings import TrackingConfig
 
 
 def free_port() -> int:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from recbench.config import RunConfig, compose_model
+from recbench.config import RunConfig
 from recbench.distillation.configs import DistillationConfig
 from recbench.errors import UserError
 from recbench.models.registry import lookup
+from recbench.schemas import compose_model
 
 WHERE = "distillation.teacher"
 

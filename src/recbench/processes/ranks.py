@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     import torch
 
-    from recbench.config import HardwareConfig
+    from recbench.settings import HardwareConfig
 
 T = TypeVar("T")
 

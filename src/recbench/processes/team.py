@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from recbench.config import HardwareConfig
 from recbench.errors import UserError
 from recbench.processes.meeting import (
     FAILED,
@@ -34,6 +33,7 @@ from recbench.processes.meeting import (
     was_left,
 )
 from recbench.processes.ranks import Ranks, launched, working_as
+from recbench.settings import HardwareConfig
 
 logger = logging.getLogger(__name__)
 

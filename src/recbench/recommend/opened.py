@@ -41,9 +41,10 @@ def open_model(path: Path, cache_dir: Path | None = None, raw_dir: Path | None =
     Raises UserError if it is no finished run, ranks nothing, or the data are not those that it was trained on.
     """
     from recbench.building import load_model
-    from recbench.config import HardwareConfig, RunConfig
+    from recbench.config import RunConfig
     from recbench.models.registry import lookup
     from recbench.runs import RunFolder
+    from recbench.settings import HardwareConfig
     from recbench.stage import Run, Stage
 
     folder = RunFolder(path)

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-from recbench.config import SlurmConfig
 from recbench.runs import RunFolder
+from recbench.settings import SlurmConfig
 from recbench.study.jobs import Job
 from recbench.sweep import RECORD_VARIABLE
 

@@ -7,7 +7,8 @@ import logging
 import sys
 from pathlib import Path
 
-from recbench.config import TrackingConfig, option_values
+from recbench.schemas import option_values
+from recbench.settings import TrackingConfig
 
 
 def main(arguments: list[str] | None = None) -> int:

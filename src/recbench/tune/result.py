@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from recbench.config import option_values
 from recbench.runs import RunFolder
+from recbench.schemas import option_values
 from recbench.sweep import read_records
 
 logger = logging.getLogger(__name__)

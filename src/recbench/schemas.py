@@ -1,0 +1,146 @@
+"""Which keys each option of a group has: values laid over the dataclass that stands beside the code it builds.
+
+``conf/`` holds values only. A key that no dataclass knows, or a value of the wrong type, is a UserError that names the nearest right one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recbench.compression.configs import config_class as compression_class
+from recbench.errors import UserError, nearest
+from recbench.models.registry import lookup
+from recbench.settings import HardwareConfig, SlurmConfig, TrackingConfig, TrainingConfig
+
+#: Before the name of an option of ``tuned``: it lies in the folder ``tuned`` of the working folder, where a search wrote it.
+HERE = "here/"
+
+#: The Hydra groups of a run, each with a schema.
+GROUPS = ("model", "data", "protocol", "distillation", "compression", "hardware", "tracking")
+
+
+def schema_of(group: str, name: str) -> type:
+    """The dataclass that says which keys an option of a group has; imports only the room that holds it."""
+    if group == "model":
+        return lookup(name).config
+    if group == "data":
+        from recbench.data.sources import config_class
+
+        return config_class(name)
+    if group == "protocol":
+        from recbench.data.protocol import PROTOCOLS
+
+        if name not in PROTOCOLS:
+            raise UserError(f"unknown protocol '{name}'; {nearest(name, PROTOCOLS)}")
+        return PROTOCOLS[name]
+    if group == "distillation":
+        from recbench.distillation.configs import config_class as distillation_class
+
+        return distillation_class(name)
+    if group == "compression":
+        return compression_class(name)
+    if group == "hardware":
+        return SlurmConfig if name == "slurm" else HardwareConfig
+    return TrackingConfig
+
+
+def with_schema(group: str, name: str, values: Mapping[str, Any]) -> DictConfig:
+    """Values of one option laid over its dataclass. Raises UserError for unknown keys and wrong types, with the nearest right key."""
+    schema = OmegaConf.structured(schema_of(group, name))
+    known = [str(key) for key in schema]
+    for key in values:
+        if key not in known:
+            raise UserError(f"unknown key '{group}.{key}' for {group} '{name}'; {nearest(str(key), known)}")
+    try:
+        return OmegaConf.merge(schema, dict(values))  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise UserError(f"{group} '{name}': {one_line(error)}") from error
+
+
+def refuse_stray_keys(node: DictConfig, where: str = "") -> None:
+    """Raise UserError for a key that no dataclass knows. Hydra lets one in behind a '+', and nothing would ever read it."""
+    schema = OmegaConf.get_type(node)
+    known = [f.name for f in dataclasses.fields(schema)] if dataclasses.is_dataclass(schema) else None
+    for key, child in node.items():
+        path = f"{where}.{key!s}".lstrip(".")
+        if known is not None and key not in known:
+            owner = f" for {where} '{node['name']}'" if "name" in known else ""
+            raise UserError(f"unknown key '{path}'{owner}; {nearest(str(key), known)}")
+        if isinstance(child, DictConfig):
+            refuse_stray_keys(child, path)
+
+
+def refuse_interpolation(values: Any, where: str = "") -> None:
+    """Raise UserError for a stored value such as ``${oc.env:HOME}``, which OmegaConf would fill from this machine; what we store is resolved."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            refuse_interpolation(value, f"{where}.{key}".lstrip("."))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            refuse_interpolation(value, where)
+    elif isinstance(values, str) and "${" in values:
+        raise UserError(
+            f"the stored config asks for a value of this machine ({where}={values[:80]}); it was not written by recbench"
+        )
+
+
+def conf_dir() -> Path:
+    """The folder of YAML values: inside an installed package, at the top of a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parents[1] / "conf"
+
+
+def option_values(group: str, option: str) -> dict[str, Any]:
+    """The values of ``conf/<group>/<option>.yaml`` less its defaults list; only the name for an option without a file."""
+    path = conf_dir() / group / f"{option}.yaml"
+    values = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+    values.pop("defaults", None)
+    return {"name": option, **values}
+
+
+def compose_model(keys: Mapping[str, Any], where: str, data: str) -> tuple[Any, dict[str, Any]]:
+    """A model config from loose keys such as ``{"model": "sasrec", "hidden_size": 128, "training": {"lr": 1e-4}}``.
+
+    Returns (config dataclass, training keys to change). ``where`` is the place of the keys on the command line, for messages; ``data`` the
+    name of the data, for which ``conf/tuned`` may hold better values than the model's own. Raises UserError for an unknown model or key.
+    """
+    rest = dict(keys)
+    training = rest.pop("training", None) or {}
+    option = rest.pop("model", None)
+    if not option or not isinstance(option, str):
+        raise UserError(f"{where}.model is missing: name a registered model")
+    if not isinstance(training, Mapping):
+        raise UserError(f"{where}.training must hold training keys, as in {where}.training.max_epochs=50")
+    tuned = option_values("tuned", f"{option}-{data}")
+    training = {**tuned.get("training", {}), **training}
+    values = {**option_values("model", option), **tuned.get("model", {})}
+    schema = schema_of("model", values["name"])
+    known = [f.name for f in dataclasses.fields(schema)]
+    for key in rest:
+        if key not in known:
+            raise UserError(f"unknown key '{where}.{key}' for model '{option}'; {nearest(key, [*known, 'training'])}")
+    known_training = [f.name for f in dataclasses.fields(TrainingConfig)]
+    for key in training:
+        if key not in known_training:
+            raise UserError(f"unknown key '{where}.training.{key}'; {nearest(key, known_training)}")
+    try:
+        typed = OmegaConf.merge(OmegaConf.structured(TrainingConfig), dict(training))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{where}.training.{one_line(error)}") from error
+    model = OmegaConf.to_object(with_schema("model", values["name"], {**values, **rest}))
+    return model, {key: typed[key] for key in training}
+
+
+def one_line(error: Exception) -> str:
+    """The first line of an OmegaConf or Hydra message, with the key it speaks of."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    key = getattr(error, "full_key", None)
+    return f"{key}: {text}" if key and str(key) not in text else text

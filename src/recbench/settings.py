@@ -1,0 +1,99 @@
+"""The keys that every run has, whatever its model, data and protocol: how it trains, what it reports, where it computes and is sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from recbench.later import LATER
+
+
+@dataclass
+class TrainingConfig:
+    """How a model is trained; the same keys for every model, so that budgets can be compared."""
+
+    max_epochs: int = 100
+    batch_size: int = 512  # predicted events (targets) a step, however many users they come from
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    patience: int = 10  # epochs without a better validation NDCG before training stops
+    max_length: int = 50  # the most recent events of a history that a model sees
+    warmup_steps: int = 0  # steps over which the learning rate rises from 0
+    schedule: str = "constant"  # constant | cosine (to 0 over max_epochs) | step (times 0.1 every step_epochs)
+    gradient_clip: float = 0.0  # largest norm of the gradient; 0 clips nothing
+    step_epochs: int = field(default=3, metadata=LATER)  # of schedule=step
+    # L2 penalty as a part of the gradient (Adam), where weight_decay stands apart from it (AdamW). They differ for rare items.
+    l2: float = field(default=0.0, metadata=LATER)
+    # Of item tables: dense | sparse, which moves only the rows that a step looks up (recbench.row_adam). Another optimiser, for large catalogues.
+    embedding_gradients: str = field(default="dense", metadata=LATER)
+    # Epochs from one validation to the next; the last epoch always has one. For models whose validation costs as much as an epoch.
+    validate_every: int = field(default=1, metadata=LATER)
+
+
+@dataclass
+class EvaluationConfig:
+    """What is reported. NDCG at 10, or at the largest cutoff where 10 is none of them, decides when training stops."""
+
+    cutoffs: list[int] = field(default_factory=lambda: [1, 5, 10, 20])
+
+    @property
+    def monitor(self) -> str:
+        return f"ndcg@{10 if 10 in self.cutoffs else max(self.cutoffs)}"
+
+
+@dataclass
+class HardwareConfig:
+    """Where a run computes. Never part of a run's key, because it changes no result beyond rounding."""
+
+    name: str = "auto"
+    accelerator: str = "auto"  # auto | cpu | gpu
+    devices: int = 1  # processes on each machine
+    nodes: int = 1  # machines; more than one needs torchrun or srun
+    strategy: str = "auto"  # of several processes: auto (ddp) | ddp | fsdp
+    precision: str = "fp32"  # of training: fp32 | bf16-mixed
+    compile: bool = False  # torch.compile for the layers in training
+    threads: int = 0  # CPU threads of torch; 0 leaves them as they are
+    logits: str = "auto"  # precision of the catalogue product in training: auto | float32 | bfloat16
+
+
+@dataclass
+class SlurmConfig(HardwareConfig):
+    """Hardware that a Slurm job asks for; read by the launcher of a sweep, since a run inside the job has it already."""
+
+    name: str = "slurm"
+    partition: str | None = None
+    account: str | None = None
+    gpus: int | None = None  # on each node
+    cpus: int | None = None  # of each task
+    memory_gb: int | None = None  # on each node
+    minutes: int = 60
+    requeue: int = 3  # times that a job which was preempted or ran out of time is queued again
+
+
+@dataclass
+class TrackingConfig:
+    """Where finished runs are sent."""
+
+    name: str = "mlflow"
+    enabled: bool = True
+    uri: str = "sqlite:///mlflow.db"
+    experiment: str = "recbench"
+    timeout_seconds: int = 10  # how long a server may be silent before the run is kept for a later sync
+
+
+@dataclass
+class RootConfig:
+    """Everything that one command line decides. The groups are filled by the dataclass of the chosen option."""
+
+    seed: int = 1
+    runs_dir: str = "runs"
+    cache_dir: str = "~/.cache/recbench"
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    model: Any = None
+    data: Any = None
+    protocol: Any = None
+    distillation: Any = None
+    compression: Any = None
+    hardware: Any = None
+    tracking: Any = None

@@ -49,6 +49,16 @@ class Finished(NamedTuple):
     err: str
 
 
+@pytest.fixture(autouse=True)
+def no_handler_outlives_its_test() -> Iterator[None]:
+    """A command that was run inside a test may leave a handler on the root logger, whose stream pytest closes: the next message would fail."""
+    yield
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.StreamHandler) and not type(handler).__module__.startswith("_pytest"):
+            root.removeHandler(handler)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the checkout; tests that read it are skipped where it is absent."""

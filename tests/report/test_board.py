@@ -122,6 +122,7 @@ def test_published_figures_go_to_the_board_of_their_protocol(folders):
     printed = [
         {"label": "P", "source": "paper", "ndcg@10": 0.3, "keep_ndcg@10": 0.4},
         {"label": "Q", "source": "paper", "ndcg@10": 0.5, "beside": "b"},
+        {"label": "R", "source": "paper", "ndcg@10": 0.6, "beside": "a row that is not measured yet"},
     ]
     boards = with_published(made(folders, rows=rows), printed, "a")
     shown = {

@@ -125,6 +125,12 @@ def test_a_published_row_stands_beside_the_row_that_it_names(tmp_path):
     assert "theirs" in second
 
 
+def test_a_published_row_waits_for_the_row_that_it_names(tmp_path):
+    """In the table of another data set it would be read as a figure on that."""
+    published = ({"label": "theirs", "ndcg@10": 0.3, "source": "a paper", "beside": "b"},)
+    assert "theirs" not in markdown(study("ab", published=published), [record("a", 1, 0.1, data="one")], tmp_path)
+
+
 def test_published_rows_stand_below_with_their_source(tmp_path):
     made = study(
         "a", columns=("ndcg@10", "hr@10"), published=({"label": "SASRec", "hr@10": 0.0605, "source": "their table 2"},)

@@ -250,13 +250,15 @@ def with_published(
 ) -> list[Board]:
     """Boards with the printed rows of a study below the measured ones.
 
-    A printed row stands with the row that it names with ``beside``, else with the reference, or on the first board; and of its figures
-    each board takes those of its own protocol, by their prefix.
+    A printed row stands with the row that it names with ``beside``, and nowhere before that row is measured; one that names none stands
+    with the reference, or on the first board. Of its figures each board takes those of its own protocol, by their prefix.
     """
     found = list(boards)
     for printed in published:
-        anchor = printed.get("beside", reference)
-        homes = [b for b in boards if anchor in {line.name for line in b.measured}] or list(boards[:1])
+        anchor = printed.get("beside") or reference
+        homes = [b for b in boards if anchor in {line.name for line in b.measured}]
+        if not homes and not printed.get("beside"):
+            homes = list(boards[:1])
         data = {(b.place.data, b.place.fingerprint, b.place.split) for b in homes}
         for i, board in enumerate(found):
             if (board.place.data, board.place.fingerprint, board.place.split) not in data:

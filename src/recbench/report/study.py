@@ -96,8 +96,8 @@ def write_csv(path: Path, records: Sequence[Record]) -> None:
 def markdown(study: Study, records: Sequence[Record], runs_dir: Path) -> str:
     """The table of the final runs: mean and standard deviation over seeds, the difference to the reference row, published rows below.
 
-    One table a data set and protocol, for two never share one. A published row stands in that of the row
-    that it names with ``beside``, else of the reference row, or in the first.
+    One table a data set and protocol, for two never share one. A published row stands in that of the row that it names with ``beside``,
+    and nowhere before that row is measured; one that names none stands in that of the reference row, or in the first.
     """
     final = [record for record in records if record["phase"] == "final"]
     asked = dict.fromkeys(map(_asked, final))
@@ -110,7 +110,11 @@ def markdown(study: Study, records: Sequence[Record], runs_dir: Path) -> str:
         for record in final:
             if _asked(record) == (data, protocol):
                 rows.setdefault(record["row"], []).append(record)
-        published = [row for row in study.published if homes.get(row.get("beside", ""), home) == (data, protocol)]
+        published = [
+            row
+            for row in study.published
+            if (homes.get(row["beside"]) if row.get("beside") else home) == (data, protocol)
+        ]
         heading = f"Data `{data}`, protocol" if several else "Protocol"
         parts.append(f"{heading} `{protocol}`.\n\n" + _table(study, rows, published, runs_dir))
     return "\n\n".join(parts) or "No final run is finished yet."

@@ -51,12 +51,14 @@ class Finished(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def no_handler_outlives_its_test() -> Iterator[None]:
-    """A command that was run inside a test may leave a handler on the root logger, whose stream pytest closes: the next message would fail."""
+    """A command that was run inside a test leaves a handler whose stream pytest closes: the next message would fail."""
     yield
-    root = logging.getLogger()
-    for handler in list(root.handlers):
-        if isinstance(handler, logging.StreamHandler) and not type(handler).__module__.startswith("_pytest"):
-            root.removeHandler(handler)
+    package = logging.getLogger("recbench")
+    for log in (logging.getLogger(), package):
+        for handler in list(log.handlers):
+            if isinstance(handler, logging.StreamHandler) and not type(handler).__module__.startswith("_pytest"):
+                log.removeHandler(handler)
+    package.propagate = True
 
 
 @pytest.fixture(scope="session")

@@ -49,16 +49,25 @@ class Finished(NamedTuple):
     err: str
 
 
-@pytest.fixture(autouse=True)
-def no_handler_outlives_its_test() -> Iterator[None]:
-    """A command that was run inside a test leaves a handler whose stream pytest closes: the next message would fail."""
-    yield
+@contextlib.contextmanager
+def _own_messages() -> Iterator[None]:
+    """The package's logger bare, and put back afterwards: a command speaks through a handler on the stderr of its call, which is gone after it."""
     package = logging.getLogger("recbench")
-    for log in (logging.getLogger(), package):
-        for handler in list(log.handlers):
-            if isinstance(handler, logging.StreamHandler) and not type(handler).__module__.startswith("_pytest"):
-                log.removeHandler(handler)
+    kept = list(package.handlers), package.level, package.propagate
+    package.handlers.clear()
     package.propagate = True
+    try:
+        yield
+    finally:
+        package.handlers[:], package.propagate = kept[0], kept[2]
+        package.setLevel(kept[1])
+
+
+@pytest.fixture(autouse=True)
+def own_messages() -> Iterator[Callable[[], contextlib.AbstractContextManager[None]]]:
+    """Of each test; ``with own_messages():`` also of each of several commands in one."""
+    with _own_messages():
+        yield _own_messages
 
 
 @pytest.fixture(scope="session")
@@ -186,20 +195,18 @@ def _as_found() -> Iterator[None]:
     from recbench.sweep import SweepCallback
 
     arguments, environment = list(sys.argv), dict(os.environ)
-    loggers = [logging.getLogger(), logging.getLogger("recbench")]
-    kept = [(list(log.handlers), log.level, log.propagate) for log in loggers]
-    for log in loggers[1:]:
-        log.handlers.clear()
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     try:
-        yield
+        with _own_messages():
+            yield
     finally:
         SweepCallback.statuses, SweepCallback.unclosed = [], None
         sys.argv = arguments
         os.environ.clear()
         os.environ.update(environment)
-        for log, (handlers, level, propagate) in zip(loggers, kept, strict=True):
-            log.handlers[:], log.propagate = handlers, propagate
-            log.setLevel(level)
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import os
 import signal
 import sys
@@ -52,7 +51,9 @@ class InProcess:
 
 
 @pytest.fixture
-def study(tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def study(
+    tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch, own_messages: Callable[..., Any]
+) -> Callable[..., Any]:
     """study(content) writes experiments/mini/study.yaml with the tiny data in its base; study.run(...) is the command on it."""
     from recbench.study.__main__ import main
 
@@ -74,16 +75,12 @@ def study(tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> C
             """(exit status, standard output, standard error, command lines that were started)."""
             InProcess.started = []
             out, err = io.StringIO(), io.StringIO()
-            handler, package = signal.getsignal(signal.SIGTERM), logging.getLogger("recbench")
-            kept = list(package.handlers), package.level, package.propagate
-            package.handlers.clear()
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            handler = signal.getsignal(signal.SIGTERM)
+            with own_messages(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 try:
                     status = main(["mini", *words])
                 finally:
                     signal.signal(signal.SIGTERM, handler)
-                    package.handlers[:], package.propagate = kept[0], kept[2]
-                    package.setLevel(kept[1])
             return status, out.getvalue(), err.getvalue(), InProcess.started
 
         def metrics(self, key: str) -> dict[str, Any]:

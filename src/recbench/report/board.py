@@ -255,9 +255,9 @@ def with_published(
     """
     found = list(boards)
     for printed in published:
-        anchor = printed.get("beside") or reference
-        homes = [b for b in boards if anchor in {line.name for line in b.measured}]
-        if not homes and not printed.get("beside"):
+        named = printed.get("beside")
+        homes = [b for b in boards if (named or reference) in {line.name for line in b.measured}]
+        if not (homes or named):
             homes = list(boards[:1])
         data = {(b.place.data, b.place.fingerprint, b.place.split) for b in homes}
         for i, board in enumerate(found):

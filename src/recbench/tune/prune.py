@@ -12,7 +12,7 @@ import contextlib
 import json
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,7 @@ class Judge:
             path = self.sweep_dir / f"job-{number:05d}.json"
             record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
             if record.get("folders"):
-                history = RunFolder(Path(record["folders"][-1])).history()
-                found.append(best_so_far([epoch.get(metric, -math.inf) for epoch in history]))
+                found.append(curve_of(RunFolder(Path(record["folders"][-1])).history(), metric))
         return [curve for curve in found if curve]
 
     def verdict(self, curve: list[float], metric: str) -> str | None:
@@ -96,6 +95,11 @@ def best_so_far(values: list[float]) -> list[float]:
     return [max(values[: i + 1]) for i in range(len(values))]
 
 
+def curve_of(history: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
+    """The best figure up to each epoch of a training; below every figure before its first validation."""
+    return best_so_far([epoch.get(metric, -math.inf) for epoch in history])
+
+
 def watchers(config: Any, folder: RunFolder) -> list[Any]:
     """Lightning callbacks of the judge that watches this very config; none for every other run, and none for one of several processes."""
     if _current is None or _current[1] is not config or here().world > 1:
@@ -111,7 +115,7 @@ def watchers(config: Any, folder: RunFolder) -> list[Any]:
             history = folder.history()
             if metric not in history[-1]:
                 return  # an epoch without validation
-            curve = best_so_far([epoch.get(metric, -math.inf) for epoch in history])
+            curve = curve_of(history, metric)
             reason = judge.verdict(curve, metric)
             if reason is not None:
                 raise StoppedEarly(reason, curve[-1], judge.search, folder.path)

@@ -6,6 +6,7 @@ import copy
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
@@ -15,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from recbench.contrastive.base import build_auxiliaries
+from recbench.cut_off import cut_off
 from recbench.data.batches import EpochSampler, WindowDataset, training_windows
 from recbench.epochs import BestEpoch, ResumePoint, Validate, training_figures
 from recbench.errors import UserError
@@ -112,7 +114,13 @@ def fit(
                 raise KeyboardInterrupt from end
             raise
     load_weights(model, folder.weights)
-    return {**training_figures(best, windows.n_targets), **(teaching.figures if teaching is not None else {})}
+    figures = training_figures(best, windows.n_targets)
+    if ranks.leads and not keep_last and cut_off(asdict(config), figures):
+        logger.warning(
+            "training.max_epochs=%d ended %s before validation had stopped rising (best epoch %d, patience %d): it may not be trained to its end",
+            config.max_epochs, folder.key, best.best_epoch + 1, config.patience,
+        )  # fmt: skip
+    return {**figures, **(teaching.figures if teaching is not None else {})}
 
 
 def make_trainer(config: TrainingConfig, hardware: HardwareConfig, callbacks: list[Callback]) -> pl.Trainer:

@@ -59,6 +59,15 @@ def test_a_line_is_mean_and_deviation_over_seeds_best_first(folders):
     assert board.lines[1].figures["hr@10"][1] is None
 
 
+def test_a_board_names_the_rows_that_were_cut_off(folders):
+    for name, best in (("late", 3), ("early", 0)):
+        training = {"max_epochs": 4, "patience": 2, "schedule": "constant"}
+        config = {"model": {"name": name}, "training": training}
+        folders.add(f"{name}-1", config=config, **{"cost/epochs": 4, "cost/best_epoch": best})
+    (board,) = made(folders)
+    assert [note.partition(": ")[2] for note in board.notes] == ["late."]
+
+
 def test_metric_and_reference_that_are_not_there_are_one_line(folders):
     folders.add("a-1")
     with pytest.raises(UserError, match="no run has the metric 'hr@9'; did you mean 'hr@"):

@@ -139,6 +139,14 @@ def test_published_rows_stand_below_with_their_source(tmp_path):
     assert cells(table, "SASRec (their table 2)") == ["SASRec (their table 2)", "", ".0605", ""]
 
 
+def test_rows_that_were_cut_off_are_named_below_their_table(tmp_path):
+    records = [record("a", 1, 0.05, cut_off=False), record("b", 1, 0.04), record("b", 2, 0.04, cut_off=True)]
+    before, _, after = markdown(study("ab"), records, tmp_path).partition("training.max_epochs")
+    assert before
+    assert after.endswith("trained to their end: b.")
+    assert "max_epochs" not in markdown(study("ab"), records[:1], tmp_path)
+
+
 def test_nothing_finished_is_said(tmp_path):
     assert "No final run" in markdown(study("a"), [], tmp_path)
 

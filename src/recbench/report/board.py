@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from recbench.cut_off import cut_off_note, run_was_cut_off
 from recbench.errors import UserError, nearest
 from recbench.report.collect import StoredRun
 from recbench.report.rows import Row, rows_of
@@ -176,6 +177,10 @@ def _board(
         json.dumps(view.run.metrics.get("audit"), sort_keys=True): view.run.metrics.get("audit") for view in found
     }
     named = reference if reference in {row.name for row in rows} else None
+    notes = [] if len(audits) == 1 else ["The audits of these runs differ: they were made by different versions."]
+    stopped = [row.name for row in rows if any(run_was_cut_off(run.config, run.metrics) for run in row.runs)]
+    if stopped:
+        notes.append(cut_off_note(stopped))
     return Board(
         place,
         f"{place.data} · {place.protocol}",
@@ -185,7 +190,7 @@ def _board(
         tuple(lines),
         tuple(audit for audit in audits.values() if audit),
         named,
-        () if len(audits) == 1 else ("The audits of these runs differ: they were made by different versions.",),
+        tuple(notes),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbench.cut_off import cut_off_note, run_was_cut_off
 from recbench.errors import UserError
 from recbench.report.console import _count
 from recbench.runs import replacing
@@ -56,6 +57,7 @@ def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
     figures |= {name: value for name, value in metrics.items() if name.startswith("tokenizer/")}
     costs = {name.removeprefix("cost/"): value for name, value in metrics.items() if name.startswith("cost/")}
     figures |= {name: costs.get(name) for name in COSTS} | costs
+    figures["cut_off"] = run_was_cut_off(job.config.as_dict(), metrics)
     if job.phase == "final":
         sampled = folder.read(sampled_file(study.n_sampled)) if study.n_sampled else {}
         ruled = [folder.read(rule_file(rule)) for rule in ("mask", "keep")] if study.both_rules else []
@@ -154,6 +156,9 @@ def _table(
         if reference
         else ""
     )
+    stopped = [name for name, group in rows.items() if any(record.get("cut_off") for record in group)]
+    if stopped:
+        note += "\n\n" + cut_off_note(stopped)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + note
 
 

@@ -27,4 +27,4 @@ def run_was_cut_off(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> bo
 
 def cut_off_note(names: Sequence[str]) -> str:
     """What a table says of such rows."""
-    return f"Ended by `training.max_epochs` before validation had stopped rising, so perhaps not trained to their end: {', '.join(names)}."
+    return f"Ended by training.max_epochs before validation had stopped rising, so perhaps not trained to their end: {', '.join(names)}."

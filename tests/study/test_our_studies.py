@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from recbench.needs import dependency_configs, run_key
+from recbench.report.study import BEGIN, END
 from recbench.study.definition import load_study
 from recbench.study.jobs import Planner, choices, compose
 
@@ -182,3 +183,15 @@ def test_one_case_in_a_process_of_its_own():
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["peak_bytes"] >= found["libraries_bytes"] > 1e7
     assert found["repeats"] == 2
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in STUDIES if (p.parent / "results.csv").is_file()], ids=lambda p: p.parent.name
+)
+def test_every_final_row_of_the_results_stands_in_the_table_of_the_readme(path):
+    with (path.parent / "results.csv").open(encoding="utf-8") as file:
+        rows = {record["row"] for record in csv.DictReader(file) if record["phase"] == "final"}
+    text = (path.parent / "README.md").read_text(encoding="utf-8")
+    table = text.partition(BEGIN)[2].partition(END)[0]
+    assert rows
+    assert not {row for row in rows if f"| {row} |" not in table}

@@ -14,6 +14,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import recbench
 from recbench.compression.configs import config_class as compression_class
 from recbench.errors import UserError, nearest
 from recbench.models.registry import lookup
@@ -93,7 +94,7 @@ def refuse_interpolation(values: Any, where: str = "") -> None:
 
 def conf_dir() -> Path:
     """The folder of YAML values: inside an installed package, at the top of a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(recbench.__file__).resolve().parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parents[1] / "conf"
 

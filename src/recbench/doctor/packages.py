@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+import recbench
 from recbench.models.registry import lookup, model_names
 
 OLDEST_PYTHON = (3, 11)
@@ -121,7 +122,7 @@ def check(requirement: str) -> Need:
 
 def requirements() -> tuple[list[str], dict[str, list[str]]]:
     """(needed, optional by extra): of the checkout where there is one, else of the installed package."""
-    project = Path(__file__).resolve().parents[3] / "pyproject.toml"
+    project = Path(recbench.__file__).resolve().parents[2] / "pyproject.toml"
     if project.is_file():
         said = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
         return list(said["dependencies"]), {name: list(lines) for name, lines in said["optional-dependencies"].items()}
@@ -145,9 +146,9 @@ def constraints() -> dict[str, str]:
 
 def constraints_file() -> Path | None:
     """At the top of a checkout, or inside an installed package."""
-    here = Path(__file__).resolve()
+    package = Path(recbench.__file__).resolve().parent
     return next(
-        (p for folder in (here.parents[3], here.parents[1]) if (p := folder / "constraints.txt").is_file()), None
+        (p for folder in (package.parents[1], package) if (p := folder / "constraints.txt").is_file()), None
     )
 
 

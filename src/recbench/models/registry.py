@@ -17,18 +17,17 @@ from recbench.errors import UserError, nearest
 if TYPE_CHECKING:
     from recbench.models.base import Recommender
 
-#: Our own models: name -> module that registers it. Kept as strings so that listing names costs no import.
-BUILT_IN = {
-    name: f"recbench.models.{name}"
-    for name in (
-        *("popularity", "recent_popularity", "markov", "itemknn", "ease", "sasrec", "slmrec", "e4srec"),
-        *("gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec"),
-        *("srgnn", "gcsan", "tagnn", "gcegnn"),
-        *("hicg", "llmgr"),
-        *("tiger", "lcrec", "rpg", "opq"),
-        *("rq_kmeans", "rvq", "rqvae", "sequential_ids", "collaborative_ids", "random_ids"),
-    )
+#: Our own models by family, each in a module of its own name. Kept as strings so that listing names costs no import.
+FAMILIES = {
+    "counting": ("popularity", "recent_popularity", "markov", "itemknn", "ease"),
+    "sequential": ("sasrec", "gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec"),
+    "session": ("srgnn", "gcsan", "tagnn", "gcegnn", "hicg"),
+    "language": ("slmrec", "e4srec", "llmgr"),
+    "generative": ("tiger", "lcrec", "rpg"),
+    "tokenizers": ("rq_kmeans", "rvq", "rqvae", "opq", "sequential_ids", "collaborative_ids", "random_ids"),
 }
+#: name -> module that registers it.
+BUILT_IN = {name: f"recbench.models.{name}" for family, names in FAMILIES.items() for name in names}
 
 
 class Entry(NamedTuple):

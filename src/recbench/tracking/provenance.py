@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import recbench
+
 if TYPE_CHECKING:
     from recbench.config import RunConfig
     from recbench.data.split import Split
@@ -138,19 +140,19 @@ def exit_reason(config: RunConfig, figures: Mapping[str, Any]) -> str:
 @functools.cache
 def code_state() -> dict[str, Any]:
     """{"commit", "dirty"} of the checkout that recbench runs from; None for an installed package."""
-    folder = Path(__file__).resolve().parent
+    package = Path(recbench.__file__).resolve()
 
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
+                ["git", "-C", str(package.parent), *arguments], capture_output=True, text=True, timeout=10, check=False
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
     # An installed package may lie in a virtual environment inside somebody else's checkout: that commit is not ours.
-    if git("ls-files", "--error-unmatch", str(Path(__file__).resolve())) is None:
+    if git("ls-files", "--error-unmatch", str(package)) is None:
         return {"commit": None, "dirty": None}
     status = git("status", "--porcelain")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}

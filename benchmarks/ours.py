@@ -19,6 +19,8 @@ import torch
 from benchmarks.data import Sequences, digest
 from benchmarks.rivals.environments import bench_folder
 from benchmarks.task import SASRecTask, emit, emit_end, emit_machine
+from recbench.core.epoch_bar import Progress
+from recbench.core.run_folder import RunFolder
 from recbench.data.batches import training_windows
 from recbench.data.prepared import PreparedData
 from recbench.data.protocol import LeaveOneOutConfig
@@ -26,8 +28,6 @@ from recbench.data.split import Cases, Split, make_split
 from recbench.evaluation.evaluate import evaluate
 from recbench.models.base import ModelContext, Recommender, TrainingData
 from recbench.models.sasrec import SASRec, SASRecConfig
-from recbench.progress import Progress
-from recbench.runs import RunFolder
 from recbench.settings import HardwareConfig, TrainingConfig
 from recbench.training import fit
 

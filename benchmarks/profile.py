@@ -178,7 +178,7 @@ def words_of(model: str, words: list[str]) -> tuple[str, ...]:
 
 
 def main() -> None:
-    from recbench.errors import UserError
+    from recbench.core.errors import UserError
 
     parser = argparse.ArgumentParser(prog="benchmarks.profile", description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a registered model, such as sasrec, tim4rec, srgnn, tiger, slmrec")

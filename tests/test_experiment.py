@@ -15,10 +15,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from recbench import measure
+from recbench.core.errors import UserError
+from recbench.core.run_folder import RunFolder
 from recbench.data.store import PreparedData
-from recbench.errors import UserError
 from recbench.experiment import open_run, run
-from recbench.runs import RunFolder
 from recbench.stage import Stage
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16"]
@@ -200,7 +200,7 @@ from pathlib import Path
 from recbench import measure
 from recbench.building import load_model
 from recbench.experiment import open_run
-from recbench.runs import RunFolder
+from recbench.core.run_folder import RunFolder
 finished, stage = open_run(Path(sys.argv[1]))
 model = load_model(finished, stage)
 print(json.dumps(measure.test(model, stage.data, stage.split, finished.config, RunFolder(Path(sys.argv[2])))))

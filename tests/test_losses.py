@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from recbench import losses
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.losses import LOSSES, CatalogueLoss, LossConfig, full_softmax
 
 N_ITEMS, WIDTH, POSITIONS = 50, 12, 33

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recbench import measure
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, Recommender, TrainingData
 from recbench.models.itemknn import ItemKNN, ItemKNNConfig
 from recbench.settings import HardwareConfig
@@ -108,7 +108,7 @@ def test_answers_of_both_kinds_are_timed_alike(models, tiny_data, tiny_split, ru
 
 
 def test_sizes_are_those_of_the_file_and_of_all_tensors(tmp_path):
-    from recbench.runs import RunFolder
+    from recbench.core.run_folder import RunFolder
 
     model = torch.nn.Linear(3, 5)
     model.register_buffer("small", torch.zeros(7, dtype=torch.int8))

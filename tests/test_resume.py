@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from recbench import measure, training
+from recbench.core.run_folder import RunFolder
 from recbench.experiment import run
-from recbench.runs import RunFolder
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16"]
 SLMREC = [

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.losses import CatalogueLoss, LossConfig
 from recbench.row_adam import RowAdam, look_up_sparsely
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from recbench.runs import RunFolder
+from recbench.core.run_folder import RunFolder
 
 STUDENT = [
     "model=slmrec_plain",

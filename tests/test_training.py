@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.learner import Learner
 from recbench.losses import CatalogueLoss, has_fast_bfloat16
 from recbench.models.base import ModelContext

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbench.errors import UserError, nearest
+from recbench.core.errors import UserError, nearest
 from recbench.processes.ranks import launched
 from recbench.schemas import GROUPS, HERE, conf_dir, one_line
 

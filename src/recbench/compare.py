@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbench.command import Parser, exit_status
-from recbench.errors import UserError
+from recbench.core.errors import UserError
+from recbench.core.terminal import Parser, exit_status
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -85,8 +85,8 @@ def _p(value: float | None) -> str:
 def run_compare(arguments: list[str]) -> int:
     """Judge and print; returns the exit status. Raises UserError for wrong use."""
     chosen = read_arguments(arguments)
+    from recbench.core.run_folder import RunFolder
     from recbench.report.console import _print
-    from recbench.runs import RunFolder
     from recbench.statistics.compare import judge
     from recbench.statistics.entrants import entrants_of, find_reference
 

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recbench.compression.configs import CompressionConfig
 from recbench.contrastive.configs import check_auxiliaries
-from recbench.errors import UserError, nearest
+from recbench.core.errors import UserError, nearest
 from recbench.models.registry import lookup
 from recbench.schemas import GROUPS, one_line, refuse_interpolation, refuse_stray_keys, schema_of, with_schema
 from recbench.settings import EvaluationConfig, HardwareConfig, TrackingConfig, TrainingConfig

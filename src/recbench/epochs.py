@@ -17,18 +17,18 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from recbench.core.run_folder import RunFolder, replacing
 from recbench.data.batches import EpochSampler
 from recbench.evaluation.meters import CPU_JOULES, Meters, spent_figures
 from recbench.learner import Learner
 from recbench.models.base import Recommender
 from recbench.processes import ranks as processes
 from recbench.processes.lightning import Whole, whole_state
-from recbench.runs import RunFolder, replacing
 from recbench.settings import TrainingConfig
 from recbench.weights import save_tensors
 
 if TYPE_CHECKING:
-    from recbench.progress import Progress
+    from recbench.core.epoch_bar import Progress
 
 logger = logging.getLogger(__name__)
 

@@ -14,20 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbench import runs
 from recbench.building import build_model, build_teaching, builder, load_model
 from recbench.compression.apply import make_compressed, skeleton
 from recbench.compression.configs import CompressionConfig
 from recbench.config import RunConfig
+from recbench.core import run_folder
+from recbench.core.errors import UserError
+from recbench.core.run_folder import RunFolder
 from recbench.distillation.teacher_run import is_untrained
-from recbench.errors import UserError
 from recbench.evaluation.meters import Meters, spent_figures
 from recbench.models.base import ClosedForm, Recommender, TrainingData
 from recbench.models.registry import lookup
 from recbench.needs import check_lists, check_requirements, dependency_configs, no_distillation, run_key
 from recbench.processes.ranks import here
 from recbench.processes.team import together
-from recbench.runs import RunFolder
 from recbench.schemas import compose_model
 from recbench.stage import Run, Stage
 from recbench.weights import save_weights
@@ -52,11 +52,11 @@ def run(config: RunConfig, stage: Stage | None = None) -> Run:
     # The dependencies' own locks are taken and released before ours, so no two processes can wait for each other.
     needed = {name: run(part, stage) for name, part in wanted.items()}
     check_teacher(config, needed, stage)
-    folder = runs.open_folder(config.runs_dir, key)
-    with runs.locked(folder):
+    folder = run_folder.open_folder(config.runs_dir, key)
+    with run_folder.locked(folder):
         reused = folder.finished
         if not reused:
-            with runs.recording(folder), shared(config, needed, folder):
+            with run_folder.recording(folder), shared(config, needed, folder):
                 make(config, stage, needed, folder)
         else:
             logger.info("%s is there already", key)
@@ -174,7 +174,7 @@ def fit(
 
     with without_accessories():
         from recbench import measure, training
-    from recbench.progress import Progress
+    from recbench.core.epoch_bar import Progress
     from recbench.tune.prune import watchers
 
     return training.fit(

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from recbench.contrastive.base import Auxiliary
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.errors import UserError
 from recbench.models.base import Recommender, SequenceModel
 from recbench.processes import ranks as processes
 from recbench.processes.lightning import shard

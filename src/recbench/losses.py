@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbench.errors import UserError
-from recbench.later import LATER
+from recbench.core.errors import UserError
+from recbench.core.key_fields import LATER
 from recbench.made_gradients import MadeGradients
 from recbench.wide_softmax import WideSoftmax
 from recbench.workspace import workspace

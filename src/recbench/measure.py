@@ -9,17 +9,17 @@ from typing import Any
 import torch
 
 from recbench.config import RunConfig
+from recbench.core.errors import UserError
+from recbench.core.run_folder import RunFolder, replacing
 from recbench.data.batches import Batch, WindowDataset, training_windows
 from recbench.data.cases import Cases
 from recbench.data.split import Split
 from recbench.data.store import PreparedData
-from recbench.errors import UserError
 from recbench.evaluation.efficiency import WARM_UP, Answer, batches_of, measure_efficiency, spread
 from recbench.evaluation.evaluate import Evaluation, ScoreFunction, evaluate, evaluate_lists, is_wide, merge
 from recbench.evaluation.meters import peaks, reset_peaks
 from recbench.models.base import Recommender, SequenceModel, TrainingData
 from recbench.processes import ranks as processes
-from recbench.runs import RunFolder, replacing
 from recbench.settings import HardwareConfig
 from recbench.workspace import workspace
 

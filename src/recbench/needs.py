@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from recbench import runs
 from recbench.compression.configs import CompressionConfig
 from recbench.config import RunConfig
+from recbench.core import run_folder
+from recbench.core.errors import UserError
 from recbench.data.store import PreparedData
 from recbench.data.text_config import FILE
 from recbench.distillation.configs import DistillationConfig
 from recbench.distillation.teacher_run import teacher_config
-from recbench.errors import UserError
 from recbench.models.registry import lookup
 from recbench.schemas import compose_model
 from recbench.stage import Stage
@@ -25,9 +25,9 @@ def run_key(config: RunConfig, stage: Stage) -> str:
     """The key of a run: everything that changes its result, its data, and the keys of what it stands on."""
     model = lookup(config.model.name).model
     trained = model.trains_by_gradient
-    training: Mapping[str, Any] = runs.key_values(config.training)
+    training: Mapping[str, Any] = run_folder.key_values(config.training)
     parts = {
-        "model": runs.key_values(config.model),
+        "model": run_folder.key_values(config.model),
         "protocol": stage.split.protocol_id,
         "split": stage.split.split_hash,
         "data": stage.data.fingerprint,
@@ -46,7 +46,7 @@ def run_key(config: RunConfig, stage: Stage) -> str:
         parts["compression"] = dataclasses.asdict(config.compression)
     if "text_vectors" in model.needs(config.model):
         parts["text"] = text_key(config.data.text, config.cache_dir)
-    return runs.make_key(config.model.name, parts)
+    return run_folder.make_key(config.model.name, parts)
 
 
 def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import recbench
 from recbench.compression.configs import config_class as compression_class
-from recbench.errors import UserError, nearest
+from recbench.core.errors import UserError, nearest
 from recbench.models.registry import lookup
 from recbench.settings import HardwareConfig, SlurmConfig, TrackingConfig, TrainingConfig
 

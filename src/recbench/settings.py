@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from recbench.later import LATER
+from recbench.core.key_fields import LATER
 
 
 @dataclass

@@ -22,7 +22,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 
 from recbench import sharing
-from recbench.errors import StoppedEarly, UserError
+from recbench.core.errors import StoppedEarly, UserError
 from recbench.launchers.joblib import dismiss_workers
 from recbench.processes.ranks import launched
 

@@ -16,10 +16,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from recbench.contrastive.base import build_auxiliaries
+from recbench.core.errors import UserError
+from recbench.core.run_folder import RunFolder
 from recbench.cut_off import cut_off
 from recbench.data.batches import EpochSampler, WindowDataset, training_windows
 from recbench.epochs import BestEpoch, ResumePoint, Validate, training_figures
-from recbench.errors import UserError
 from recbench.learner import Learner
 from recbench.losses import CatalogueLoss, has_fast_bfloat16
 from recbench.models.base import Recommender, SequenceModel, TrainingData
@@ -27,13 +28,12 @@ from recbench.processes import ranks as processes
 from recbench.processes.lightning import Compiled, SameBuffers, compiler_problem, environment_of, strategy_of
 from recbench.processes.ranks import device_of
 from recbench.row_adam import look_up_sparsely
-from recbench.runs import RunFolder
 from recbench.settings import HardwareConfig, TrainingConfig
 from recbench.weights import check_checkpoint, load_weights, save_weights
 
 if TYPE_CHECKING:
+    from recbench.core.epoch_bar import Progress
     from recbench.distillation.teacher import Teaching
-    from recbench.progress import Progress
 
 logger = logging.getLogger(__name__)
 

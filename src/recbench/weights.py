@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
+from recbench.core.run_folder import replacing
 from recbench.models.base import Recommender
-from recbench.runs import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor

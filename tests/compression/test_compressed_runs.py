@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from recbench import measure, runs
+from recbench import measure
 from recbench.building import load_model
-from recbench.errors import UserError
+from recbench.core import run_folder
+from recbench.core.errors import UserError
+from recbench.core.run_folder import RunFolder
 from recbench.experiment import open_run, run
 from recbench.needs import check_dependencies, dependency_configs, run_key
-from recbench.runs import RunFolder
 
 WAYS = {
     "int8": ["compression=int8"],
@@ -99,9 +100,9 @@ def parts_of(run_config, tmp_path, stage, monkeypatch):
 
     def parts(*words):
         seen = []
-        make_key = runs.make_key
+        make_key = run_folder.make_key
         with monkeypatch.context() as patch:
-            patch.setattr(runs, "make_key", lambda name, parts: seen.append(parts) or make_key(name, parts))
+            patch.setattr(run_folder, "make_key", lambda name, parts: seen.append(parts) or make_key(name, parts))
             run_key(run_config(tmp_path, "model=sasrec", *words), stage)
         return seen
 

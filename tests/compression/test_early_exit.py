@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from recbench.compression.early_exit import drop_final_norm, lower_part
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, Recommender
 
 

@@ -17,7 +17,7 @@ from recbench.compression.int8 import (
     quantise_rows,
     whole_product,
 )
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, Recommender
 
 

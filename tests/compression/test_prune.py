@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from recbench.compression.prune import feed_forwards, prune_neurons, prune_weights
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, Recommender
 from recbench.nn.attention import TransformerLayer
 

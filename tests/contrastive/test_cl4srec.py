@@ -12,7 +12,7 @@ from torch import nn
 from recbench.contrastive.base import build_auxiliaries, representations
 from recbench.contrastive.cl4srec import hidden_items_read_as, input_table
 from recbench.contrastive.info_nce import info_nce
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 
 
 @pytest.fixture

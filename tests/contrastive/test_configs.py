@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from recbench.contrastive.configs import AUXILIARIES, AuxiliaryConfig, check_auxiliaries, check_number
-from recbench.errors import UserError
+from recbench.core.errors import UserError
+from recbench.core.run_folder import key_values
 from recbench.models.base import ModelConfig
 from recbench.models.sasrec import SASRecConfig
-from recbench.runs import key_values
 
 WRONG = [
     (

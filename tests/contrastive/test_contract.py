@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recbench.contrastive.base import build_auxiliaries, representations
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.learner import Learner
 from recbench.models.base import Recommender
 from recbench.settings import TrainingConfig

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from recbench import training
 from recbench.building import build_model
 from recbench.contrastive.base import build_auxiliaries
+from recbench.core.run_folder import RunFolder
 from recbench.data.batches import EpochSampler, WindowDataset, training_windows
 from recbench.experiment import run
-from recbench.runs import RunFolder
 from recbench.stage import Stage
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "model.dropout=0.3"]

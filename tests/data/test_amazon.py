@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recbench.core.errors import UserError
 from recbench.data import download
 from recbench.data.prepared import PreparedData
 from recbench.data.sources import raw_lines
 from recbench.data.sources.amazon import AmazonConfig, locate
 from recbench.data.store import prepare
-from recbench.errors import UserError
 
 GOOD = {
     "reviewerID": "A1",

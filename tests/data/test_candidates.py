@@ -5,10 +5,10 @@ import os
 import numpy as np
 import pytest
 
+from recbench.core.errors import UserError
 from recbench.data.protocol import SampledConfig
 from recbench.data.split import make_split
 from recbench.data.store import PreparedData
-from recbench.errors import UserError
 
 N_USERS, N_ITEMS = 60, 80
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recbench.core.errors import UserError
 from recbench.data.cleaning import Cleaned, clean, keep_core
 from recbench.data.events import Events
 from recbench.data.parts import WholeLog
 from recbench.data.schema import DataConfig, RawData
-from recbench.errors import UserError
 
 Row = dict[str, object]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from recbench.core.disk import disk_errors
+from recbench.core.errors import UserError
 from recbench.data import download
-from recbench.data.disk import disk_errors
-from recbench.errors import UserError
 
 BODY = bytes(range(256)) * 40_000  # ten blocks of the transfer
 NO_WAIT = (0.0, 0.0)

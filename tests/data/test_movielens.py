@@ -10,13 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recbench.core.errors import UserError
 from recbench.data import download
 from recbench.data.prepared import PreparedData
 from recbench.data.sources import movielens_rows, raw_lines
 from recbench.data.sources.movielens import MovieLensConfig, locate
 from recbench.data.sources.movielens_releases import RELEASES
 from recbench.data.store import prepare
-from recbench.errors import UserError
 
 #: (user, movie, rating, timestamp) in file order. User 1 rated 20 and 10 in the same second, 30 before.
 RATINGS = [(1, 20, 5, 100), (1, 10, 3, 100), (1, 30, 4, 50), (2, 10, 1, 70), (2, 30, 2, 60)]

@@ -12,12 +12,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recbench.core.errors import UserError
 from recbench.data import events, parts, prepared
 from recbench.data.cleaning import clean
 from recbench.data.parts import PartsOnDisk, read_parts
 from recbench.data.prepared import PreparedData
 from recbench.data.schema import DataConfig, RawData
-from recbench.errors import UserError
 from recbench.models.base import TrainingData
 
 #: Settings under which every step does something.

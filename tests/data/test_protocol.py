@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from recbench.core.errors import UserError
 from recbench.data.protocol import PROTOCOLS, LeaveOneOutConfig, SampledConfig, SessionsConfig, TemporalConfig
-from recbench.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "protocol"
 

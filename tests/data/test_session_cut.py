@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from recbench.core.errors import UserError
 from recbench.data.protocol import SessionsConfig
 from recbench.data.session_cut import gap_sessions, session_ranges
 from recbench.data.sources.table import Columns, TableConfig
 from recbench.data.split import protocol_view
 from recbench.data.store import prepare
-from recbench.errors import UserError
 
 # Seconds of user u: pauses 30, 31; of user v: a single event a second after u's last.
 EVENTS = "user,item,timestamp\nu,a,0.000\nu,b,30.000\nu,c,61.000\nv,a,62.000\n"

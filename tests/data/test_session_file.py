@@ -5,11 +5,11 @@ import gzip
 import numpy as np
 import pytest
 
+from recbench.core.errors import UserError
 from recbench.data.protocol import SessionsConfig
 from recbench.data.sources.session_file import SessionFileConfig
 from recbench.data.split import make_split, protocol_view
 from recbench.data.store import prepare
-from recbench.errors import UserError
 
 
 def prepared(folder, learned, asked="a b\n", **settings):

@@ -5,13 +5,13 @@ import shutil
 
 import pytest
 
+from recbench.core.errors import UserError
 from recbench.data.protocol import LeaveOneOutConfig, SessionsConfig
 from recbench.data.sources.diginetica import DigineticaConfig
 from recbench.data.sources.retailrocket import RetailrocketConfig
 from recbench.data.sources.yoochoose import YoochooseConfig
 from recbench.data.split import protocol_view
 from recbench.data.store import prepare
-from recbench.errors import UserError
 
 DIGINETICA = """sessionId;userId;itemId;timeframe;eventdate
 1;NA;b;2000;2016-05-09

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recbench.core.errors import UserError
 from recbench.data.cases import flat_ranges
 from recbench.data.protocol import LeaveOneOutConfig, SessionsConfig
 from recbench.data.session_parts import border_time
 from recbench.data.split import make_split, protocol_view
 from recbench.data.store import PreparedData
-from recbench.errors import UserError
 
 DAY = 86_400
 IS_SESSIONS = {"users_are_sessions": True}

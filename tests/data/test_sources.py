@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from recbench.core.errors import UserError
 from recbench.data.sources import config_class, lookup, source_names
-from recbench.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "data"
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recbench.core.errors import UserError
 from recbench.data.cases import Cases, flat_ranges
 from recbench.data.protocol import LeaveOneOutConfig, TemporalConfig
 from recbench.data.split import make_split
 from recbench.data.store import PreparedData
-from recbench.errors import UserError
 
 # (item, time) of each user. Cuts at 100 (validation) and 200 (test) are used throughout.
 EVENTS = [

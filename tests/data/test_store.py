@@ -12,11 +12,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recbench.core.errors import UserError
 from recbench.data import prepared as prepared_module
 from recbench.data import store
 from recbench.data.sources.table import Columns, TableConfig
 from recbench.data.store import PreparedData, prepare
-from recbench.errors import UserError
 
 EVENTS = "user,item,timestamp\nu,b,20\nu,a,10\nv,a,10\nv,b,10\nv,a,30\n"
 

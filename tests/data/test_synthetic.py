@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recbench.core.errors import UserError
 from recbench.data.schema import INTERACTION_COLUMNS, ITEM_COLUMNS
 from recbench.data.sources import synthetic, synthetic_events, synthetic_oracle
 from recbench.data.sources.synthetic import SyntheticConfig, read
@@ -23,7 +24,6 @@ from recbench.data.sources.synthetic_oracle import expected_gains, largest, orac
 from recbench.data.sources.synthetic_text import item_table
 from recbench.data.sources.synthetic_world import build_world, next_probabilities
 from recbench.data.store import prepare
-from recbench.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "data"
 SMALL = {"n_users": 60, "n_items": 40, "n_clusters": 5, "min_length": 4, "mean_length": 8, "max_length": 15}

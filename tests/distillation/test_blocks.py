@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from recbench.core.errors import UserError
 from recbench.distillation.blocks import block_ends, read_states, step_state
-from recbench.errors import UserError
 
 
 @pytest.mark.parametrize(

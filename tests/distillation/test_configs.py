@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from recbench.core.errors import UserError
 from recbench.distillation.configs import config_class
-from recbench.errors import UserError
 from recbench.models.registry import lookup
 
 

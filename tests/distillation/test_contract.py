@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from recbench.core.run_folder import open_folder
 from recbench.data.batches import EpochSampler
 from recbench.distillation.base import build_objective
 from recbench.distillation.configs import _CONFIGS, TaughtConfig, config_class
 from recbench.distillation.offline import stored_lessons
 from recbench.distillation.teacher import OnlineLessons
 from recbench.learner import Learner
-from recbench.runs import open_folder
 from recbench.settings import TrainingConfig
 
 KEYS = {

@@ -9,11 +9,11 @@ from safetensors.numpy import load_file
 
 from recbench import training
 from recbench.building import build_model
+from recbench.core.errors import UserError
+from recbench.core.run_folder import RunFolder
 from recbench.distillation.offline import StoredLessons
 from recbench.distillation.teacher import OnlineLessons
-from recbench.errors import UserError
 from recbench.experiment import run
-from recbench.runs import RunFolder
 from recbench.stage import Stage
 
 SLMREC = [

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from recbench.core.errors import UserError
+from recbench.core.run_folder import open_folder
 from recbench.data.batches import EpochSampler, WindowDataset, training_windows
 from recbench.distillation import offline
 from recbench.distillation.base import Objective
 from recbench.distillation.offline import StoredLessons, flat_positions, stored_lessons
 from recbench.distillation.teacher import OnlineLessons, Teaching
-from recbench.errors import UserError
-from recbench.runs import open_folder
 
 CPU = torch.device("cpu")
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from recbench.core.errors import UserError
 from recbench.distillation.configs import MultiSupervision, SLMRecDistillation
 from recbench.distillation.multi_supervision import MultiSupervisionObjective
 from recbench.distillation.slmrec import SLMRecObjective
 from recbench.distillation.teacher import OnlineLessons
-from recbench.errors import UserError
 from recbench.learner import Learner
 from recbench.settings import TrainingConfig
 

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from recbench.building import build_model
+from recbench.core.errors import UserError
 from recbench.distillation.teacher_run import is_untrained, teacher_config
-from recbench.errors import UserError
 from recbench.needs import check_dependencies, dependency_configs, run_key
 from recbench.stage import Stage
 

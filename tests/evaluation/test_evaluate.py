@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from recbench.core.errors import UserError
 from recbench.data.protocol import LeaveOneOutConfig, SampledConfig, TemporalConfig
 from recbench.data.split import make_split
-from recbench.errors import UserError
 from recbench.evaluation.evaluate import block_rows, evaluate, evaluate_lists, is_wide, merge
 from recbench.evaluation.ranking import ScoreError
 

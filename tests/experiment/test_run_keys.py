@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.needs import check_dependencies, check_lists, check_requirements, run_key
 from recbench.stage import Stage
 from recbench.study.jobs import compose

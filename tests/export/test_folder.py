@@ -94,7 +94,7 @@ def test_a_folder_that_is_there_is_not_written_over(made, exported, capsys):
 
 
 def test_nothing_is_left_of_an_export_that_does_not_pass(made, tmp_path, monkeypatch, capsys):
-    from recbench.errors import UserError
+    from recbench.core.errors import UserError
 
     def refuse(*_):
         raise UserError("does not score as the model does")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.errors import UserError
 from recbench.models.base import ModelContext
 from recbench.models.bert4rec import BERT4Rec, BERT4RecConfig, whole_windows
 

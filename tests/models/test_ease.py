@@ -6,7 +6,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models import ease
 from recbench.models.base import ModelContext
 from recbench.models.ease import EASE, EASEConfig, ease_weights, largest_of_rows

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from recbench.building import load_model
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.experiment import open_run, run
 
 SMALL = [

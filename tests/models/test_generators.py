@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from recbench.core.errors import UserError
 from recbench.data.batches import WindowDataset, training_windows
 from recbench.data.prepared import PreparedData
-from recbench.errors import UserError
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.registry import lookup
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.errors import UserError
 from recbench.models.base import ModelContext
 from recbench.models.gru4rec import GRU4Rec, GRU4RecConfig, InBatchLoss
 

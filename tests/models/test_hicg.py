@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from recbench import weights
+from recbench.core.errors import UserError
 from recbench.data.batches import WindowDataset, evaluation_batches, training_windows
 from recbench.data.prepared import PreparedData
-from recbench.errors import UserError
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.hicg import HICG, HICGConfig, kinds_of_behaviours
 from recbench.nn.session_graph import sparse_graphs

@@ -10,8 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset, evaluation_batches, training_windows
-from recbench.errors import UserError
 from recbench.models.base import ModelContext
 from recbench.models.hstu import HSTU, HSTUConfig, HSTULayer
 from recbench.nn import time_gaps

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models import itemknn
 from recbench.models.base import ModelContext
 from recbench.models.itemknn import ItemKNN, ItemKNNConfig

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from recbench import weights
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset, training_windows
 from recbench.data.item_text import item_texts
-from recbench.errors import UserError
 from recbench.experiment import load_model, open_run, run
 from recbench.models.base import ModelContext, TrainingData, count_parameters
 from recbench.models.lcrec import LCRec, LCRecConfig

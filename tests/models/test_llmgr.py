@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from recbench import weights
+from recbench.core.errors import UserError
 from recbench.data.batches import WindowDataset, training_windows
 from recbench.data.item_text import item_texts
-from recbench.errors import UserError
 from recbench.experiment import run
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.llmgr import LLMGR, LLMGRConfig

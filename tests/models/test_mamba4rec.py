@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, count_parameters
 from recbench.models.mamba4rec import Mamba4Rec, Mamba4RecConfig
 

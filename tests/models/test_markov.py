@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.base import ModelContext
 from recbench.models.markov import Markov, MarkovConfig
 

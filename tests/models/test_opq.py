@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.base import ModelContext
 from recbench.models.opq import product_codes, whitened
 from recbench.models.registry import lookup

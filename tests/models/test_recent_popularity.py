@@ -2,7 +2,7 @@
 
 import pytest
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.base import ModelContext
 from recbench.models.recent_popularity import RecentPopularity, RecentPopularityConfig
 

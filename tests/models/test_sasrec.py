@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.errors import UserError
 from recbench.models.base import ModelContext
 from recbench.models.sasrec import BLOCKS, SASRec, SASRecConfig
 

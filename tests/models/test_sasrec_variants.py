@@ -11,8 +11,8 @@ import torch
 from recbench import weights
 from recbench.config import RunConfig
 from recbench.contrastive.configs import AUXILIARIES
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch, EpochSampler, WindowDataset, evaluation_batches, training_windows
-from recbench.errors import UserError
 from recbench.evaluation.evaluate import evaluate
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.popularity import Popularity, PopularityConfig

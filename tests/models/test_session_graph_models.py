@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from recbench.core.errors import UserError
 from recbench.data.batches import prefixes
-from recbench.errors import UserError
 from recbench.models.base import ModelContext
 from recbench.models.registry import lookup
 from recbench.nn import prefix_rows

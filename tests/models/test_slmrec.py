@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from recbench import weights
+from recbench.core.errors import UserError
 from recbench.data.batches import WindowDataset, training_windows
-from recbench.errors import UserError
 from recbench.models.base import ModelContext
 from recbench.models.popularity import Popularity, PopularityConfig
 from recbench.models.sasrec import SASRec, SASRecConfig

@@ -10,8 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.errors import UserError
 from recbench.models import tim4rec
 from recbench.models.base import ModelContext, count_parameters
 from recbench.models.tim4rec import TiM4Rec, TiM4RecConfig

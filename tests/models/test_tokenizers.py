@@ -11,10 +11,10 @@ import torch
 
 from recbench import weights
 from recbench.building import load_model
+from recbench.core.errors import UserError
 from recbench.data.prepared import PreparedData
 from recbench.data.protocol import LeaveOneOutConfig
 from recbench.data.split import make_split
-from recbench.errors import UserError
 from recbench.experiment import open_run, run
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.collaborative_ids import cooccurrence_graph

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.nn.backbone import Backbone, BackboneConfig, backbone_width, check_backbone
 
 TINY = {"tiny_hidden_size": 16, "tiny_n_heads": 2, "tiny_feedforward_size": 24}

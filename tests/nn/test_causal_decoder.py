@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.nn.backbone import Backbone, BackboneConfig
 from recbench.nn.causal_decoder import check_decoder, check_reads, output_vectors
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.nn.gated_graph import GatedGraph, SoftAttention, check_edges, uniform_start
 from recbench.nn.session_graph import sparse_graphs
 

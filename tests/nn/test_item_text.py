@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from recbench.core.errors import UserError
 from recbench.data.item_text import item_texts
 from recbench.data.prepared import PreparedData
-from recbench.errors import UserError
 from recbench.nn import item_text
 from recbench.nn.item_text import hashed_words, tfidf_vectors, tokens_of
 

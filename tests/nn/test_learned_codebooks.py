@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.nn.learned_codebooks import LearnedCodebooks, MovingAverages, train_codes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.nn.backbone import Backbone, BackboneConfig
 from recbench.nn.prompt import masked_positions
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from recbench.runs import RunFolder
+from recbench.core.run_folder import RunFolder
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "training.batch_size=100"]
 LONG = [*SASREC, "training.max_epochs=2000", "training.patience=2000"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from recbench.core.errors import UserError
 from recbench.data.batches import EpochSampler, Part, WindowDataset, training_windows
-from recbench.errors import UserError
 from recbench.models.base import ModelContext
 from recbench.models.gru4rec import GRU4Rec, GRU4RecConfig
 from recbench.models.sasrec import SASRec, SASRecConfig

@@ -9,12 +9,12 @@ from safetensors.numpy import load_file
 
 from recbench import measure
 from recbench.building import load_model
-from recbench.errors import UserError
+from recbench.core.errors import UserError
+from recbench.core.run_folder import RunFolder
 from recbench.evaluation.evaluate import block_rows
 from recbench.experiment import run
 from recbench.processes.ranks import here
 from recbench.processes.team import team
-from recbench.runs import RunFolder
 from recbench.stage import Stage
 
 #: So long a history makes blocks of 26 cases of the evaluation: seven, of which the first process gets four and the last has 4 cases.

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.recommend.histories import batch_of, histories_of_users, near, seconds, typed_history
 
 

@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.report.board import PUBLISHED, boards_of, with_published
 from recbench.report.collect import read_folder, read_run
 from recbench.report.judged import judged

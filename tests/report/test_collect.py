@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.report.collect import HALF_WRITTEN, chosen, flat, read_folder, read_run
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.report.__main__ import main
 from recbench.report.build import folder_material, write_report
 

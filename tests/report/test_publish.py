@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from recbench.core.run_folder import RunFolder
 from recbench.report.collect import read_folder
 from recbench.report.publish import publish
-from recbench.runs import RunFolder
 from recbench.settings import TrackingConfig
 from recbench.tracking.client import PARENT_TAG
 from recbench.tracking.mlflow_store import Store

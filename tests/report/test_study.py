@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.report.study import markdown, write_csv, write_readme
 
 FULL = "leave_one_out-full-mask-v1"

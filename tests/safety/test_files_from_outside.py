@@ -17,15 +17,15 @@ import torch
 
 import recbench
 from recbench import training
+from recbench.core.errors import UserError
+from recbench.core.run_folder import RunFolder
 from recbench.data.prepared import PreparedData
 from recbench.data.sources import raw_lines
 from recbench.data.sources.movielens import MovieLensConfig
 from recbench.data.sources.raw_lines import line_blocks, unpack
 from recbench.data.sources.table import Columns, TableConfig
 from recbench.data.store import prepare
-from recbench.errors import UserError
 from recbench.experiment import open_run, run
-from recbench.runs import RunFolder
 from recbench.weights import check_checkpoint, load_tensors, load_weights, save_tensors
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "training.batch_size=256"]

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from recbench.runs import RunFolder
+from recbench.core.run_folder import RunFolder
 
 pytestmark = [pytest.mark.slurm]
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.statistics.bootstrap import bootstrap, compare, resampled_totals
 from recbench.statistics.per_user import check_metric, mean_per_user, per_user
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from recbench import compare
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.experiment import run
 from recbench.statistics.compare import Entrant, judge
 from recbench.statistics.entrants import entrants_of, find_reference

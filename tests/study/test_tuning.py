@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.study.definition import load_study
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.study.words import asked_studies
 
 

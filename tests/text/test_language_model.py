@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from recbench.core.errors import UserError
 from recbench.data.text_config import TextConfig
-from recbench.errors import UserError
 from recbench.text.language_model import decisive_files, encoded, model_folder
 
 CPU = torch.device("cpu")

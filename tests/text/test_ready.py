@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.text.ready import ready_vectors
 
 IDS, VECTORS = ["d", "a", "z", "b"], np.arange(8, dtype=np.float64).reshape(4, 2) + 1

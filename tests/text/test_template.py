@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from recbench.core.errors import UserError
 from recbench.data.text_config import TextConfig
-from recbench.errors import UserError
 from recbench.text.template import template_texts
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from recbench.core.errors import UserError
 from recbench.data.text_config import TextConfig
-from recbench.errors import UserError
 from recbench.text import vectors as module
 from recbench.text.vectors import text_key, text_vectors
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from recbench.runs import RunFolder
+from recbench.core.run_folder import RunFolder
 from recbench.settings import TrackingConfig
 
 

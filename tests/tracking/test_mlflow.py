@@ -10,8 +10,8 @@ import pytest
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
+from recbench.core.run_folder import RunFolder
 from recbench.experiment import run
-from recbench.runs import RunFolder
 from recbench.settings import TrackingConfig
 from recbench.tracking.__main__ import main
 from recbench.tracking.client import PARENT_TAG

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from recbench.runs import RunFolder
+from recbench.core.run_folder import RunFolder
 from recbench.tracking.client import PARENT_TAG
 from recbench.tracking.late import sync, unsent
 

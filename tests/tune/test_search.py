@@ -116,7 +116,7 @@ def test_a_search_of_nothing_is_refused(tune):
 
 def test_kill_9_of_a_search_and_the_same_command_again(cli_process, cli, tiny, tmp_path):
     """The storage of a search is its runs: what was tried is looked up, the trial that was cut short resumes, the values are the same (20 s)."""
-    from recbench.runs import RunFolder
+    from recbench.core.run_folder import RunFolder
     from recbench.tune.__main__ import hydra_words, read_arguments
 
     words = [*tiny, *SMALL, SPACE, "training.max_epochs=30", "--trials=3", "--no-prune"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.registry import lookup, model_names
 from recbench.schemas import conf_dir
 from recbench.study.values import read_yaml

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbench.command import Parser, exit_status, open_out
-from recbench.errors import UserError
+from recbench.core.errors import UserError
+from recbench.core.terminal import Parser, exit_status, open_out
 
 if TYPE_CHECKING:
     from recbench.config import RunConfig

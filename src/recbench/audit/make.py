@@ -11,11 +11,11 @@ from recbench.audit import facts, page
 from recbench.audit.findings import findings
 from recbench.audit.probe import order_probe
 from recbench.config import RunConfig
-from recbench.errors import UserError
+from recbench.core.errors import UserError
+from recbench.core.run_folder import replacing
 from recbench.experiment import run
 from recbench.models.registry import lookup
 from recbench.needs import check_requirements
-from recbench.runs import replacing
 from recbench.stage import Run, Stage
 
 #: Models that look at nothing of the user: what everything personal must beat.

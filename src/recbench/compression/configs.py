@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from recbench.errors import UserError, nearest
+from recbench.core.errors import UserError, nearest
 
 
 @dataclass

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.base import Recommender
 from recbench.nn.pretrained import final_norm
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.base import Recommender
 
 #: (projections into the neurons, projection out of them) by path within a layer, as the families name them.

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from recbench.errors import UserError, nearest
-from recbench.later import LATER
+from recbench.core.errors import UserError, nearest
+from recbench.core.key_fields import LATER
 
 
 @dataclass

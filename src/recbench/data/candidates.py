@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recbench.core.errors import UserError
 from recbench.data.cases import Cases, flat_ranges
 from recbench.data.protocol import VERSION, SampledConfig
-from recbench.errors import UserError
 
 if TYPE_CHECKING:
     from recbench.data.store import PreparedData

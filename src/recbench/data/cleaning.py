@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recbench.core.errors import UserError
 from recbench.data.events import Events, raw_ids
 from recbench.data.parts import Parts, read_parts
 from recbench.data.schema import DataConfig, RawData
 from recbench.data.session_cut import gap_sessions
-from recbench.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recbench.data.disk import disk_errors
-from recbench.data.progress import Progress
-from recbench.errors import UserError
+from recbench.core.disk import disk_errors
+from recbench.core.errors import UserError
+from recbench.core.transfer_bar import Progress
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbench.core.errors import UserError
 from recbench.data.cases import blocks_of_users
 from recbench.data.schema import ITEM_COLUMNS
-from recbench.errors import UserError
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 
 VERSION = "v1"
 SEEN_ITEMS = ("auto", "mask", "keep")

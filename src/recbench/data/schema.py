@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbench.core.errors import UserError
+from recbench.core.key_fields import LATER, enters_no_key
 from recbench.data.text_config import TextConfig
-from recbench.errors import UserError
-from recbench.later import LATER, enters_no_key
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recbench.core.errors import UserError
 from recbench.data.cases import flat_ranges
 from recbench.data.protocol import SessionRule
 from recbench.data.session_cut import session_ranges
-from recbench.errors import UserError
 
 if TYPE_CHECKING:
     from recbench.data.prepared import PreparedData

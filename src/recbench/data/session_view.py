@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbench.core.disk import disk_errors
+from recbench.core.errors import UserError
 from recbench.data.cases import Cases, flat_ranges
-from recbench.data.disk import disk_errors
 from recbench.data.once import build_once
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.protocol import VERSION, SessionRule, SessionsConfig
 from recbench.data.session_parts import LOST, Sessions, cut_down
-from recbench.errors import UserError
 
 if TYPE_CHECKING:
     import polars as pl

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recbench.core.errors import UserError
 from recbench.data.candidates import sampled_candidates
 from recbench.data.cases import Cases
 from recbench.data.protocol import ProtocolConfig, SampledConfig, SessionsConfig, TemporalConfig
 from recbench.data.session_view import published_of, rule_of, session_cases, session_view
 from recbench.data.temporal import temporal_cases
-from recbench.errors import UserError
 from recbench.evaluation.audit import audit
 
 if TYPE_CHECKING:

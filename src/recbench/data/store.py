@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbench.data.disk import disk_errors
+from recbench.core.disk import disk_errors
 from recbench.data.once import build_once
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.schema import DataConfig, RawData, content_settings

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recbench.errors import UserError, nearest
+from recbench.core.errors import UserError, nearest
 
 #: Fields of the item table that a template may name.
 TEXT_FIELDS = ("title", "brand", "categories", "price", "description")

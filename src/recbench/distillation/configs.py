@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from recbench.errors import UserError, nearest
+from recbench.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from recbench.models.base import Recommender

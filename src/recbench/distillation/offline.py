@@ -28,11 +28,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbench.core.disk import disk_errors
+from recbench.core.errors import UserError
+from recbench.core.run_folder import RunFolder, locked
 from recbench.data.batches import Batch, WindowDataset, Windows
-from recbench.data.disk import disk_errors
 from recbench.distillation.base import Objective
-from recbench.errors import UserError
-from recbench.runs import RunFolder, locked
 
 logger = logging.getLogger(__name__)
 

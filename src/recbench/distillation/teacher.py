@@ -12,11 +12,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from recbench.core.run_folder import RunFolder
 from recbench.data.batches import Batch, WindowDataset
 from recbench.distillation.base import Objective
 from recbench.distillation.offline import StoredLessons, stored_lessons, too_large
 from recbench.models.base import Recommender
-from recbench.runs import RunFolder
 
 logger = logging.getLogger(__name__)
 

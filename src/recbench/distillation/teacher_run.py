@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from recbench.config import RunConfig
+from recbench.core.errors import UserError
 from recbench.distillation.configs import DistillationConfig
-from recbench.errors import UserError
 from recbench.models.registry import lookup
 from recbench.schemas import compose_model
 

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recbench.command import Parser, exit_status
+from recbench.core.terminal import Parser, exit_status
 from recbench.doctor import machine as hardware
 from recbench.doctor import packages
 

@@ -147,9 +147,7 @@ def constraints() -> dict[str, str]:
 def constraints_file() -> Path | None:
     """At the top of a checkout, or inside an installed package."""
     package = Path(recbench.__file__).resolve().parent
-    return next(
-        (p for folder in (package.parents[1], package) if (p := folder / "constraints.txt").is_file()), None
-    )
+    return next((p for folder in (package.parents[1], package) if (p := folder / "constraints.txt").is_file()), None)
 
 
 def install(*lines: str) -> str:

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch, evaluation_batches
 from recbench.data.cases import Cases
 from recbench.data.split import Split
 from recbench.data.store import PreparedData
-from recbench.errors import UserError
 from recbench.evaluation.beyond_accuracy import beyond_accuracy
 from recbench.evaluation.metrics import ranking_metrics
 from recbench.evaluation.ranking import Seen, check_lists, check_scores, drop_seen, rank_from_lists, rank_targets

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from recbench.command import Parser, exit_status
+from recbench.core.terminal import Parser, exit_status
 
 
 def read_arguments(arguments: list[str] | None) -> argparse.Namespace:

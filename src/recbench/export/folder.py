@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.evaluation.efficiency import batches_of, spread
 from recbench.export.program import ABSOLUTE, RELATIVE, export_model, input_names, largest_difference, quiet
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.errors import UserError
 from recbench.models.base import Recommender
 
 #: How far a score of the program may lie from the model's: ABSOLUTE + RELATIVE * |score|.

@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 
 
 def record_path(sweep_dir: Path, job: int) -> Path:

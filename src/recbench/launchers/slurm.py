@@ -19,7 +19,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.launchers.common import needs_extra, write_lost
 from recbench.settings import SlurmConfig
 

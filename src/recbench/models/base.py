@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from recbench.contrastive.configs import AuxiliaryConfig
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.data.cases import blocks_of_users, flat_ranges
-from recbench.errors import UserError
 from recbench.losses import CatalogueLoss, LossConfig
 from recbench.nn.attention import at_position
 

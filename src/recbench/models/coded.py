@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, Recommender
 from recbench.models.registry import lookup, model_names
 from recbench.models.tokenizer import ItemTokenizer

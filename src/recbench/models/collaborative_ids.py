@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.itemknn import PAIRS_AT_ONCE, user_item_matrix
 from recbench.models.registry import register

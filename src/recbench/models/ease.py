@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.errors import UserError
 from recbench.models.base import ClosedForm, ModelConfig, ModelContext, TrainingData
 from recbench.models.itemknn import user_item_matrix
 from recbench.models.registry import register

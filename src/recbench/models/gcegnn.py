@@ -30,8 +30,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.errors import UserError
 from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, check_sizes
 from recbench.models.registry import register

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.decoding.beam import beam_search
 from recbench.decoding.codes import CodeModel
 from recbench.decoding.exact import POSITIONS, score_catalogue
 from recbench.decoding.trie import Trie
-from recbench.errors import UserError, nearest
 from recbench.models.base import ModelContext
 from recbench.models.coded import CodedItems
 

@@ -36,8 +36,8 @@ import torch
 from torch import Tensor, nn
 
 from recbench.contrastive.configs import check_number
+from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
-from recbench.errors import UserError, nearest
 from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, TrainingData, check_sizes
 from recbench.models.registry import register

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.errors import UserError
 from recbench.models.base import ClosedForm, ModelConfig, ModelContext, TrainingData
 from recbench.models.registry import register
 from recbench.nn.sparse_rows import add_rows, from_scipy, keep_largest

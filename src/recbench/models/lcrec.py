@@ -44,9 +44,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.decoding.causal import CausalHistory
-from recbench.errors import UserError
 from recbench.models.base import ModelConfig, ModelContext, check_sizes
 from recbench.models.frozen_part import learned_state, load_learned
 from recbench.models.generator import DECODERS, CodeGenerator, check_choices

@@ -43,8 +43,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
-from recbench.errors import UserError, nearest
 from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import lookup, model_names, register

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbench.core.errors import UserError
+from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
-from recbench.errors import UserError
-from recbench.later import LATER
 from recbench.models.base import ClosedForm, ModelConfig, ModelContext, TrainingData
 from recbench.models.registry import register
 from recbench.nn.sparse_rows import add_rows, from_scipy, last_items

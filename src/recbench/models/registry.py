@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
-from recbench.errors import UserError, nearest
+from recbench.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from recbench.models.base import Recommender

@@ -28,8 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.errors import UserError
 from recbench.models.base import ModelConfig, ModelContext, check_heads, check_sizes
 from recbench.models.coded import CodedItems
 from recbench.models.registry import register

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.errors import UserError, nearest
+from recbench.core.errors import UserError, nearest
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.registry import register
 from recbench.models.tokenizer import (

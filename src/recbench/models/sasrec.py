@@ -28,9 +28,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from recbench.core.errors import UserError, nearest
+from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
-from recbench.errors import UserError, nearest
-from recbench.later import LATER
 from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_heads, check_sizes
 from recbench.models.registry import register

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.registry import register
 from recbench.models.tokenizer import ItemTokenizer, TokenizerConfig

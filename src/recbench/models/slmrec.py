@@ -29,8 +29,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.errors import UserError
 from recbench.losses import CatalogueLoss
 from recbench.models.base import HasItemVectors, ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.frozen_part import learned_state, load_learned

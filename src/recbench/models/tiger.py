@@ -32,9 +32,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.data.samples import SAMPLES, Samples, samples
-from recbench.errors import UserError
 from recbench.models.base import ModelConfig, ModelContext, check_sizes
 from recbench.models.generator import DECODERS, CodeGenerator, check_choices
 from recbench.models.registry import register

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.errors import UserError, nearest
+from recbench.core.errors import UserError, nearest
 from recbench.models.base import ClosedForm, ModelConfig, ModelContext, TrainingData
 from recbench.nn.quantization import UNIFORM
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbench.errors import UserError, nearest
+from recbench.core.errors import UserError, nearest
 from recbench.nn.lora import with_lora
 from recbench.nn.pretrained import drawn, final_norm, first_layers, first_position, read_config, without_token_table
 from recbench.nn.prompt import build_prompt, check_prompt, masked_positions, placed

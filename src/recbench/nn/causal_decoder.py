@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.nn.pretrained import few_words, first_line, read_config
 
 logger = logging.getLogger(__name__)

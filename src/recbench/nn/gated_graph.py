@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
-from recbench.errors import UserError, nearest
 from recbench.nn.session_graph import SparseGraphs, sparse_graphs
 
 EDGES = ("binary", "count")

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.errors import UserError
 from recbench.nn.attention import at_position
 from recbench.nn.backbone import Backbone, backbone_width
 from recbench.nn.behaviour_pattern import DESCRIPTION, LAST, N_PARTS, behaviour_pattern

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.nn.backbone import Backbone, BackboneConfig
 from recbench.nn.pretrained import few_words, first_line
 

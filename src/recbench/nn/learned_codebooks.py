@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.nn.quantization import kmeans_codebook, nearest_codes, sinkhorn, uniform_codes
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 
 if TYPE_CHECKING:
     from recbench.nn.backbone import BackboneConfig

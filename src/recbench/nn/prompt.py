@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.nn.pretrained import few_words, first_line, read_config
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.nn.backbone import Backbone, BackboneConfig
 from recbench.nn.causal_decoder import output_vectors
 from recbench.nn.item_text import hashed_words, tokens_of

@@ -17,7 +17,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.processes.meeting import FAILED, PATIENCE, join, meet, uses_gpu, was_left
 from recbench.processes.ranks import Ranks, launched, working_as
 from recbench.processes.team import tell
@@ -81,9 +81,9 @@ def serve(ranks: Ranks, store: Any, gpu: bool) -> int:
 def _make(message: dict[str, Any], stages: dict[str, Stage]) -> None:
     """One run, without what the first process does for it. stages: kept from run to run, by data and protocol."""
     from recbench.config import RunConfig
+    from recbench.core.run_folder import RunFolder
     from recbench.experiment import produce
     from recbench.needs import run_key
-    from recbench.runs import RunFolder
     from recbench.stage import Stage
 
     config = RunConfig.from_dict(message["config"])
@@ -102,7 +102,7 @@ def _make(message: dict[str, Any], stages: dict[str, Stage]) -> None:
 def _finished(path: Path) -> Run:
     """A run that the first process found or made, as this one needs it."""
     from recbench.config import RunConfig
-    from recbench.runs import RunFolder
+    from recbench.core.run_folder import RunFolder
     from recbench.stage import Run
 
     folder = RunFolder(path)

@@ -11,7 +11,7 @@ from pytorch_lightning.plugins.environments import ClusterEnvironment
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor, nn
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.processes.ranks import Ranks
 from recbench.settings import HardwareConfig
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.processes.ranks import Ranks
 from recbench.settings import HardwareConfig
 

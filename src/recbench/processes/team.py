@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.processes.meeting import (
     FAILED,
     PATIENCE,

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbench.command import Parser, exit_status
-from recbench.errors import UserError
+from recbench.core.errors import UserError
+from recbench.core.terminal import Parser, exit_status
 
 if TYPE_CHECKING:
     from recbench.recommend.histories import History

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from recbench.errors import UserError, nearest
+from recbench.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from recbench.data.batches import Batch
@@ -137,7 +137,7 @@ def _numbers(known: Sequence[str], wanted: Sequence[str], kind: str, first: int)
 
 
 def near(word: str, known: Sequence[str]) -> str:
-    """As ``recbench.errors.nearest``, but of many names only the few that are most like the word are listed."""
+    """As ``recbench.core.errors.nearest``, but of many names only the few that are most like the word are listed."""
     if len(known) <= SHOWN_IDS:
         return nearest(word, known)
     # Of very many, only those that begin alike.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 
 if TYPE_CHECKING:
     from recbench.config import RunConfig
@@ -42,8 +42,8 @@ def open_model(path: Path, cache_dir: Path | None = None, raw_dir: Path | None =
     """
     from recbench.building import load_model
     from recbench.config import RunConfig
+    from recbench.core.run_folder import RunFolder
     from recbench.models.registry import lookup
-    from recbench.runs import RunFolder
     from recbench.settings import HardwareConfig
     from recbench.stage import Run, Stage
 

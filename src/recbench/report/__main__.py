@@ -18,8 +18,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from recbench.command import exit_status
-from recbench.errors import UserError
+from recbench.core.errors import UserError
+from recbench.core.terminal import exit_status
 
 #: Words that are about the report, not about runs.
 OWN = ("out", "metric", "reference", "cache_dir", "tracking", "runs_dir")

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from recbench.core.errors import UserError, nearest
 from recbench.cut_off import cut_off_note, run_was_cut_off
-from recbench.errors import UserError, nearest
 from recbench.report.collect import StoredRun
 from recbench.report.rows import Row, rows_of
 

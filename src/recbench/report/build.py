@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbench.command import open_out
-from recbench.errors import UserError
+from recbench.core.errors import UserError
+from recbench.core.run_folder import replacing
+from recbench.core.terminal import open_out
 from recbench.report.board import boards_of, views, with_published
 from recbench.report.collect import StoredRun, chosen, flat, read_folder, unfinished
 from recbench.report.judged import judged
@@ -20,7 +21,6 @@ from recbench.report.provenance import failures_table, provenance_table
 from recbench.report.rows import Row
 from recbench.report.tables import Table
 from recbench.report.writers import latex_table, markdown_table, records
-from recbench.runs import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from recbench.errors import UserError, nearest
+from recbench.core.errors import UserError, nearest
 
 #: State of a folder that says it is finished but lacks what a finished run has, or of which a file is cut off.
 HALF_WRITTEN = "half-written"

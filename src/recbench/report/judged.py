@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.report.board import Board, Line
 from recbench.report.collect import StoredRun
 

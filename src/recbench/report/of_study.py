@@ -7,8 +7,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from recbench.core.errors import UserError
 from recbench.data.download import offline
-from recbench.errors import UserError
 from recbench.report.build import Material
 from recbench.report.collect import StoredRun, read_run
 from recbench.report.rows import Row

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.report.collect import StoredRun, deciding
 
 #: Keys in a name before the rest is left to a hash.

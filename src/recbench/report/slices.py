@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.evaluation.metrics import METRICS
 from recbench.report.board import Board, Line
 from recbench.report.collect import StoredRun

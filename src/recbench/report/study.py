@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbench.core.errors import UserError
+from recbench.core.run_folder import replacing
 from recbench.cut_off import cut_off_note, run_was_cut_off
-from recbench.errors import UserError
 from recbench.report.console import _count
-from recbench.runs import replacing
 from recbench.statistics.bootstrap import Difference, compare
 from recbench.statistics.per_user import MEASURES
 

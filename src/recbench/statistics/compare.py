@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recbench.errors import UserError, nearest
-from recbench.runs import RunFolder
+from recbench.core.errors import UserError, nearest
+from recbench.core.run_folder import RunFolder
 from recbench.statistics.families import benjamini_hochberg, holm, letters
 from recbench.statistics.panel import LEVEL, Panel
 from recbench.statistics.per_user import UserValues, check_metric, per_user, same_users

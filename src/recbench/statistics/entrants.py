@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recbench.errors import UserError, nearest
-from recbench.runs import RunFolder, key_values
+from recbench.core.errors import UserError, nearest
+from recbench.core.run_folder import RunFolder, key_values
 from recbench.statistics.compare import Entrant
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recbench.errors import UserError, nearest
+from recbench.core.errors import UserError, nearest
 from recbench.evaluation.metrics import METRICS
 
 #: Metrics that can be had user by user: those that are means over cases.

@@ -9,8 +9,8 @@ import sys
 from typing import Any, NoReturn
 
 from recbench.cli import speak
-from recbench.command import Parser, exit_status
-from recbench.errors import UserError
+from recbench.core.errors import UserError
+from recbench.core.terminal import Parser, exit_status
 
 
 def read_arguments(arguments: list[str], program: str = "recbench.study") -> argparse.Namespace:

@@ -9,11 +9,12 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from recbench import measure, runs
+from recbench import measure
 from recbench.building import load_model
 from recbench.config import RunConfig
+from recbench.core import run_folder
+from recbench.core.errors import UserError
 from recbench.data.protocol import SampledConfig
-from recbench.errors import UserError
 from recbench.models.base import Recommender
 from recbench.report.study import rule_file, sampled_file
 from recbench.stage import Run, Stage
@@ -55,7 +56,7 @@ def other_rule(seen_items: str) -> str:
 
 def _ask(job: Job, planner: Planner, config: RunConfig, name: str, prefix: str) -> None:
     """Test the stored weights under the protocol of ``config`` and write the metrics into the file ``name`` of the run's folder."""
-    with runs.locked(job.folder):
+    with run_folder.locked(job.folder):
         if job.folder.read(name):
             return
         stage = planner.stage(config)

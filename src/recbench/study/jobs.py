@@ -13,9 +13,9 @@ from pathlib import Path
 
 from recbench.cli import explain, opened
 from recbench.config import RunConfig
-from recbench.errors import UserError
+from recbench.core.errors import UserError
+from recbench.core.run_folder import RunFolder
 from recbench.needs import check_dependencies, check_requirements, dependency_configs, run_key
-from recbench.runs import RunFolder
 from recbench.stage import Stage
 from recbench.study.definition import REFERENCE, Row, Study
 from recbench.study.values import key_of, last_of_each

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from recbench import measure, runs
+from recbench import measure
+from recbench.core import run_folder
 from recbench.evaluation.efficiency import Answer, batches_of, measure_efficiency
 from recbench.report.study import LATENCY_FILE
 from recbench.study.after import stored_model
@@ -26,7 +27,7 @@ N_USERS, BUDGET_SECONDS = 200, 5.0
 def measure_latency(job: Job, planner: Planner, settings: Latency) -> None:
     """Time the scoring of a finished run, unless that was done before with the same settings."""
     asked = {"alone_batch_users": settings.batch_size, "alone_threads": settings.threads}
-    with runs.locked(job.folder):
+    with run_folder.locked(job.folder):
         before = job.folder.read(LATENCY_FILE)
         if all(before.get(key) == value for key, value in asked.items()):
             return

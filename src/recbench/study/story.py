@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.models.registry import lookup
 from recbench.report.study import markdown, record_of, write_csv, write_readme
 from recbench.schemas import conf_dir

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from recbench.errors import UserError, nearest
+from recbench.core.errors import UserError, nearest
 
 #: An override: perhaps Hydra's plus signs, a key, a value.
 WORD = re.compile(r"\+{0,2}([\w./@]+)=.*", re.DOTALL)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 
 ASKS = ("+experiment=", "experiment=", "++experiment=")
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbench.core.errors import UserError
 from recbench.data.text_config import TextConfig
-from recbench.errors import UserError
 from recbench.nn.pretrained import few_words, first_line, first_position
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 
 if TYPE_CHECKING:
     from recbench.data.prepared import PreparedData

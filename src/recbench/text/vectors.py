@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.data.disk import disk_errors
+from recbench.core.disk import disk_errors
+from recbench.core.errors import UserError
 from recbench.data.download import hash_file
 from recbench.data.text_config import FILE, TFIDF, TextConfig
-from recbench.errors import UserError
 from recbench.text.language_model import decisive_files, encoded, model_folder
 from recbench.text.ready import HOW, ready_files, ready_vectors
 from recbench.text.template import template_texts

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recbench.runs import RunFolder
+from recbench.core.run_folder import RunFolder
 from recbench.settings import TrackingConfig
 from recbench.tracking.describe import sweep_tags
 from recbench.tracking.mlflow_store import Store, place_of

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from recbench.runs import RunFolder, locked
+from recbench.core.run_folder import RunFolder, locked
 from recbench.settings import TrackingConfig
 from recbench.tracking.client import PARENT_TAG, Entry, open_client
 from recbench.tracking.describe import metrics_of, parameters_of, tags_of

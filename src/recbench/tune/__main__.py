@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from recbench.command import Parser
-from recbench.errors import UserError
+from recbench.core.errors import UserError
+from recbench.core.terminal import Parser
 
 
 def read_arguments(arguments: list[str]) -> argparse.Namespace:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbench.errors import StoppedEarly
+from recbench.core.errors import StoppedEarly
+from recbench.core.run_folder import RunFolder
 from recbench.processes.ranks import here
-from recbench.runs import RunFolder
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from recbench.runs import RunFolder
+from recbench.core.run_folder import RunFolder
 from recbench.schemas import option_values
 from recbench.sweep import read_records
 

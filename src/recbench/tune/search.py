@@ -15,7 +15,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 from recbench.sweep import read_records
 from recbench.tune.result import conclude, seconds_of
 

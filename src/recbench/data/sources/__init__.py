@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from recbench.core.errors import UserError, nearest
 from recbench.data.schema import DataConfig, RawData
-from recbench.errors import UserError, nearest
 
 #: name -> (module, name of its config class)
 SOURCES = {

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recbench.core.errors import UserError, nearest
 from recbench.data import download
 from recbench.data.schema import PATH_ONLY, DataConfig, RawData, check_choice
 from recbench.data.sources.amazon_releases import RELEASES, Layout, Release
-from recbench.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
 

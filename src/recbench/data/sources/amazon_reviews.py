@@ -16,11 +16,11 @@ from typing import Any, Protocol
 import orjson
 import polars as pl
 
+from recbench.core.errors import UserError
 from recbench.data.schema import LATEST_SECOND
 from recbench.data.sources.amazon_releases import Fields
 from recbench.data.sources.raw_lines import BadRows, line_blocks
 from recbench.data.sources.spool import Spool
-from recbench.errors import UserError
 
 COLUMNS = {"user": pl.String, "item": pl.String, "timestamp": pl.Int64, "rating": pl.Float32}
 

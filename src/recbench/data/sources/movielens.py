@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recbench.core.errors import UserError
 from recbench.data import download
 from recbench.data.schema import PATH_ONLY, DataConfig, RawData, check_choice
 from recbench.data.sources.movielens_releases import BASE_URL, RELEASES, Release
 from recbench.data.sources.raw_lines import RawText
 from recbench.data.sources.zip_members import find_member
-from recbench.errors import UserError
 
 log = logging.getLogger(__name__)
 

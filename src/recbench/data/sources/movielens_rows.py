@@ -11,11 +11,11 @@ from pathlib import Path
 
 import polars as pl
 
+from recbench.core.errors import UserError
 from recbench.data.schema import LATEST_SECOND
 from recbench.data.sources.movielens_releases import Layout
 from recbench.data.sources.raw_lines import BadRows, RawText, line_blocks
 from recbench.data.sources.spool import Spool
-from recbench.errors import UserError
 
 COLUMNS = {"user": pl.String, "item": pl.String, "timestamp": pl.Int64, "rating": pl.Float32}
 

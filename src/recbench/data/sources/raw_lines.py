@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from recbench.data.progress import Progress
+from recbench.core.errors import UserError
+from recbench.core.transfer_bar import Progress
 from recbench.data.sources.zip_members import MEMBER_DAMAGE, member_damage, open_member
-from recbench.errors import UserError
 
 BLOCK_BYTES = 16 << 20
 

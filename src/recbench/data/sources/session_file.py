@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recbench.core.errors import UserError
 from recbench.data.schema import PATH_ONLY, RawData
 from recbench.data.sources.session_logs import SessionLogConfig, located, raw_folder
-from recbench.errors import UserError
 
 PARTS = ("train", "test")
 

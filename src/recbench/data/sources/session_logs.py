@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbench.core.errors import UserError
 from recbench.data import download
 from recbench.data.schema import DataConfig, RawData
 from recbench.data.sources.table import Columns, TableConfig
-from recbench.errors import UserError
 
 if TYPE_CHECKING:
     from recbench.data.sources.table_rows import Table

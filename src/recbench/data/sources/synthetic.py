@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbench.core.errors import UserError
 from recbench.data.schema import DataConfig, RawData
-from recbench.errors import UserError
 
 if TYPE_CHECKING:
     import polars as pl

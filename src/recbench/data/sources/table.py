@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from recbench.core.errors import UserError, nearest
+from recbench.core.key_fields import LATER
 from recbench.data import download
 from recbench.data.schema import PATH_ONLY, DataConfig, RawData, check_choice
-from recbench.errors import UserError, nearest
-from recbench.later import LATER
 
 log = logging.getLogger(__name__)
 

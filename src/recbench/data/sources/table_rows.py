@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from recbench.core.errors import UserError
 from recbench.data.schema import LATEST_SECOND
 from recbench.data.sources.raw_lines import BadRows, is_gzip, unpack
 from recbench.data.sources.spool import Spool
 from recbench.data.sources.table import SEPARATORS, check_columns, extension
-from recbench.errors import UserError
 
 if TYPE_CHECKING:
     from recbench.data.sources.table import TableConfig

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 
 #: What reading a member raises if the bytes are not what the archive's index promises..
 MEMBER_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)

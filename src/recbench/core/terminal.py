@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from recbench.errors import UserError
+from recbench.core.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):

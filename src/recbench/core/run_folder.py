@@ -30,8 +30,8 @@ from typing import Any
 
 import yaml
 
-from recbench.errors import StoppedEarly, UserError
-from recbench.later import enters_no_key
+from recbench.core.errors import StoppedEarly, UserError
+from recbench.core.key_fields import enters_no_key
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def make_key(name: str, parts: Mapping[str, Any]) -> str:
 def key_values(config: Any) -> dict[str, Any]:
     """The fields of a config dataclass as they enter a key.
 
-    Fields that came later are left out at their default (``recbench.later``), and so are those of a dataclass within it.
+    Fields that came later are left out at their default (``recbench.core.key_fields``), and so are those of a dataclass within it.
     """
     values = dataclasses.asdict(config)
     for entry in dataclasses.fields(config):

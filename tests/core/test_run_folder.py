@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from recbench import runs
 from recbench.config import RunConfig
-from recbench.errors import UserError
+from recbench.core import run_folder
+from recbench.core.errors import UserError
+from recbench.core.run_folder import RunFolder, key_values, locked, make_key, open_folder, recording, replacing
 from recbench.needs import run_key
-from recbench.runs import RunFolder, key_values, locked, make_key, open_folder, recording, replacing
 from recbench.stage import Stage
 
 
@@ -31,7 +31,7 @@ def key_of(compose, tiny, stage):
 
 def test_a_key_is_readable_and_the_same_in_every_process_and_release(monkeypatch):
     # Another value here makes every stored run of every user a stranger.
-    monkeypatch.setattr(runs, "RESULTS_VERSION", 1)
+    monkeypatch.setattr(run_folder, "RESULTS_VERSION", 1)
     assert make_key("sasrec", {"seed": 1, "model": {"a": 1, "b": [1, 2]}}) == "sasrec-7267f48985b4"
     assert make_key("x", {"a": 1, "b": 2}) == make_key("x", {"b": 2, "a": 1})
     assert make_key("x", {"a": 1}) != make_key("x", {"a": 2})
@@ -39,7 +39,7 @@ def test_a_key_is_readable_and_the_same_in_every_process_and_release(monkeypatch
 
 def test_code_that_changes_results_makes_new_keys(monkeypatch):
     before = make_key("x", {"a": 1})
-    monkeypatch.setattr(runs, "RESULTS_VERSION", runs.RESULTS_VERSION + 1)
+    monkeypatch.setattr(run_folder, "RESULTS_VERSION", run_folder.RESULTS_VERSION + 1)
     assert make_key("x", {"a": 1}) != before
 
 
@@ -242,7 +242,7 @@ def test_what_a_killed_process_left_half_written_goes(tmp_path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from recbench.runs import locked, open_folder
+from recbench.core.run_folder import locked, open_folder
 folder = open_folder(Path(sys.argv[1]), "x-1")
 with locked(folder):
     print("held", flush=True)
@@ -274,7 +274,7 @@ def test_a_second_process_waits_and_finds_the_run_finished(tmp_path, holder, cap
             holder.stdin.write("\n")
             holder.stdin.flush()
 
-    log = logging.getLogger("recbench.runs")
+    log = logging.getLogger("recbench.core.run_folder")
     listener = Listener()
     log.addHandler(listener)
     log.setLevel(logging.INFO)

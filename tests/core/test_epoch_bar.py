@@ -7,8 +7,8 @@ import math
 
 import torch
 
-from recbench import progress
-from recbench.progress import Progress
+from recbench.core import epoch_bar
+from recbench.core.epoch_bar import Progress
 
 
 def train(shown, epochs=2, steps=3):
@@ -21,7 +21,7 @@ def train(shown, epochs=2, steps=3):
 
 
 def test_without_a_terminal_there_is_one_line_an_epoch(caplog, capsys):
-    with caplog.at_level(logging.INFO, "recbench.progress"):
+    with caplog.at_level(logging.INFO, "recbench.core.epoch_bar"):
         train(Progress("sasrec-1", 2, "ndcg@10", terminal=False))
     assert [record.getMessage() for record in caplog.records] == [
         "sasrec-1  epoch 1/2  loss 5.0000  validation ndcg@10 0.1000 (best 0.2000, epoch 2)",
@@ -32,17 +32,17 @@ def test_without_a_terminal_there_is_one_line_an_epoch(caplog, capsys):
 
 def test_an_epoch_without_validation_says_nothing_of_one(caplog):
     shown = Progress("sasrec-1", 2, "ndcg@10", terminal=False)
-    with caplog.at_level(logging.INFO, "recbench.progress"):
+    with caplog.at_level(logging.INFO, "recbench.core.epoch_bar"):
         shown.epoch_starts(0, 3)
         shown.epoch_ends(0, loss=5.0, value=None, best=-math.inf, best_epoch=-1)
     assert [record.getMessage() for record in caplog.records] == ["sasrec-1  epoch 1/2  loss 5.0000"]
 
 
 def test_in_a_terminal_a_bar_shows_epoch_loss_validation_and_time_left(monkeypatch, capsys, caplog):
-    monkeypatch.setattr(progress, "REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(epoch_bar, "REFRESH_SECONDS", 0.0)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
-    with caplog.at_level(logging.INFO, "recbench.progress"):
+    with caplog.at_level(logging.INFO, "recbench.core.epoch_bar"):
         train(Progress("sasrec-1", 2, "ndcg@10", terminal=True))
     out, err = capsys.readouterr()
     assert out == ""  # the results alone go there

@@ -1,4 +1,4 @@
-"""Figures of a data set and its split that need no model, beyond those that every run carries (``recbench.evaluation.audit``).
+"""Figures of a data set and its split that need no model, beyond those that every run carries (``recbench.data.split_audit``).
 
 Shapes: N events, U users, C test cases, T test targets.
 """

@@ -19,8 +19,8 @@ from recbench.data.candidates import sampled_candidates
 from recbench.data.cases import Cases
 from recbench.data.protocol import ProtocolConfig, SampledConfig, SessionsConfig, TemporalConfig
 from recbench.data.session_view import published_of, rule_of, session_cases, session_view
+from recbench.data.split_audit import audit
 from recbench.data.temporal import temporal_cases
-from recbench.evaluation.audit import audit
 
 if TYPE_CHECKING:
     from recbench.data.store import PreparedData
@@ -34,7 +34,7 @@ class Split:
 
     train_start, train_end [U] int64: the training events of user u are the flat positions
     ``train_start[u]:train_end[u]``. seen_items: ``mask`` or ``keep``, resolved. audit: see
-    ``recbench.evaluation.audit``. split_hash: over every array, so that two runs can prove that they were asked the
+    ``recbench.data.split_audit``. split_hash: over every array, so that two runs can prove that they were asked the
     same.
     """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.compression.configs import config_class as compression_class
-from recbench.evaluation.audit import audit_line
+from recbench.data.split_audit import audit_line
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from recbench.evaluation.audit import audit_line
+from recbench.data.split_audit import audit_line
 from recbench.report.board import Board
 from recbench.report.charts import N_COLOURS, Chart, curves_chart, pareto_chart, slices_chart, swatch
 from recbench.report.curves import curves_of

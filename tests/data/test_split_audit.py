@@ -4,7 +4,7 @@ import pytest
 
 from recbench.data.protocol import LeaveOneOutConfig, TemporalConfig
 from recbench.data.split import make_split
-from recbench.evaluation.audit import audit_line
+from recbench.data.split_audit import audit_line
 
 ITEMS = [[1, 2, 3, 1], [2, 1, 3, 4], [1, 1], [2, 3, 2]]
 TIMES = [[10, 20, 30, 30], [15, 25, 40, 60], [50, 50], [5, 5, 50]]

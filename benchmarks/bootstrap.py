@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from recbench.statistics.bootstrap import resampled_totals
-from recbench.statistics.compare import judge_values
+from recbench.evaluation.statistics.bootstrap import resampled_totals
+from recbench.evaluation.statistics.compare import judge_values
 
 #: Resamples of the loops.
 SAMPLE = 200

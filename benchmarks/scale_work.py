@@ -168,7 +168,7 @@ def evaluate(folder: Path, users: int) -> dict[str, Any]:
     """Seconds of a full ranking of all test users, from ``users`` of them, spread evenly."""
     import torch
 
-    from recbench.evaluation.efficiency import spread
+    from recbench.evaluation.cost.efficiency import spread
     from recbench.evaluation.evaluate import block_rows
     from recbench.evaluation.evaluate import evaluate as rank
     from recbench.measure import score_function

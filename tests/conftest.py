@@ -295,7 +295,7 @@ def largest_made() -> Callable[..., Any]:
     """largest_made() -> a context that notes in ``values`` the most values of any tensor that an operation within makes."""
     import torch
 
-    from recbench.evaluation.operations import OperationMode
+    from recbench.evaluation.cost.operations import OperationMode
 
     class Largest(OperationMode):
         def __init__(self) -> None:

@@ -19,7 +19,7 @@ from recbench.core.terminal import Parser, exit_status
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from recbench.statistics.compare import Verdict
+    from recbench.evaluation.statistics.compare import Verdict
 
 
 def read_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -86,9 +86,9 @@ def run_compare(arguments: list[str]) -> int:
     """Judge and print; returns the exit status. Raises UserError for wrong use."""
     chosen = read_arguments(arguments)
     from recbench.core.run_folder import RunFolder
+    from recbench.evaluation.statistics.compare import judge
     from recbench.report.console import _print
-    from recbench.statistics.compare import judge
-    from recbench.statistics.entrants import entrants_of, find_reference
+    from recbench.report.entrants import entrants_of, find_reference
 
     entrants = entrants_of(chosen.folders)
     reference = None if chosen.reference is None else find_reference(chosen.reference, entrants)

@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import Callback
 
 from recbench.core.run_folder import RunFolder, replacing
 from recbench.data.batches import EpochSampler
-from recbench.evaluation.meters import CPU_JOULES, Meters, spent_figures
+from recbench.evaluation.cost.meters import CPU_JOULES, Meters, spent_figures
 from recbench.learner import Learner
 from recbench.models.base import Recommender
 from recbench.processes import ranks as processes

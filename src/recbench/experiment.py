@@ -22,7 +22,7 @@ from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.distillation.teacher_run import is_untrained
-from recbench.evaluation.meters import Meters, spent_figures
+from recbench.evaluation.cost.meters import Meters, spent_figures
 from recbench.models.base import ClosedForm, Recommender, TrainingData
 from recbench.models.registry import lookup
 from recbench.needs import check_lists, check_requirements, dependency_configs, no_distillation, run_key

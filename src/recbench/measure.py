@@ -15,9 +15,9 @@ from recbench.data.batches import Batch, WindowDataset, training_windows
 from recbench.data.cases import Cases
 from recbench.data.split import Split
 from recbench.data.store import PreparedData
-from recbench.evaluation.efficiency import WARM_UP, Answer, batches_of, measure_efficiency, spread
+from recbench.evaluation.cost.efficiency import WARM_UP, Answer, batches_of, measure_efficiency, spread
+from recbench.evaluation.cost.meters import peaks, reset_peaks
 from recbench.evaluation.evaluate import Evaluation, ScoreFunction, evaluate, evaluate_lists, is_wide, merge
-from recbench.evaluation.meters import peaks, reset_peaks
 from recbench.models.base import Recommender, SequenceModel, TrainingData
 from recbench.processes import ranks as processes
 from recbench.settings import HardwareConfig
@@ -144,7 +144,7 @@ def answer_of(model: Recommender, split: Split, config: RunConfig) -> Answer:
 
 
 def efficiency(model: Recommender, data: PreparedData, split: Split, config: RunConfig) -> dict[str, Any]:
-    """How long answers take, one user at a time and in a batch; see ``recbench.evaluation.efficiency``."""
+    """How long answers take, one user at a time and in a batch; see ``recbench.evaluation.cost.efficiency``."""
     device = device_of(config.hardware)
     model = model.to(device).eval()
     take = batches_of(data, split.test, config.training.max_length, device)
@@ -171,13 +171,13 @@ FLOP_WINDOWS = 16
 
 
 def complexity(model: Recommender, data: PreparedData, split: Split, config: RunConfig) -> dict[str, float]:
-    """Parameters that an answer reads, and operations of an answer and of a training target (``recbench.evaluation.parameters``, ``flops``).
+    """Parameters that an answer reads, and operations of an answer and of a training target (``recbench.evaluation.cost.parameters``, ``flops``).
 
     The training step is the model's own loss, forward and backward, on a few windows spread over the users: what a teacher or a contrastive term
     adds is not in it, nor the optimiser. Figures that cannot be had are left out, with a warning: a finished training is not lost for them.
     """
-    from recbench.evaluation.flops import count_flops, count_training_flops
-    from recbench.evaluation.parameters import active_parameters, buffer_values
+    from recbench.evaluation.cost.flops import count_flops, count_training_flops
+    from recbench.evaluation.cost.parameters import active_parameters, buffer_values
 
     device = device_of(config.hardware)
     model = model.to(device).eval()

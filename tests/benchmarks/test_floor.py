@@ -8,7 +8,7 @@ from benchmarks.data import Sequences
 from benchmarks.floor import Speeds, measure_speeds, sasrec_epoch, seconds_of
 from benchmarks.task import SASRecTask
 from recbench.data.batches import Batch
-from recbench.evaluation.flops import count_training_flops
+from recbench.evaluation.cost.flops import count_training_flops
 from recbench.models.base import ModelContext
 from recbench.models.sasrec import SASRec, SASRecConfig
 

@@ -53,7 +53,7 @@ def batch(stage):
     """The histories of all test cases, up to 50 events."""
     import numpy as np
 
-    from recbench.evaluation.efficiency import batches_of
+    from recbench.evaluation.cost.efficiency import batches_of
 
     cases = stage.split.test
     return batches_of(stage.data, cases, 50, "cpu")(np.arange(len(cases)))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recbench.core.errors import UserError
-from recbench.evaluation.efficiency import batches_of
+from recbench.evaluation.cost.efficiency import batches_of
 from recbench.export.program import Scorer, export_model, input_names, inputs_of, largest_difference
 from recbench.models.registry import lookup, model_names
 

@@ -42,7 +42,7 @@ def test_a_run_of_lists_has_metrics_ranks_and_a_rate_of_invalid_ids(free):
 
 
 def test_ranks_of_lists_can_be_compared_user_by_user(free):
-    from recbench.statistics.per_user import mean_per_user
+    from recbench.evaluation.statistics.per_user import mean_per_user
 
     _, values = mean_per_user([free.folder.ranks], "mrr")
     assert values.mean() == pytest.approx(free.metrics["test/mrr"])

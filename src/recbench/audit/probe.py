@@ -18,10 +18,10 @@ from recbench import measure
 from recbench.building import load_model
 from recbench.data.batches import Batch
 from recbench.evaluation.evaluate import Evaluation, evaluate, evaluate_lists
+from recbench.evaluation.statistics.bootstrap import bootstrap
+from recbench.evaluation.statistics.per_user import user_values
 from recbench.models.base import Recommender
 from recbench.stage import Run, Stage
-from recbench.statistics.bootstrap import bootstrap
-from recbench.statistics.per_user import user_values
 
 #: The figure that is compared, and the resamples of its interval.
 METRIC = "ndcg@10"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from recbench.core.errors import UserError
-from recbench.evaluation.efficiency import batches_of, spread
+from recbench.evaluation.cost.efficiency import batches_of, spread
 from recbench.export.program import ABSOLUTE, RELATIVE, export_model, input_names, largest_difference, quiet
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from recbench.report.collect import StoredRun
 from recbench.report.rows import Row, rows_of
 
 if TYPE_CHECKING:
-    from recbench.statistics.compare import Verdict
+    from recbench.evaluation.statistics.compare import Verdict
 
 MEASURED, PUBLISHED, BOUND = "measured", "published", "bound"
 

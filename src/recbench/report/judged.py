@@ -26,7 +26,7 @@ def judged(board: Board, resamples: int) -> Board:
             board,
             "No intervals here: the weights were asked again under this protocol, and ranks user by user are not kept for it.",
         )
-    from recbench.statistics.compare import Entrant, judge
+    from recbench.evaluation.statistics.compare import Entrant, judge
 
     rows = [line.row for line in board.measured if line.row is not None]
     missing = {row.name: problem for row in rows if (problem := ranks_problem(row))}

@@ -12,7 +12,7 @@ import torch
 
 from recbench import measure
 from recbench.core import run_folder
-from recbench.evaluation.efficiency import Answer, batches_of, measure_efficiency
+from recbench.evaluation.cost.efficiency import Answer, batches_of, measure_efficiency
 from recbench.report.study import LATENCY_FILE
 from recbench.study.after import stored_model
 from recbench.study.definition import Latency

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from recbench.core.errors import UserError
-from recbench.statistics.bootstrap import bootstrap, compare, resampled_totals
-from recbench.statistics.per_user import check_metric, mean_per_user, per_user
+from recbench.evaluation.statistics.bootstrap import bootstrap, compare, resampled_totals
+from recbench.evaluation.statistics.per_user import check_metric, mean_per_user, per_user
 
 
 def ranks(path, rank, user=None, case=None):
@@ -90,7 +90,7 @@ def test_draws_are_those_of_a_loop_over_resamples():
 def test_blocks_of_weights_change_no_draw(monkeypatch):
     values = np.random.default_rng(1).random((50, 3))
     whole = resampled_totals(values, 40, seed=7)
-    monkeypatch.setattr("recbench.statistics.bootstrap.BLOCK_WEIGHTS", 50 * 7)
+    monkeypatch.setattr("recbench.evaluation.statistics.bootstrap.BLOCK_WEIGHTS", 50 * 7)
     assert resampled_totals(values, 40, seed=7) == pytest.approx(whole, rel=1e-14)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from recbench.evaluation.operations import OperationMode
+from recbench.evaluation.cost.operations import OperationMode
 
 #: Operations that look rows of their first operand up by number.
 LOOK_UPS = ("aten::embedding", "aten::index_select", "aten::index.Tensor", "aten::_embedding_bag", "aten::gather")

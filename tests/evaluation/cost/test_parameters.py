@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from recbench.evaluation.parameters import active_parameters, buffer_values
+from recbench.evaluation.cost.parameters import active_parameters, buffer_values
 
 
 class Model(nn.Module):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from recbench.evaluation import meters
-from recbench.evaluation.meters import Meters, peaks, reset_peaks, spent_figures
+from recbench.evaluation.cost import meters
+from recbench.evaluation.cost.meters import Meters, peaks, reset_peaks, spent_figures
 
 
 @pytest.fixture

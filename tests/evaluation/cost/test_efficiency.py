@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from recbench.evaluation import efficiency
-from recbench.evaluation.efficiency import batches_of, measure_efficiency, spread
+from recbench.evaluation.cost import efficiency
+from recbench.evaluation.cost.efficiency import batches_of, measure_efficiency, spread
 
 
 class Clock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbench.statistics.compare import judge_values
+from recbench.evaluation.statistics.compare import judge_values
 
 GAIN = 1 / np.log2(np.arange(10) + 2)
 #: Mean chance of a hit, and so the metric's true mean.

@@ -11,7 +11,7 @@ the noise twice: it alone makes two seeds of one model differ.
 
 Drawing seeds with replacement as well, as the Multi-Bootstrap does [Sellam et al., ICLR 2022], says the same for many seeds; for the
 three to five that people run it understates their variance by a factor (S - 1) / S and knows nothing of the doubt in it. That doubt is
-met with Student's t instead (``recbench.statistics.panel``).
+met with Student's t instead (``recbench.evaluation.statistics.panel``).
 
 Shapes: M models, S seeds, U users.
 """

@@ -1,4 +1,4 @@
-"""Finished runs judged against each other: ``judge``. What is drawn, and from which sources, is told in ``recbench.statistics.panel``.
+"""Finished runs judged against each other: ``judge``. What is drawn, and from which sources, is told in ``recbench.evaluation.statistics.panel``.
 
 Two families are adjusted, each by itself: the comparisons with the reference (``p_holm``, ``p_fdr``), and, for the letters, all pairs.
 """
@@ -13,9 +13,9 @@ import numpy as np
 
 from recbench.core.errors import UserError, nearest
 from recbench.core.run_folder import RunFolder
-from recbench.statistics.families import benjamini_hochberg, holm, letters
-from recbench.statistics.panel import LEVEL, Panel
-from recbench.statistics.per_user import UserValues, check_metric, per_user, same_users
+from recbench.evaluation.statistics.families import benjamini_hochberg, holm, letters
+from recbench.evaluation.statistics.panel import LEVEL, Panel
+from recbench.evaluation.statistics.per_user import UserValues, check_metric, per_user, same_users
 
 #: Holm's p value below which two entrants are told apart.
 ALPHA = 1 - LEVEL

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbench.statistics.families import benjamini_hochberg, holm, letters
+from recbench.evaluation.statistics.families import benjamini_hochberg, holm, letters
 
 
 def test_holm_by_hand():

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import flop_registry
 
-from recbench.evaluation.operations import OperationMode
+from recbench.evaluation.cost.operations import OperationMode
 
 
 def count_flops(call: Callable[[], Any]) -> int:

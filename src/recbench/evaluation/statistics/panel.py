@@ -2,7 +2,7 @@
 
 **Scheme.** Users are drawn with replacement, each with all cases, the same draws for every model [paired percentile bootstrap: Efron and
 Tibshirani, 1993; Ihemelandu and Ekstrand, SIGIR 2023, found it to hold its level on recommenders, unlike the Wilcoxon and sign tests]. A
-draw of a model is the mean over its seeds. What seeds add (``recbench.statistics.seeds``) comes on top: an interval reaches as far as
+draw of a model is the mean over its seeds. What seeds add (``recbench.evaluation.statistics.seeds``) comes on top: an interval reaches as far as
 
     sqrt(u^2 + (t s)^2),      u: how far that of the users reaches, s^2: variance by seeds, t: quantile of Student's t
 
@@ -27,8 +27,8 @@ from functools import cached_property
 
 import numpy as np
 
-from recbench.statistics.bootstrap import resampled_totals
-from recbench.statistics.seeds import SeedSpread, SeedVariance, guarded_variance, own_variance, seed_spread
+from recbench.evaluation.statistics.bootstrap import resampled_totals
+from recbench.evaluation.statistics.seeds import SeedSpread, SeedVariance, guarded_variance, own_variance, seed_spread
 
 #: Share of intervals that hold what they estimate.
 LEVEL = 0.95

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from recbench.evaluation.flops import count_flops, count_training_flops
+from recbench.evaluation.cost.flops import count_flops, count_training_flops
 
 
 def test_a_product_of_matrices_is_two_operations_a_term():
@@ -71,7 +71,7 @@ def test_the_model_is_left_as_it_was_by_a_loss_that_fails():
 def test_counting_does_not_import_the_compiler():
     """It would take longer than a short run."""
     code = (
-        "import sys, torch; from recbench.evaluation.flops import count_flops; a = torch.ones(4, 4); "
+        "import sys, torch; from recbench.evaluation.cost.flops import count_flops; a = torch.ones(4, 4); "
         "assert count_flops(lambda: a @ a) == 128; assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

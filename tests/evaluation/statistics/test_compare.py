@@ -10,9 +10,9 @@ import pytest
 
 from recbench import compare
 from recbench.core.errors import UserError
+from recbench.evaluation.statistics.compare import Entrant, judge
 from recbench.experiment import run
-from recbench.statistics.compare import Entrant, judge
-from recbench.statistics.entrants import entrants_of, find_reference
+from recbench.report.entrants import entrants_of, find_reference
 
 
 def store(folder, rank, users=None, protocol="p", data="d", split="s", state="finished"):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recbench.core.errors import UserError
-from recbench.statistics.per_user import mean_per_user
+from recbench.evaluation.statistics.per_user import mean_per_user
 
 #: Resamples of the two-model comparison; the ends of a 95 % interval then move by about a twentieth of its width from one seed to another.
 RESAMPLES = 1000

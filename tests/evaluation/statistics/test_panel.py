@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from recbench.statistics.compare import judge_values
-from recbench.statistics.panel import two_sided
-from recbench.statistics.seeds import guarded_variance, own_variance, seed_spread
+from recbench.evaluation.statistics.compare import judge_values
+from recbench.evaluation.statistics.panel import two_sided
+from recbench.evaluation.statistics.seeds import guarded_variance, own_variance, seed_spread
 
 
 def test_seeds_that_move_all_users_alike_have_the_variance_of_their_means():

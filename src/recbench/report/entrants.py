@@ -10,7 +10,7 @@ from typing import Any
 
 from recbench.core.errors import UserError, nearest
 from recbench.core.run_folder import RunFolder, key_values
-from recbench.statistics.compare import Entrant
+from recbench.evaluation.statistics.compare import Entrant
 
 
 def entrants_of(folders: Sequence[Path]) -> list[Entrant]:

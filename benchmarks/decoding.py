@@ -20,10 +20,10 @@ from torch import Tensor
 
 from benchmarks.state_space import medians
 from recbench.data.batches import Batch
-from recbench.decoding.beam import constrained_step
-from recbench.decoding.trie import Trie
 from recbench.models.base import ModelContext
 from recbench.models.tiger import TIGER, TIGERConfig
+from recbench.nn.decoding.beam import constrained_step
+from recbench.nn.decoding.trie import Trie
 
 #: Codes of a level, and levels; one more tells colliding items apart.
 SIZE, LEVELS = 256, 3

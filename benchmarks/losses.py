@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbench.losses import full_softmax
+from recbench.nn.losses.catalogue import full_softmax
 
 
 def step(loss: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, table: Tensor) -> float:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from recbench.models.tim4rec import TiM4RecConfig, TiM4RecLayer
-from recbench.nn.attention import TransformerLayer
-from recbench.nn.mamba_mixer import MambaMixer
-from recbench.nn.state_space import ssd
+from recbench.nn.recurrent.mamba_mixer import MambaMixer
+from recbench.nn.recurrent.state_space import ssd
+from recbench.nn.transformer.attention import TransformerLayer
 
 
 def medians(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:

@@ -248,7 +248,7 @@ def our_softmax() -> Callable[..., Any]:
     """The same by ``full_softmax``, in the types that it is given: our_softmax(hidden, table, targets, bfloat16=False)."""
     import torch
 
-    from recbench.losses import full_softmax
+    from recbench.nn.losses.catalogue import full_softmax
 
     def value(hidden, table, targets, bfloat16=False):
         hidden, table = hidden.clone().requires_grad_(), table.clone().requires_grad_()

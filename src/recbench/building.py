@@ -14,8 +14,8 @@ from recbench.data.item_text import item_texts
 from recbench.distillation.teacher_run import is_untrained
 from recbench.models.base import ModelContext, Recommender, TrainingData
 from recbench.models.registry import lookup
+from recbench.nn.text.vectors import text_vectors
 from recbench.stage import Run, Stage
-from recbench.text.vectors import text_vectors
 from recbench.weights import load_weights
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from recbench.evaluation.cost.efficiency import WARM_UP, Answer, batches_of, mea
 from recbench.evaluation.cost.meters import peaks, reset_peaks
 from recbench.evaluation.evaluate import Evaluation, ScoreFunction, evaluate, evaluate_lists, is_wide, merge
 from recbench.models.base import Recommender, SequenceModel, TrainingData
+from recbench.nn.losses.buffers import workspace
 from recbench.processes import ranks as processes
 from recbench.settings import HardwareConfig
-from recbench.workspace import workspace
 
 logger = logging.getLogger(__name__)
 

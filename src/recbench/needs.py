@@ -16,9 +16,9 @@ from recbench.data.text_config import FILE
 from recbench.distillation.configs import DistillationConfig
 from recbench.distillation.teacher_run import teacher_config
 from recbench.models.registry import lookup
+from recbench.nn.text.vectors import text_key
 from recbench.schemas import compose_model
 from recbench.stage import Stage
-from recbench.text.vectors import text_key
 
 
 def run_key(config: RunConfig, stage: Stage) -> str:

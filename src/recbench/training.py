@@ -22,8 +22,8 @@ from recbench.cut_off import cut_off
 from recbench.data.batches import EpochSampler, WindowDataset, training_windows
 from recbench.epochs import BestEpoch, ResumePoint, Validate, training_figures
 from recbench.learner import Learner
-from recbench.losses import CatalogueLoss, has_fast_bfloat16
 from recbench.models.base import Recommender, SequenceModel, TrainingData
+from recbench.nn.losses.catalogue import CatalogueLoss, has_fast_bfloat16
 from recbench.processes import ranks as processes
 from recbench.processes.lightning import Compiled, SameBuffers, compiler_problem, environment_of, strategy_of
 from recbench.processes.ranks import device_of

@@ -11,7 +11,7 @@ from torch import nn
 from recbench.compression.prune import feed_forwards, prune_neurons, prune_weights
 from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, Recommender
-from recbench.nn.attention import TransformerLayer
+from recbench.nn.transformer.attention import TransformerLayer
 
 
 def owner_of(*modules):

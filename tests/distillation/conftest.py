@@ -79,5 +79,5 @@ def by_position():
 @pytest.fixture
 def few_values(monkeypatch):
     """Let a chunk hold so few values that every loop over chunks runs several times."""
-    monkeypatch.setattr("recbench.losses.CHUNK_VALUES", 700)
+    monkeypatch.setattr("recbench.nn.losses.catalogue.CHUNK_VALUES", 700)
     return SimpleNamespace(values=700)

@@ -39,7 +39,7 @@ def ours(queries, table, *teacher, bfloat16=False):
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 @pytest.mark.parametrize("from_scores", [False, True])
 def test_value_and_gradients_are_those_of_torch(problem, monkeypatch, dtype, rows_at_once, temperature, from_scores):
-    monkeypatch.setattr("recbench.losses.CHUNK_VALUES", 3 * rows_at_once * (V - 1))
+    monkeypatch.setattr("recbench.nn.losses.catalogue.CHUNK_VALUES", 3 * rows_at_once * (V - 1))
     queries, table, theirs, their_table = problem
     scores = theirs @ their_table.T
     teacher = (scores.to(dtype), None) if from_scores else (theirs.to(dtype), their_table.to(dtype))

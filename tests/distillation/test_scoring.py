@@ -23,7 +23,7 @@ def history(batch, b, i):
 @pytest.mark.parametrize("name", TEACHERS)
 @pytest.mark.parametrize("chunk", [1, 700, 10**6])
 def test_scores_and_best_items_are_those_of_each_history(build_teacher, batch, by_position, monkeypatch, name, chunk):
-    monkeypatch.setattr("recbench.losses.CHUNK_VALUES", chunk)
+    monkeypatch.setattr("recbench.nn.losses.catalogue.CHUNK_VALUES", chunk)
     teacher = build_teacher(name)
     scores = full_scores(teacher, batch)
     best = best_items(teacher, batch, 5)

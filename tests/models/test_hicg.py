@@ -15,7 +15,7 @@ from recbench.data.batches import WindowDataset, evaluation_batches, training_wi
 from recbench.data.prepared import PreparedData
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.hicg import HICG, HICGConfig, kinds_of_behaviours
-from recbench.nn.session_graph import sparse_graphs
+from recbench.nn.graph.session_graph import sparse_graphs
 
 MAX_LENGTH = 20
 

@@ -14,8 +14,8 @@ from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset, evaluation_batches, training_windows
 from recbench.models.base import ModelContext
 from recbench.models.hstu import HSTU, HSTUConfig, HSTULayer
-from recbench.nn import time_gaps
-from recbench.nn.relative_bias import time_buckets
+from recbench.nn.recurrent import time_gaps
+from recbench.nn.transformer.relative_bias import time_buckets
 
 CONTEXT = ModelContext(n_items=30, n_users=5, max_length=7)
 SMALL = {"hidden_size": 8, "n_heads": 2, "head_size": 3, "dropout": 0.0}

@@ -17,7 +17,7 @@ from recbench.data.item_text import item_texts
 from recbench.experiment import load_model, open_run, run
 from recbench.models.base import ModelContext, TrainingData, count_parameters
 from recbench.models.lcrec import LCRec, LCRecConfig
-from recbench.nn.alignment import FORMS, TASKS
+from recbench.nn.language.alignment import FORMS, TASKS
 
 MAX_LENGTH = 20
 SHAPE = {"tiny_hidden_size": 16, "tiny_n_heads": 2, "tiny_feedforward_size": 24, "n_layers": 2, "text_buckets": 64}

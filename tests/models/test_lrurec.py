@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from recbench.models import lrurec
 from recbench.models.base import ModelContext
 from recbench.models.lrurec import LRURec, LRURecConfig
-from recbench.nn.linear_recurrence import step_by_step
+from recbench.nn.recurrent.linear_recurrence import step_by_step
 
 CONTEXT = ModelContext(n_items=30, n_users=5, max_length=20)
 SMALL = {"hidden_size": 8, "feedforward_size": 16, "dropout": 0.0}
@@ -25,7 +25,7 @@ def model(**keys):
 def test_scores_are_those_of_the_recurrence_run_event_by_event(histories, monkeypatch):
     batch, made = histories(list(range(1, 14)), [4, 5, 6, 7, 8], [9]), model()
     whole = made.score(batch)
-    monkeypatch.setattr("recbench.nn.linear_recurrence.doubling_scan", step_by_step)
+    monkeypatch.setattr("recbench.nn.recurrent.linear_recurrence.doubling_scan", step_by_step)
     torch.testing.assert_close(made.score(batch), whole)
 
 
@@ -49,6 +49,6 @@ def test_only_the_recurrence_links_positions(histories, monkeypatch):
     """With a scan that forgets at once, the last event alone decides."""
     batch, other, made = histories([1, 2, 3]), histories([7, 8, 3]), model()
     assert not torch.allclose(made.score(batch), made.score(other))
-    monkeypatch.setattr("recbench.nn.linear_recurrence.doubling_scan", lambda inputs, decay: inputs)
+    monkeypatch.setattr("recbench.nn.recurrent.linear_recurrence.doubling_scan", lambda inputs, decay: inputs)
     torch.testing.assert_close(made.score(batch), made.score(other))
     assert F.mse_loss(made.score(batch), made.score(histories([1, 2, 4]))) > 0

@@ -10,7 +10,7 @@ from recbench.core.errors import UserError
 from recbench.models.base import ModelContext
 from recbench.models.opq import product_codes, whitened
 from recbench.models.registry import lookup
-from recbench.nn.quantization import relative_error
+from recbench.nn.codes.quantization import relative_error
 
 
 def test_whitened_components_have_unit_variance_and_no_correlation():

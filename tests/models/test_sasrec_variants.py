@@ -17,7 +17,7 @@ from recbench.evaluation.evaluate import evaluate
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.popularity import Popularity, PopularityConfig
 from recbench.models.sasrec import SASRec, SASRecConfig
-from recbench.nn.sasrec_blocks import LiGRLayer, OriginalLayer
+from recbench.nn.transformer.sasrec_blocks import LiGRLayer, OriginalLayer
 from recbench.schemas import compose_model
 
 VARIANTS = ("sasrec_original", "gsasrec", "esasrec")

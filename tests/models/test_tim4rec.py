@@ -15,8 +15,8 @@ from recbench.data.batches import Batch
 from recbench.models import tim4rec
 from recbench.models.base import ModelContext, count_parameters
 from recbench.models.tim4rec import TiM4Rec, TiM4RecConfig
-from recbench.nn import time_gaps
-from recbench.nn.time_gaps import LogGaps, gaps, log_gap_statistics
+from recbench.nn.recurrent import time_gaps
+from recbench.nn.recurrent.time_gaps import LogGaps, gaps, log_gap_statistics
 from recbench.schemas import compose_model
 
 SMALL = {"hidden_size": 16, "head_size": 8, "state_size": 4, "time_hidden_size": 4}

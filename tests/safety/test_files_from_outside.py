@@ -329,7 +329,7 @@ def test_python_objects_in_yaml_are_refused(run_config, tmp_path, mark):
 
 
 def test_a_model_that_brings_code_of_its_own_is_refused(tmp_path, mark):
-    from recbench.nn.pretrained import read_config
+    from recbench.nn.language.pretrained import read_config
 
     (tmp_path / "evil.py").write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\nclass C: pass\n")
     config = {
@@ -346,7 +346,7 @@ def test_a_model_that_brings_code_of_its_own_is_refused(tmp_path, mark):
 def test_pickled_weights_of_a_backbone_are_refused(stored_llama, tmp_path, mark):
     import shutil
 
-    from recbench.nn.backbone import Backbone, BackboneConfig
+    from recbench.nn.language.backbone import Backbone, BackboneConfig
 
     folder = tmp_path / "llama"
     shutil.copytree(stored_llama, folder)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.models.base import Recommender
-from recbench.nn.pretrained import final_norm
+from recbench.nn.language.pretrained import final_norm
 
 
 def lower_part(state: Mapping[str, Tensor], shallow: nn.Module) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""How item texts are read and turned into vectors: settings only. The work is done in ``recbench.text``.
+"""How item texts are read and turned into vectors: settings only. The work is done in ``recbench.nn.text``.
 
 They decide nothing about the prepared data, so they enter neither their key nor that of a run that reads no text vectors.
 """

@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbench import losses
 from recbench.data.batches import Batch
 from recbench.distillation.base import Objective, register
 from recbench.distillation.configs import LogitsDistillation
 from recbench.distillation.scoring import final_queries, full_scores
 from recbench.models.base import Recommender, SequenceModel
+from recbench.nn.losses import catalogue
 
 
 @register("logits")
@@ -104,7 +104,7 @@ class _ChunkedKL(torch.autograd.Function):
         grad_table = torch.zeros(table.shape, device=table.device) if want_table else None
         n, columns = len(mine), len(items)
         # Three matrices of a chunk exist at once: log q, log p and p.
-        rows = max(1, losses.CHUNK_VALUES // (3 * columns))
+        rows = max(1, catalogue.CHUNK_VALUES // (3 * columns))
         space = torch.empty(3, min(rows, n) * columns, device=mine.device)
         sums = []
         for first in range(0, n, rows):

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbench import losses
 from recbench.data.batches import Batch, prefixes
 from recbench.models.base import Recommender, SequenceModel
+from recbench.nn.losses import catalogue
 
 
 def final_queries(model: SequenceModel, batch: Batch) -> Tensor:
@@ -38,7 +38,7 @@ def best_items(model: Recommender, batch: Batch, k: int) -> Tensor:
         lists = [model.recommend(part, k)[0] for part in _prefix_blocks(model, batch)]
         return torch.cat(lists).clamp_min(0).to(torch.int32)
     queries, vectors = final_queries(model, batch), model.item_vectors().float()
-    rows = max(1, losses.CHUNK_VALUES // len(vectors))
+    rows = max(1, catalogue.CHUNK_VALUES // len(vectors))
     # Without the pad's row; so the index of an item is one less than its id.
     found = [(block @ vectors[1:].T).topk(k, dim=1).indices + 1 for block in queries.split(rows)]
     return torch.cat(found).to(torch.int32)
@@ -46,7 +46,7 @@ def best_items(model: Recommender, batch: Batch, k: int) -> Tensor:
 
 def _prefix_blocks(model: Recommender, batch: Batch) -> Iterator[Batch]:
     """The prefixes of a batch in blocks of so many rows that their scores fit a chunk."""
-    rows, whole = max(1, losses.CHUNK_VALUES // (model.n_items + 1)), prefixes(batch)
+    rows, whole = max(1, catalogue.CHUNK_VALUES // (model.n_items + 1)), prefixes(batch)
     for first in range(0, len(whole), rows):
         cut: dict[str, Any] = {
             f.name: v[first : first + rows] for f in fields(whole) if isinstance(v := getattr(whole, f.name), Tensor)

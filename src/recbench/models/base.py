@@ -17,8 +17,8 @@ from recbench.contrastive.configs import AuxiliaryConfig
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.data.cases import blocks_of_users, flat_ranges
-from recbench.losses import CatalogueLoss, LossConfig
-from recbench.nn.attention import at_position
+from recbench.nn.losses.catalogue import CatalogueLoss, LossConfig
+from recbench.nn.transformer.attention import at_position
 
 if TYPE_CHECKING:
     from recbench.data.split import Split
@@ -123,7 +123,7 @@ class Recommender(nn.Module):
     model nobody has to import a trainer, which alone takes seconds.
     """
 
-    #: What the data must offer: any of "timestamps", "text", "behaviours", "text_vectors" (``recbench.text``). Data that lacks one is
+    #: What the data must offer: any of "timestamps", "text", "behaviours", "text_vectors" (``recbench.nn.text``). Data that lacks one is
     #: refused before training, by name.
     requires: ClassVar[frozenset[str]] = frozenset()
     #: False for models that are computed rather than trained by gradient (see ClosedForm).

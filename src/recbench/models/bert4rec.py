@@ -32,11 +32,11 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss, LossConfig
 from recbench.models.base import ModelConfig, ModelContext, Recommender, check_heads, check_sizes
 from recbench.models.registry import register
-from recbench.nn.attention import BidirectionalLayer
-from recbench.nn.dropout import Dropout
+from recbench.nn.losses.catalogue import CatalogueLoss, LossConfig
+from recbench.nn.transformer.attention import BidirectionalLayer
+from recbench.nn.transformer.dropout import Dropout
 
 
 @dataclass

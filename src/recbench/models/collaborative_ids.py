@@ -26,7 +26,7 @@ from recbench.models.base import ModelContext, TrainingData
 from recbench.models.itemknn import PAIRS_AT_ONCE, user_item_matrix
 from recbench.models.registry import register
 from recbench.models.tokenizer import ItemTokenizer, TokenizerConfig
-from recbench.nn.quantization import kmeans_codebook, nearest_codes
+from recbench.nn.codes.quantization import kmeans_codebook, nearest_codes
 from recbench.nn.sparse_rows import keep_largest
 
 if TYPE_CHECKING:

@@ -32,14 +32,14 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, check_sizes
 from recbench.models.registry import register
 from recbench.models.session_graph import SessionGraphModel
-from recbench.nn.dropout import Dropout
-from recbench.nn.gated_graph import uniform_start
-from recbench.nn.global_graph import GlobalGraph
-from recbench.nn.session_graph import N_EDGE_TYPES, NO_EDGE, DenseGraphs, dense_graphs
+from recbench.nn.graph.gated_graph import uniform_start
+from recbench.nn.graph.global_graph import GlobalGraph
+from recbench.nn.graph.session_graph import N_EDGE_TYPES, NO_EDGE, DenseGraphs, dense_graphs
+from recbench.nn.losses.catalogue import CatalogueLoss
+from recbench.nn.transformer.dropout import Dropout
 
 
 @dataclass

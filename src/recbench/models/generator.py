@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
-from recbench.decoding.beam import beam_search
-from recbench.decoding.codes import CodeModel
-from recbench.decoding.exact import POSITIONS, score_catalogue
-from recbench.decoding.trie import Trie
 from recbench.models.base import ModelContext
 from recbench.models.coded import CodedItems
+from recbench.nn.decoding.beam import beam_search
+from recbench.nn.decoding.codes import CodeModel
+from recbench.nn.decoding.exact import POSITIONS, score_catalogue
+from recbench.nn.decoding.trie import Trie
 
 DECODERS = ("beam", "exact")
 

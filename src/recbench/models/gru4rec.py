@@ -36,10 +36,10 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss, bpr_max, softmax_over
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import register
-from recbench.nn.dropout import Dropout
+from recbench.nn.losses.catalogue import CatalogueLoss, bpr_max, softmax_over
+from recbench.nn.transformer.dropout import Dropout
 
 
 @dataclass

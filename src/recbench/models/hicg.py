@@ -38,13 +38,13 @@ from torch import Tensor, nn
 from recbench.contrastive.configs import check_number
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, TrainingData, check_sizes
 from recbench.models.registry import register
 from recbench.models.session_graph import SessionGraphModel
-from recbench.nn.behaviour_graph import RelationStep, behaviour_graph
-from recbench.nn.dropout import Dropout
-from recbench.nn.item_cooccurrence import CooccurrenceContrast, cooccurrence_table
+from recbench.nn.graph.behaviour_graph import RelationStep, behaviour_graph
+from recbench.nn.graph.item_cooccurrence import CooccurrenceContrast, cooccurrence_table
+from recbench.nn.losses.catalogue import CatalogueLoss
+from recbench.nn.transformer.dropout import Dropout
 
 BEHAVIOURS = ("all", "one")
 

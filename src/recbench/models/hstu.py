@@ -30,12 +30,12 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import register
-from recbench.nn.dropout import Dropout
-from recbench.nn.relative_bias import PositionBias, TimeBias, time_buckets
-from recbench.nn.time_gaps import warn_of_equal_gaps
+from recbench.nn.losses.catalogue import CatalogueLoss
+from recbench.nn.recurrent.time_gaps import warn_of_equal_gaps
+from recbench.nn.transformer.dropout import Dropout
+from recbench.nn.transformer.relative_bias import PositionBias, TimeBias, time_buckets
 
 
 @dataclass

@@ -46,17 +46,17 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.decoding.causal import CausalHistory
 from recbench.models.base import ModelConfig, ModelContext, check_sizes
 from recbench.models.frozen_part import learned_state, load_learned
 from recbench.models.generator import DECODERS, CodeGenerator, check_choices
 from recbench.models.registry import register
-from recbench.nn.alignment import FORMS, TASKS, Drawn, Example, ItemTokens, packed, word_rarity
-from recbench.nn.backbone import Backbone, BackboneConfig, check_backbone
-from recbench.nn.causal_decoder import check_decoder, check_reads
-from recbench.nn.dropout import Dropout
-from recbench.nn.task_prompts import TaskPrompts, learned_prompts, worded_prompts
-from recbench.nn.word_table import WordTable
+from recbench.nn.decoding.causal import CausalHistory
+from recbench.nn.language.alignment import FORMS, TASKS, Drawn, Example, ItemTokens, packed, word_rarity
+from recbench.nn.language.backbone import Backbone, BackboneConfig, check_backbone
+from recbench.nn.language.causal_decoder import check_decoder, check_reads
+from recbench.nn.text.task_prompts import TaskPrompts, learned_prompts, worded_prompts
+from recbench.nn.text.word_table import WordTable
+from recbench.nn.transformer.dropout import Dropout
 
 NEXT_ITEM = "Name the item that follows these items by its codes."
 

@@ -45,12 +45,12 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import lookup, model_names, register
 from recbench.models.stored_config import config_of, packed
-from recbench.nn.backbone import BackboneConfig, backbone_width, check_backbone
-from recbench.nn.graph_language import FrozenText, GraphLanguage
+from recbench.nn.language.backbone import BackboneConfig, backbone_width, check_backbone
+from recbench.nn.language.graph_language import FrozenText, GraphLanguage
+from recbench.nn.losses.catalogue import CatalogueLoss
 from recbench.nn.prefix_rows import states_of_prefixes
 
 LANGUAGES: dict[str, type[GraphLanguage] | type[FrozenText]] = {"llm": GraphLanguage, "frozen_text": FrozenText}

@@ -24,11 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import register
-from recbench.nn.dropout import Dropout
-from recbench.nn.linear_recurrence import LinearRecurrence
+from recbench.nn.losses.catalogue import CatalogueLoss
+from recbench.nn.recurrent.linear_recurrence import LinearRecurrence
+from recbench.nn.transformer.dropout import Dropout
 
 
 @dataclass

@@ -29,12 +29,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import register
-from recbench.nn.dropout import Dropout
-from recbench.nn.feedforward import PostNormFeedForward
-from recbench.nn.mamba_mixer import MambaMixer
+from recbench.nn.losses.catalogue import CatalogueLoss
+from recbench.nn.recurrent.mamba_mixer import MambaMixer
+from recbench.nn.transformer.dropout import Dropout
+from recbench.nn.transformer.feedforward import PostNormFeedForward
 
 #: Of every norm in the released code.
 EPS = 1e-12

@@ -23,7 +23,7 @@ from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.registry import register
 from recbench.models.tokenizer import ItemTokenizer, TokenizerConfig, item_vectors_of
-from recbench.nn.quantization import kmeans_codebook, nearest_codes, relative_error
+from recbench.nn.codes.quantization import kmeans_codebook, nearest_codes, relative_error
 
 #: Steps of k-means before the first turn.
 FIRST_STEPS = 10

@@ -33,8 +33,8 @@ from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext, check_heads, check_sizes
 from recbench.models.coded import CodedItems
 from recbench.models.registry import register
-from recbench.nn.attention import TransformerLayer, at_position
-from recbench.nn.dropout import Dropout
+from recbench.nn.transformer.attention import TransformerLayer, at_position
+from recbench.nn.transformer.dropout import Dropout
 
 
 @dataclass

@@ -4,7 +4,7 @@ CIKM 2025].
 What is different about this tokenizer: nothing is trained by gradient, and there is no encoder. Each level is k-means++ and Lloyd's
 algorithm on all items, or mini-batches of them.
 
-Glossary: x item vector (``ModelContext.text_vectors``); e_lk centre k of level l; c_l code; r_l residual (``recbench.nn.quantization``).
+Glossary: x item vector (``ModelContext.text_vectors``); e_lk centre k of level l; c_l code; r_l residual (``recbench.nn.codes.quantization``).
 
 Where this deviates from GRID's RK-Means, and why: Lloyd's algorithm to convergence where GRID takes 10 mini-batch steps a level, because a
 catalogue fits into memory and seconds suffice; the residuals are not scaled to length 1 unless ``normalize_residuals`` says so, so that the
@@ -23,7 +23,7 @@ from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.registry import register
 from recbench.models.tokenizer import ItemTokenizer, TokenizerConfig, check_uniform, item_vectors_of
-from recbench.nn.quantization import kmeans_codebook, quantize_level_by_level, relative_error
+from recbench.nn.codes.quantization import kmeans_codebook, quantize_level_by_level, relative_error
 
 
 @dataclass

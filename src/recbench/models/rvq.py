@@ -32,8 +32,8 @@ from recbench.models.tokenizer import (
     revival,
     standardised,
 )
-from recbench.nn.learned_codebooks import LearnedCodebooks, MovingAverages, train_codes
-from recbench.nn.quantization import relative_error
+from recbench.nn.codes.learned_codebooks import LearnedCodebooks, MovingAverages, train_codes
+from recbench.nn.codes.quantization import relative_error
 
 UPDATES = ("gradient", "ema")
 

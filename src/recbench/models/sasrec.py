@@ -31,12 +31,12 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_heads, check_sizes
 from recbench.models.registry import register
-from recbench.nn.attention import TransformerLayer, at_position
-from recbench.nn.dropout import Dropout
-from recbench.nn.sasrec_blocks import LiGRLayer, OriginalLayer
+from recbench.nn.losses.catalogue import CatalogueLoss
+from recbench.nn.transformer.attention import TransformerLayer, at_position
+from recbench.nn.transformer.dropout import Dropout
+from recbench.nn.transformer.sasrec_blocks import LiGRLayer, OriginalLayer
 
 #: The block of each layer, and whether the stack ends in a norm: LiGR's published stack does not.
 BLOCKS: dict[str, tuple[type[TransformerLayer | OriginalLayer | LiGRLayer], bool]] = {

@@ -10,7 +10,7 @@ h^(k) -> ``hidden_states``; N layers -> ``config.n_layers``; instruction and res
 
 Where this deviates, and why:
 - Trained at every position of a history, as every causal model here, where the released code has one target a user. All rivals in a table
-  get the same targets. With a prompt that takes a copy of its suffix for every position (``recbench.nn.prompt``).
+  get the same targets. With a prompt that takes a copy of its suffix for every position (``recbench.nn.language.prompt``).
 - Without the constant text prompt unless ``model.prompt=text``: it is the same for every user and costs more positions than the items do.
 - Histories are padded on the right, where the released code has its pads between prompt and items, masked but counted as positions.
 - Items have ids from 1; the pad is neither a class of the softmax nor ranked.
@@ -31,12 +31,12 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss
 from recbench.models.base import HasItemVectors, ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
-from recbench.nn.backbone import Backbone, BackboneConfig, backbone_width, check_backbone
-from recbench.nn.dropout import Dropout
+from recbench.nn.language.backbone import Backbone, BackboneConfig, backbone_width, check_backbone
+from recbench.nn.losses.catalogue import CatalogueLoss
+from recbench.nn.transformer.dropout import Dropout
 
 
 @dataclass

@@ -29,12 +29,12 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, check_sizes
 from recbench.models.registry import register
 from recbench.models.session_graph import SessionGraphModel
-from recbench.nn.dropout import Dropout
-from recbench.nn.gated_graph import GatedGraph, SoftAttention, check_edges, session_graphs, uniform_start
+from recbench.nn.graph.gated_graph import GatedGraph, SoftAttention, check_edges, session_graphs, uniform_start
+from recbench.nn.losses.catalogue import CatalogueLoss
+from recbench.nn.transformer.dropout import Dropout
 
 
 @dataclass

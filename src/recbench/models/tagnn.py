@@ -28,13 +28,13 @@ import torch
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss, LossConfig
 from recbench.models.base import ModelConfig, ModelContext, Recommender, check_sizes
 from recbench.models.registry import register
-from recbench.nn.dropout import Dropout
-from recbench.nn.gated_graph import GatedGraph, SoftAttention, check_edges, session_graphs, uniform_start
+from recbench.nn.graph.gated_graph import GatedGraph, SoftAttention, check_edges, session_graphs, uniform_start
+from recbench.nn.graph.target_attention import Sessions, target_scores, target_softmax
+from recbench.nn.losses.catalogue import CatalogueLoss, LossConfig
 from recbench.nn.prefix_rows import prefix_pieces, states_of_prefixes
-from recbench.nn.target_attention import Sessions, target_scores, target_softmax
+from recbench.nn.transformer.dropout import Dropout
 
 
 @dataclass

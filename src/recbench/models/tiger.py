@@ -38,8 +38,8 @@ from recbench.data.samples import SAMPLES, Samples, samples
 from recbench.models.base import ModelConfig, ModelContext, check_sizes
 from recbench.models.generator import DECODERS, CodeGenerator, check_choices
 from recbench.models.registry import register
-from recbench.nn.dropout import Dropout
-from recbench.nn.t5_blocks import DecoderLayer, EncoderLayer, KeyValue, RelativeBias, initialise
+from recbench.nn.transformer.dropout import Dropout
+from recbench.nn.transformer.t5_blocks import DecoderLayer, EncoderLayer, KeyValue, RelativeBias, initialise
 
 #: Groups of like length that the samples of a step are encoded in.
 LENGTH_GROUPS = 4

@@ -39,15 +39,15 @@ from torch.utils.checkpoint import checkpoint
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.losses import CatalogueLoss
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.registry import register
-from recbench.nn.causal_conv import CausalConv
-from recbench.nn.dropout import Dropout
-from recbench.nn.feedforward import PostNormFeedForward
-from recbench.nn.ssd_mixer import SSDMixer
-from recbench.nn.time_gaps import LogGaps, gaps, warn_of_equal_gaps
-from recbench.nn.time_modulation import AcrossSequence, PerPosition
+from recbench.nn.losses.catalogue import CatalogueLoss
+from recbench.nn.recurrent.causal_conv import CausalConv
+from recbench.nn.recurrent.ssd_mixer import SSDMixer
+from recbench.nn.recurrent.time_gaps import LogGaps, gaps, warn_of_equal_gaps
+from recbench.nn.recurrent.time_modulation import AcrossSequence, PerPosition
+from recbench.nn.transformer.dropout import Dropout
+from recbench.nn.transformer.feedforward import PostNormFeedForward
 
 FORMS = ("causal", "released")
 

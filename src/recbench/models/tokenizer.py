@@ -17,11 +17,11 @@ from torch import Tensor
 
 from recbench.core.errors import UserError, nearest
 from recbench.models.base import ClosedForm, ModelConfig, ModelContext, TrainingData
-from recbench.nn.quantization import UNIFORM
+from recbench.nn.codes.quantization import UNIFORM
 
 if TYPE_CHECKING:
     from recbench.data.batches import Batch
-    from recbench.nn.learned_codebooks import LearnedCodebooks
+    from recbench.nn.codes.learned_codebooks import LearnedCodebooks
 
 COLLISIONS = ("digit", "bucket")
 

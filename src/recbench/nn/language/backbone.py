@@ -1,0 +1,297 @@
+"""A language model's first layers as a sequence encoder: item vectors in, a state after each layer out.
+
+``tiny`` is a small Llama-style decoder with random weights that needs no download; any other name is read through transformers
+(``nn.pretrained``), with adapters in a frozen one (``nn.lora``) and perhaps a constant prompt around the items (``nn.prompt``).
+The input is right-padded and attention causal, so a real position never sees a pad.
+
+Shapes: B rows, L items of the longest history, H width, P and S positions of the prompt before and behind the items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbench.core.errors import UserError, nearest
+from recbench.nn.language.lora import with_lora
+from recbench.nn.language.pretrained import (
+    drawn,
+    final_norm,
+    first_layers,
+    first_position,
+    read_config,
+    without_token_table,
+)
+from recbench.nn.language.prompt import build_prompt, check_prompt, masked_positions, placed
+
+INITS = ("pretrained", "random", "random_frozen")
+PRECISIONS = ("float32", "bfloat16", "int8")
+PROMPTS = ("none", "text", "learned")
+
+
+@dataclass
+class BackboneConfig:
+    """Which backbone, how deep, in which precision, which of its weights learn, and what stands around the items."""
+
+    backbone: str = "tiny"
+    n_layers: int = 4
+    init: str = "pretrained"
+    precision: str = "float32"
+    tiny_hidden_size: int = 128
+    tiny_n_heads: int = 4
+    tiny_feedforward_size: int = 256
+    lora_rank: int = 16
+    lora_alpha: int = 16
+    lora_dropout: float = 0.05
+    lora_targets: list[str] = field(default_factory=list)
+    prompt: str = "none"
+    prompt_prefix: str = "### Instruction:\nGiven the user's purchase history, predict next possible item to be purchased.\n\n### Input:\n"
+    prompt_suffix: str = "\n### Response:\n"
+    prompt_lengths: list[int] = field(default_factory=lambda: [63, 6])
+
+
+def is_frozen(config: BackboneConfig) -> bool:
+    """Whether the backbone's own weights stay as they are, and adapters learn in their place."""
+    if config.init == "random_frozen":
+        return True
+    return config.backbone != "tiny" and config.init == "pretrained" and config.lora_rank > 0
+
+
+def check_backbone(config: BackboneConfig) -> None:
+    """Raise UserError for keys that cannot go together or a backbone that is not to be had; builds nothing and reads no weights."""
+    if config.n_layers < 1:
+        raise UserError(f"model.n_layers must be at least 1, not {config.n_layers}")
+    if config.lora_rank < 0:
+        raise UserError(f"model.lora_rank must be at least 0, not {config.lora_rank}")
+    for key, known in (("init", INITS), ("precision", PRECISIONS), ("prompt", PROMPTS)):
+        value = getattr(config, key)
+        if value not in known:
+            raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
+    if config.init == "random_frozen" and config.lora_rank == 0:
+        raise UserError("with model.init=random_frozen only adapters learn; set model.lora_rank to at least 1")
+    _check_precision(config)
+    check_prompt(config)
+    if config.backbone == "tiny":
+        if config.tiny_n_heads > 0 and config.tiny_hidden_size % (2 * config.tiny_n_heads):
+            raise UserError(
+                f"model.tiny_hidden_size={config.tiny_hidden_size} must be a multiple of twice model.tiny_n_heads={config.tiny_n_heads}"
+            )
+    else:
+        read_config(config.backbone, config.n_layers)
+
+
+def _check_precision(config: BackboneConfig) -> None:
+    if config.precision == "float32":
+        return
+    if not is_frozen(config):
+        raise UserError(
+            f"model.precision={config.precision} is for weights that stay frozen, and this backbone's own weights are trained; set "
+            "model.precision=float32, or name a pretrained backbone with model.lora_rank above 0"
+        )
+    if config.precision != "int8":
+        return
+    if config.init != "pretrained":
+        raise UserError("model.precision=int8 is made of stored weights: model.init must be pretrained")
+    if find_spec("bitsandbytes") is None:
+        raise UserError(
+            "model.precision=int8 needs bitsandbytes: pip install 'recbench[int8]', or set model.precision=bfloat16"
+        )
+
+
+class Backbone(nn.Module):
+    """[B, L, H] -> states after the input and after each layer, [B, L, H] each, the last ones after the final norm.
+
+    With a prompt, the state at item t is that of the prompt's last position where the history ends at t. Raises UserError for a config
+    that cannot be built, and for histories that with the prompt are longer than the backbone reads. ``keep_tokens`` leaves the token table in
+    place, frozen, for a caller that mixes texts of its own with the vectors.
+    """
+
+    def __init__(self, config: BackboneConfig, max_length: int, keep_tokens: bool = False) -> None:
+        super().__init__()
+        check_backbone(config)
+        self.frozen = is_frozen(config)
+        self.width: int = backbone_width(config)
+        self.prompt = build_prompt(config, self.width)
+        self.dtype = torch.float32 if config.precision == "float32" else torch.bfloat16
+        around = self.prompt.length if self.prompt is not None else 0
+        tiny = config.backbone == "tiny"
+        model = _tiny(config, max_length + around) if tiny else first_layers(config, max_length, around, self.dtype)
+        if config.prompt != "text" and not keep_tokens:
+            without_token_table(model)
+        # Vectors go in, never tokens: the token table would get no gradient.
+        model.get_input_embeddings().requires_grad_(False)
+        self.first_position = first_position(model)
+        self.model: Any = model
+        if not tiny:
+            self._refuse_foresight(config)
+        if self.frozen:
+            self.model = with_lora(model, config)
+        self.model.train()  # transformers hands a stored model over in evaluation mode, without its dropout
+        self._final_norm = final_norm(self.model)
+        #: False makes the prompt's prefix a part of every row's sequence, as in the paper's code: for measuring what reuse saves.
+        self.reuse_prefix = True
+        self._kept: tuple[Any, Any] | None = None
+
+    def normed(self, states: Tensor) -> Tensor:
+        """States of an inner layer [..., H] as the final norm would leave them; themselves where there is none, as in a BERT."""
+        if self._final_norm is None:
+            return states
+        norm = self.model.get_submodule(self._final_norm)
+        return norm(states.to(self.dtype)).to(states.dtype)
+
+    def forward(self, vectors: Tensor) -> list[Tensor]:
+        if self.prompt is None:
+            return self._states(vectors)
+        prefix, suffix = self.prompt.ends(self.model.get_input_embeddings())
+        rows, length, _ = vectors.shape
+        n_suffix = len(suffix)
+        copies = suffix.to(vectors.dtype).expand(rows, length, -1, -1).flatten(1, 2)
+        mask, positions = masked_positions(len(prefix), length, n_suffix, vectors.device)
+        states = self._behind(prefix, torch.cat([vectors, copies], 1), mask, positions)
+        if not n_suffix:
+            return states
+        return [s[:, length:].unflatten(1, (length, n_suffix))[:, :, -1] for s in states]
+
+    def last(self, vectors: Tensor, lengths: Tensor, inner: bool = True) -> list[Tensor]:
+        """The states at the end of each history only: vectors [B, L, H], lengths [B] -> [B, H] each; the last layer's alone if not ``inner``.
+
+        With a prompt this is one plain sequence a row, where ``forward`` reads one suffix a position.
+        """
+        if self.prompt is None:
+            n_suffix, states = 0, self._states(vectors, inner=inner)
+        else:
+            prefix, suffix = self.prompt.ends(self.model.get_input_embeddings())
+            n_suffix = len(suffix)
+            body = placed(vectors, lengths, suffix.to(vectors.dtype))
+            positions = torch.arange(len(prefix) + body.shape[1], device=body.device)
+            states = self._behind(prefix, body, None, positions, inner)
+        rows = torch.arange(vectors.shape[0], device=vectors.device)
+        return [s[rows, lengths - 1 + n_suffix] for s in states]
+
+    def read(
+        self, vectors: Tensor, cache: Any = None, mask: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """The last layer's states [B, Q, H] of ``vectors`` alone, which stand behind what ``cache`` holds and are added to it.
+
+        mask [B, Q, K] bool, True where a row sees a column, or None for a plain causal one; positions [B, Q], or None: 0, 1, ...
+        """
+        return self._states(vectors, mask, positions, cache, inner=False)[0]
+
+    def _behind(
+        self, prefix: Tensor, body: Tensor, mask: Tensor | None, positions: Tensor, inner: bool = True
+    ) -> list[Tensor]:
+        """States of ``body`` [B, Q, H], each row of which stands behind ``prefix`` [P, H].
+
+        mask [P + Q, P + Q] bool, True where a row sees a column, or None for a plain causal one; positions [P + Q].
+        """
+        n_prefix, n_body = len(prefix), body.shape[1]
+        if n_prefix and self.reuse_prefix:
+            causal = body.new_ones(n_body, n_prefix + n_body, dtype=torch.bool).tril(n_prefix)
+            seen = causal if mask is None else mask[n_prefix:]
+            return self._states(body, seen, positions[n_prefix:], self._prefix_cache(prefix), inner)
+        whole = torch.cat([prefix.to(body.dtype).expand(body.shape[0], -1, -1), body], 1) if n_prefix else body
+        return [s[:, n_prefix:] for s in self._states(whole, mask, positions, None, inner)]
+
+    def _states(
+        self,
+        vectors: Tensor,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: Any = None,
+        inner: bool = True,
+    ) -> list[Tensor]:
+        given: dict[str, Any] = {}
+        if mask is not None:
+            given["attention_mask"] = self._as_read(mask)
+        if positions is not None:
+            given["position_ids"] = torch.atleast_2d(positions) + self.first_position
+        if cache is not None:
+            given["past_key_values"] = cache
+        output = self.model(
+            inputs_embeds=vectors.to(self.dtype),
+            use_cache=cache is not None,
+            output_hidden_states=inner,
+            **given,
+        )
+        states = output.hidden_states if inner else (output.last_hidden_state,)
+        return [s.to(vectors.dtype) for s in states]
+
+    def _as_read(self, mask: Tensor) -> Tensor:
+        """[Q, K] or [B, Q, K] bool as this model's attention takes it: [1 or B, 1, Q, K], added to the logits where it is not fused."""
+        mask = mask.view(-1, 1, *mask.shape[-2:])
+        if self.model.config._attn_implementation == "sdpa":
+            return mask
+        return torch.zeros_like(mask, dtype=self.dtype).masked_fill_(~mask, torch.finfo(self.dtype).min)
+
+    def _prefix_cache(self, prefix: Tensor) -> Any:
+        """Keys and values of the prefix in every layer, computed for one row. Kept while nothing is trained and no weight changes."""
+        from recbench.nn.language.prefix_cache import empty_cache, read_only
+
+        keep = not self.training and not torch.is_grad_enabled()
+        version = tuple((id(p), p._version) for p in self.parameters()) if keep else None
+        if keep and self._kept is not None and self._kept[0] == version:
+            return self._kept[1]
+        cache = empty_cache()
+        positions = torch.arange(len(prefix), device=prefix.device)
+        self._states(prefix[None], None, positions, cache, inner=False)
+        cache = read_only(cache)
+        self._kept = (version, cache) if keep else None
+        return cache
+
+    def train(self, mode: bool = True) -> Backbone:
+        self._kept = None
+        return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Backbone:
+        self._kept = None
+        return super()._apply(*args, **kwargs)
+
+    @torch.no_grad()
+    def _refuse_foresight(self, config: BackboneConfig) -> None:
+        """Raise UserError if a position sees a later one, as in an encoder that cannot be made a decoder: it would read its own target."""
+        place = next(self.model.parameters()).device
+        if place.type == "meta":
+            return
+        was_training = self.model.training
+        self.model.eval()
+        ramp = torch.linspace(-1.0, 1.0, self.width, device=place)
+        pairs = torch.stack([torch.stack([ramp, ramp]), torch.stack([ramp, -ramp])])
+        first, second = self._states(pairs, inner=False)[0][:, 0]
+        self.model.train(was_training)
+        # Outliers of one position change how int8 rounds another.
+        tolerance = 0.05 if config.precision == "int8" else 1e-4
+        if (first - second).abs().max() > tolerance * first.abs().max().clamp_min(1e-6):
+            raise UserError(
+                f"the backbone '{config.backbone}' ({self.model.config.model_type}) lets a position see later ones and has no decoder mode; "
+                "name a decoder, or an encoder of the BERT, RoBERTa or ELECTRA kind"
+            )
+
+
+def backbone_width(config: BackboneConfig) -> int:
+    """H of a backbone with this config, read without weights. Raises UserError if it is named and cannot be had."""
+    if config.backbone == "tiny":
+        return config.tiny_hidden_size
+    return read_config(config.backbone, config.n_layers).hidden_size
+
+
+def _tiny(config: BackboneConfig, n_positions: int) -> Any:
+    from transformers import LlamaConfig, LlamaModel
+
+    shape = LlamaConfig(
+        vocab_size=1,  # no text goes in, so no token table is needed
+        hidden_size=config.tiny_hidden_size,
+        intermediate_size=config.tiny_feedforward_size,
+        num_hidden_layers=config.n_layers,
+        num_attention_heads=config.tiny_n_heads,
+        num_key_value_heads=config.tiny_n_heads,
+        max_position_embeddings=max(n_positions, 32),
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    model_class: Any = LlamaModel
+    return drawn(lambda dtype: model_class(shape).to(dtype), config)

@@ -1,0 +1,187 @@
+"""Models that transformers knows by name or folder: their first layers, read or drawn, as a backbone needs them.
+
+Only the first layers are built, and of the stored weights only theirs are read: transformers maps the files into memory and takes a
+tensor out of them when a module asks for it, so that a layer that is not built is never loaded.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from recbench.core.errors import UserError
+
+if TYPE_CHECKING:
+    from recbench.nn.language.backbone import BackboneConfig
+
+logger = logging.getLogger(__name__)
+
+#: Weights of ``init=random_frozen`` are never stored; drawn from this seed, they are the same when a run is opened again.
+FROZEN_SEED = 0
+
+
+def read_config(name: str, n_layers: int = 1) -> Any:
+    """The transformers config of a named model. Raises UserError if it cannot be had or has fewer layers than asked."""
+    from transformers import AutoConfig
+
+    try:
+        with few_words():
+            full = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot read the backbone '{name}' ({first_line(error)}); "
+            "without a network, put config.json and the safetensors weights into a folder and set model.backbone to its path"
+        ) from error
+    depth = getattr(full, "num_hidden_layers", None)
+    if depth is None or getattr(full, "hidden_size", None) is None:
+        raise UserError(
+            f"the backbone '{name}' ({full.model_type}) has no layer count; name a decoder or a BERT-like encoder"
+        )
+    if n_layers > depth:
+        raise UserError(f"the backbone '{name}' has {depth} layers, fewer than model.n_layers={n_layers}")
+    return full
+
+
+def first_layers(config: BackboneConfig, max_length: int, prompt_length: int, dtype: torch.dtype) -> Any:
+    """The first layers of a named model, without adapters.
+
+    Raises UserError if the model cannot be had, is too shallow, reads fewer positions than history and prompt have, or cannot take a prompt.
+    """
+    from transformers import AutoModel
+
+    full = read_config(config.backbone, config.n_layers)
+    # A BERT-like encoder becomes causal as a decoder; its weights were trained without that mask.
+    changes: dict[str, Any] = {"num_hidden_layers": config.n_layers}
+    if hasattr(full, "is_decoder"):
+        changes["is_decoder"] = True
+    if config.init == "pretrained":
+        model = _stored(config, changes, dtype)
+    else:
+        full.update(changes)
+        model = drawn(lambda wanted: AutoModel.from_config(full, dtype=wanted, trust_remote_code=False), config)
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # it sees the first position only, and nothing reads what it says
+    _check_positions(model, config, max_length, prompt_length)
+    return model
+
+
+def _stored(config: BackboneConfig, changes: dict[str, Any], dtype: torch.dtype) -> Any:
+    from transformers import AutoModel, BitsAndBytesConfig
+
+    if config.precision == "int8":
+        changes = {**changes, "quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    try:
+        with few_words():
+            model, found = AutoModel.from_pretrained(
+                config.backbone,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=dtype,
+                output_loading_info=True,
+                **changes,
+            )
+    except (OSError, ValueError, ImportError) as error:
+        if config.precision == "int8" and not isinstance(error, OSError):
+            raise UserError(
+                f"bitsandbytes does not work here ({first_line(error)}); set model.precision=bfloat16"
+            ) from error
+        raise UserError(
+            f"the weights of '{config.backbone}' cannot be read ({first_line(error)}); "
+            "they must lie beside config.json as safetensors"
+        ) from error
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        logger.warning("'%s' holds no weights for %s; they start at random", config.backbone, ", ".join(missing))
+    return model
+
+
+def drawn(build: Callable[[torch.dtype], Any], config: BackboneConfig) -> Any:
+    """A model with random weights; those that are to stay frozen do not depend on the seed of the run."""
+    if config.init != "random_frozen":
+        return build(torch.float32)
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(FROZEN_SEED)
+    try:
+        return build(torch.float32 if config.precision == "float32" else torch.bfloat16)
+    finally:
+        generator.set_state(state)
+
+
+def _check_positions(model: Any, config: BackboneConfig, max_length: int, prompt_length: int) -> None:
+    limits = [getattr(model.config, "max_position_embeddings", None)]
+    if limits[0]:
+        limits[0] -= first_position(model)
+    if prompt_length:
+        # The masks of a prompt know no sliding window, so none may be exceeded.
+        limits.append(getattr(model.config, "sliding_window", None))
+        if not {"position_ids", "past_key_values"} <= set(inspect.signature(model.forward).parameters):
+            raise UserError(
+                f"the backbone '{config.backbone}' ({model.config.model_type}) does not let positions be chosen, as a prompt needs; "
+                "set model.prompt=none"
+            )
+    reads = min((limit for limit in limits if limit), default=None)
+    if reads is None or reads >= max_length + prompt_length:
+        return
+    asked = f"training.max_length={max_length}"
+    if prompt_length:
+        asked += f" and the {prompt_length} of the prompt together"
+    raise UserError(f"the backbone '{config.backbone}' reads {reads} positions, fewer than {asked}")
+
+
+def first_position(model: Any) -> int:
+    """The number that a model gives its first position: 0, or behind the pad's in those of RoBERTa's kind."""
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else padding + 1
+
+
+def final_norm(model: Any) -> str | None:
+    """The name of the norm that follows the last layer, in the model's own naming; None where there is none.
+
+    Every other norm stands inside a numbered layer or beside an embedding.
+    """
+    names = [
+        name
+        for name, module in model.named_modules()
+        if type(module).__name__.endswith("Norm")
+        and "embed" not in name
+        and not any(part.isdigit() for part in name.split("."))
+    ]
+    return names[-1] if names else None
+
+
+def without_token_table(model: Any) -> None:
+    """Leave one row of the token table: no text goes in, and a vocabulary is wide."""
+    table = model.get_input_embeddings()
+    if table.num_embeddings > 1:
+        row = torch.zeros(1, table.embedding_dim, dtype=table.weight.dtype, device=table.weight.device)
+        model.set_input_embeddings(nn.Embedding.from_pretrained(row, freeze=True))
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def few_words() -> Iterator[None]:
+    """Keep transformers from listing every weight of the layers that are left out, and from drawing bars into a file."""
+    from transformers.utils import logging as speech
+
+    level, bars = speech.get_verbosity(), speech.is_progress_bar_enabled()
+    speech.set_verbosity_error()
+    if not sys.stderr.isatty():
+        speech.disable_progress_bar()
+    try:
+        yield
+    finally:
+        speech.set_verbosity(level)
+        if bars:
+            speech.enable_progress_bar()

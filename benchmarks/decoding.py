@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.state_space import medians
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext
-from recbench.models.tiger import TIGER, TIGERConfig
+from recbench.models.generative.tiger import TIGER, TIGERConfig
 from recbench.nn.decoding.beam import constrained_step
 from recbench.nn.decoding.trie import Trie
 

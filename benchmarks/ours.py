@@ -27,7 +27,7 @@ from recbench.data.protocol import LeaveOneOutConfig
 from recbench.data.split import Cases, Split, make_split
 from recbench.evaluation.evaluate import evaluate
 from recbench.models.base import ModelContext, Recommender, TrainingData
-from recbench.models.sasrec import SASRec, SASRecConfig
+from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 from recbench.settings import HardwareConfig, TrainingConfig
 from recbench.training import fit
 

@@ -112,7 +112,7 @@ def model_of(data: PreparedData, split: Split, loss: str) -> Recommender:
     import torch
 
     from recbench.models.base import ModelContext, TrainingData
-    from recbench.models.sasrec import SASRec, SASRecConfig
+    from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 
     torch.manual_seed(0)
     counts = torch.from_numpy(TrainingData.of(data, split).item_counts())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recbench.models.tim4rec import TiM4RecConfig, TiM4RecLayer
+from recbench.models.sequential.tim4rec import TiM4RecConfig, TiM4RecLayer
 from recbench.nn.recurrent.mamba_mixer import MambaMixer
 from recbench.nn.recurrent.state_space import ssd
 from recbench.nn.transformer.attention import TransformerLayer

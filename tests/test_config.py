@@ -10,9 +10,9 @@ import yaml
 from omegaconf import OmegaConf
 
 from recbench.config import RunConfig
-from recbench.contrastive.configs import AUXILIARIES
 from recbench.core.errors import UserError
 from recbench.data.text_config import TextConfig
+from recbench.models.auxiliary import AUXILIARIES
 from recbench.models.registry import model_names
 from recbench.schemas import GROUPS, compose_model, conf_dir, option_values, schema_of, with_schema
 from recbench.settings import EvaluationConfig, RootConfig

@@ -8,7 +8,7 @@ import torch
 from recbench import measure
 from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, Recommender, TrainingData
-from recbench.models.itemknn import ItemKNN, ItemKNNConfig
+from recbench.models.counting.itemknn import ItemKNN, ItemKNNConfig
 from recbench.settings import HardwareConfig
 
 
@@ -118,7 +118,7 @@ def test_sizes_are_those_of_the_file_and_of_all_tensors(tmp_path):
 
 
 def sasrec(tiny_data, tiny_split):
-    from recbench.models.sasrec import SASRec, SASRecConfig
+    from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 
     config = SASRecConfig(hidden_size=16, feedforward_size=16, n_layers=1, n_heads=1)
     counts = torch.from_numpy(TrainingData.of(tiny_data, tiny_split).item_counts())

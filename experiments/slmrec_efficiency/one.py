@@ -29,7 +29,7 @@ from recbench.distillation.configs import SLMRecDistillation
 from recbench.distillation.slmrec import SLMRecObjective
 from recbench.distillation.teacher import OnlineLessons
 from recbench.models.base import ModelContext, count_parameters
-from recbench.models.slmrec import SLMRec, SLMRecConfig
+from recbench.models.language.slmrec import SLMRec, SLMRecConfig
 
 #: Llama-2-7B: width, feed-forward width, heads.
 LLAMA = (4096, 11008, 32)

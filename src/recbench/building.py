@@ -14,9 +14,9 @@ from recbench.data.item_text import item_texts
 from recbench.distillation.teacher_run import is_untrained
 from recbench.models.base import ModelContext, Recommender, TrainingData
 from recbench.models.registry import lookup
+from recbench.models.weights import load_weights
 from recbench.nn.text.vectors import text_vectors
 from recbench.stage import Run, Stage
-from recbench.weights import load_weights
 
 if TYPE_CHECKING:
     from recbench.distillation.teacher import Teaching

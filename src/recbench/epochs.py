@@ -22,10 +22,10 @@ from recbench.data.batches import EpochSampler
 from recbench.evaluation.cost.meters import CPU_JOULES, Meters, spent_figures
 from recbench.learner import Learner
 from recbench.models.base import Recommender
+from recbench.models.weights import save_tensors
 from recbench.processes import ranks as processes
 from recbench.processes.lightning import Whole, whole_state
 from recbench.settings import TrainingConfig
-from recbench.weights import save_tensors
 
 if TYPE_CHECKING:
     from recbench.core.epoch_bar import Progress

@@ -25,12 +25,12 @@ from recbench.distillation.teacher_run import is_untrained
 from recbench.evaluation.cost.meters import Meters, spent_figures
 from recbench.models.base import ClosedForm, Recommender, TrainingData
 from recbench.models.registry import lookup
+from recbench.models.weights import save_weights
 from recbench.needs import check_lists, check_requirements, dependency_configs, no_distillation, run_key
 from recbench.processes.ranks import here
 from recbench.processes.team import together
 from recbench.schemas import compose_model
 from recbench.stage import Run, Stage
-from recbench.weights import save_weights
 
 if TYPE_CHECKING:
     from recbench.distillation.teacher import Teaching

@@ -23,13 +23,13 @@ from recbench.data.batches import EpochSampler, WindowDataset, training_windows
 from recbench.epochs import BestEpoch, ResumePoint, Validate, training_figures
 from recbench.learner import Learner
 from recbench.models.base import Recommender, SequenceModel, TrainingData
+from recbench.models.weights import check_checkpoint, load_weights, save_weights
 from recbench.nn.losses.catalogue import CatalogueLoss, has_fast_bfloat16
 from recbench.processes import ranks as processes
 from recbench.processes.lightning import Compiled, SameBuffers, compiler_problem, environment_of, strategy_of
 from recbench.processes.ranks import device_of
 from recbench.row_adam import look_up_sparsely
 from recbench.settings import HardwareConfig, TrainingConfig
-from recbench.weights import check_checkpoint, load_weights, save_weights
 
 if TYPE_CHECKING:
     from recbench.core.epoch_bar import Progress

@@ -10,7 +10,7 @@ from benchmarks.task import SASRecTask
 from recbench.data.batches import Batch
 from recbench.evaluation.cost.flops import count_training_flops
 from recbench.models.base import ModelContext
-from recbench.models.sasrec import SASRec, SASRecConfig
+from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 
 N_USERS, LENGTH, N_ITEMS = 6, 9, 40
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from recbench.contrastive.configs import AUXILIARIES, AuxiliaryConfig
 from recbench.data.batches import WindowDataset, training_windows
+from recbench.models.auxiliary import AUXILIARIES, AuxiliaryConfig
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.registry import lookup, model_names
 

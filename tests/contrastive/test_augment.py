@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbench.contrastive.augment import CROP, MASK, REORDER, augmented, two_views
-from recbench.contrastive.configs import AugmentedConfig
 from recbench.data.batches import Batch
+from recbench.models.auxiliary import AugmentedConfig
 
 lengths_of_rows = st.lists(st.integers(1, 30), min_size=1, max_size=8)
 shares_of_a_history = st.floats(0.01, 0.99)

@@ -81,7 +81,7 @@ def test_features_in_blocks_need_depths_that_fit_and_the_last_layer_does_not():
 
 def test_a_teacher_of_lists_may_teach_a_ranking_but_no_scores(monkeypatch):
     from recbench.models.base import Recommender
-    from recbench.models.popularity import Popularity
+    from recbench.models.counting.popularity import Popularity
 
     monkeypatch.setattr(Popularity, "score", Recommender.score)
     config_class("ranking")().check_models(model("sasrec"), model("popularity"))

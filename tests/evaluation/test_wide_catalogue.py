@@ -12,7 +12,7 @@ from recbench.evaluation import evaluate as module
 from recbench.evaluation.evaluate import BLOCK_SCORES, WIDE_BLOCK_SCORES, WIDE_ROWS, block_rows, evaluate, is_wide
 from recbench.measure import score_function
 from recbench.models.base import ModelContext
-from recbench.models.sasrec import SASRec, SASRecConfig
+from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 
 MAX_LENGTH = 5
 

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from recbench import weights
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset, evaluation_batches, training_windows
 from recbench.data.item_text import item_texts
 from recbench.experiment import run
+from recbench.models import weights
 from recbench.models.base import ClosedForm, ModelContext, TrainingData
 from recbench.models.registry import lookup, model_names
 from recbench.needs import check_requirements

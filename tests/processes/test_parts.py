@@ -9,8 +9,8 @@ import torch
 from recbench.core.errors import UserError
 from recbench.data.batches import EpochSampler, Part, WindowDataset, training_windows
 from recbench.models.base import ModelContext
-from recbench.models.gru4rec import GRU4Rec, GRU4RecConfig
-from recbench.models.sasrec import SASRec, SASRecConfig
+from recbench.models.sequential.gru4rec import GRU4Rec, GRU4RecConfig
+from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 from recbench.processes.ranks import Ranks, gather, here, launched, mean
 from recbench.processes.team import Team
 from recbench.settings import HardwareConfig

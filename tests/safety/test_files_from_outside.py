@@ -26,7 +26,7 @@ from recbench.data.sources.raw_lines import line_blocks, unpack
 from recbench.data.sources.table import Columns, TableConfig
 from recbench.data.store import prepare
 from recbench.experiment import open_run, run
-from recbench.weights import check_checkpoint, load_tensors, load_weights, save_tensors
+from recbench.models.weights import check_checkpoint, load_tensors, load_weights, save_tensors
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "training.batch_size=256"]
 
@@ -74,7 +74,7 @@ def test_a_pickle_in_place_of_weights_is_refused(tmp_path, mark, write):
 
 def test_weights_of_another_model_are_refused_in_a_line(tmp_path):
     from recbench.models.base import ModelContext
-    from recbench.models.popularity import Popularity, PopularityConfig
+    from recbench.models.counting.popularity import Popularity, PopularityConfig
 
     save_tensors({"counts_of_another": torch.zeros(3)}, tmp_path / "weights.safetensors")
     with pytest.raises(UserError, match="not those of this model"):

@@ -30,7 +30,7 @@ from recbench.compression.packed import pack, unpack
 from recbench.compression.prune import prune_neurons, prune_weights
 from recbench.models.base import Recommender
 from recbench.models.registry import lookup
-from recbench.weights import load_tensors, save_tensors
+from recbench.models.weights import load_tensors, save_tensors
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor
 
-from recbench.contrastive.configs import AugmentedConfig
 from recbench.data.batches import Batch
+from recbench.models.auxiliary import AugmentedConfig
 
 CROP, MASK, REORDER = range(3)
 

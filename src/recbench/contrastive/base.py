@@ -16,9 +16,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from recbench.contrastive.configs import check_auxiliaries
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset
+from recbench.models.auxiliary import check_auxiliaries
 from recbench.models.base import Recommender, SequenceModel
 
 

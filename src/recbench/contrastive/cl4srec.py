@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from recbench.contrastive.augment import two_views
 from recbench.contrastive.base import Auxiliary, register, representations
-from recbench.contrastive.configs import CL4SRecConfig
 from recbench.contrastive.info_nce import info_nce
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset
+from recbench.models.auxiliary import CL4SRecConfig
 from recbench.models.base import SequenceModel
 
 

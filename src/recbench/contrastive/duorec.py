@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from recbench.contrastive.base import Auxiliary, register, representations
-from recbench.contrastive.configs import DuoRecConfig
 from recbench.contrastive.info_nce import info_nce
 from recbench.contrastive.same_target import SameTarget
 from recbench.data.batches import Batch, WindowDataset
+from recbench.models.auxiliary import DuoRecConfig
 from recbench.models.base import SequenceModel
 
 

@@ -35,9 +35,9 @@ from torch import Tensor, nn
 
 from recbench.contrastive.augment import two_views
 from recbench.contrastive.base import Auxiliary, register, representations
-from recbench.contrastive.configs import MCLRecConfig
 from recbench.contrastive.info_nce import info_nce, positives_and_negatives
 from recbench.data.batches import Batch, WindowDataset
+from recbench.models.auxiliary import MCLRecConfig
 from recbench.models.base import SequenceModel
 
 

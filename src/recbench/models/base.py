@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recbench.contrastive.configs import AuxiliaryConfig
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.data.cases import blocks_of_users, flat_ranges
+from recbench.models.auxiliary import AuxiliaryConfig
 from recbench.nn.losses.catalogue import CatalogueLoss, LossConfig
 from recbench.nn.transformer.attention import at_position
 

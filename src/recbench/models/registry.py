@@ -27,7 +27,7 @@ FAMILIES = {
     "tokenizers": ("rq_kmeans", "rvq", "rqvae", "opq", "sequential_ids", "collaborative_ids", "random_ids"),
 }
 #: name -> module that registers it.
-BUILT_IN = {name: f"recbench.models.{name}" for family, names in FAMILIES.items() for name in names}
+BUILT_IN = {name: f"recbench.models.{family}.{name}" for family, names in FAMILIES.items() for name in names}
 
 
 class Entry(NamedTuple):

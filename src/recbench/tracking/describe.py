@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recbench.contrastive.configs import AUXILIARIES
+from recbench.models.auxiliary import AUXILIARIES
 from recbench.tracking.client import KEY_TAG, NAME_TAG, Point
 
 #: MLflow's longest value of a parameter.

@@ -1,0 +1,134 @@
+"""RPG: all codes of the next item at once, from one state of a causal transformer [Hou et al., KDD 2025].
+
+What is different about this model: the codes of an item are many (16 to 64) and unordered, so they are predicted in parallel, each by a head of its
+own, and nothing is searched. The score of an item is the mean of the log-probabilities of its codes: a gather from m small softmaxes, whatever
+the size of the catalogue. So this is a scoring model, though it generates; it has no item table.
+
+    e_i = mean of the vectors of item i's codes,   s = transformer(e_1 .. e_t),   g_j(s) = s + SiLU(W_j s)
+    p_j(c) = softmax over c of cos(g_j(s), v_jc) / tau,   loss = - mean over j of log p_j(code j of the next item), at every position
+
+Glossary (paper -> here): m -> the tokenizer's ``levels``; tau -> ``temperature``; projection heads g_j -> ``head_weight``, ``head_bias`` (the
+weights start at 0, so the heads at the identity); token embeddings v_jc -> ``token_embedding``, which inputs and outputs share.
+
+Deviations, and why:
+- The full scoring of the paper's section on exact inference; its graph-constrained search, which trades accuracy for time on catalogues far larger
+  than the published data, is not built.
+- The blocks are those of every transformer here: ReLU where GPT-2 has GELU.
+- Published training: lr 0.01 (Beauty) or 0.003, cosine with 10,000 steps of warm-up, 150 epochs, 50 events; see ``conf/tuned``.
+
+Shapes: B rows, L positions, N real positions, D width, M codes an item, K most codes of a level, V = n_items + 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbench.core.errors import UserError
+from recbench.data.batches import Batch
+from recbench.models.base import ModelConfig, ModelContext, check_heads, check_sizes
+from recbench.models.generative.coded import CodedItems
+from recbench.models.registry import register
+from recbench.nn.transformer.attention import TransformerLayer, at_position
+from recbench.nn.transformer.dropout import Dropout
+
+
+@dataclass
+class RPGConfig(ModelConfig):
+    """Sizes, dropout, temperature, and the run that gives the codes."""
+
+    name: str = "rpg"
+    tokenizer: dict[str, Any] = field(default_factory=lambda: {"model": "opq"})
+    hidden_size: int = 448
+    n_layers: int = 2
+    n_heads: int = 4
+    feedforward_size: int = 1024
+    dropout: float = 0.5
+    temperature: float = 0.03
+
+
+@register("rpg", RPGConfig)
+class RPG(CodedItems):
+    """See the head of this file."""
+
+    def __init__(self, config: RPGConfig, context: ModelContext) -> None:
+        super().__init__(config, context)
+        check_sizes(config, "hidden_size", "n_layers", "n_heads", "feedforward_size")
+        check_heads(config)
+        if not config.temperature > 0:
+            raise UserError(f"model.temperature={config.temperature:g} must be positive")
+        d = config.hidden_size
+        self.position_embedding = nn.Embedding(context.max_length, d)
+        self.dropout = Dropout(config.dropout)
+        self.layers = nn.ModuleList(
+            TransformerLayer(d, config.n_heads, config.feedforward_size, config.dropout) for _ in range(config.n_layers)
+        )
+        self.final_norm = nn.LayerNorm(d)
+        self.apply(_initialise)
+        if self.codes.numel():
+            self.build()
+
+    def build(self) -> None:
+        d, n_levels = self.config.hidden_size, len(self.level_sizes)
+        self.token_embedding = nn.Embedding(sum(self.level_sizes), d)
+        self.token_embedding.apply(_initialise)
+        self.head_weight = nn.Parameter(torch.zeros(n_levels, d, d))
+        self.head_bias = nn.Parameter(torch.zeros(n_levels, 1, d))
+
+    def item_inputs(self, items: Tensor) -> Tensor:
+        """items [B, L] -> [B, L, D]: the mean of the vectors of each one's codes. Of the batch's different items, each is looked up once."""
+        different, place = items.unique(return_inverse=True)
+        return F.embedding_bag(self.tokens()[different], self.token_embedding.weight, mode="mean")[place]
+
+    def hidden_states(self, batch: Batch) -> list[Tensor]:
+        positions = self.position_embedding.weight[: batch.items.shape[1]]
+        states = [self.dropout(self.item_inputs(batch.items) + positions)]
+        for layer in self.layers:
+            states.append(layer(states[-1]))
+        states[-1] = self.final_norm(states[-1])
+        return states
+
+    def log_probs(self, states: Tensor) -> Tensor:
+        """states [N, D] -> [M, N, K] log-probabilities of every code; -inf behind the end of a level with fewer than K."""
+        projected = states + F.silu(
+            torch.baddbmm(self.head_bias, states.expand(len(self.head_weight), -1, -1), self.head_weight)
+        )
+        vectors, real = self._level_vectors()
+        logits = F.normalize(projected, dim=-1) @ F.normalize(vectors, dim=-1).transpose(1, 2)
+        logits = (logits / self.config.temperature).float()
+        return logits.masked_fill(~real[:, None, :], -torch.inf).log_softmax(dim=-1)
+
+    def _level_vectors(self) -> tuple[Tensor, Tensor]:
+        """(vectors of the codes of each level [M, K, D], which of them are real [M, K])."""
+        code = torch.arange(max(self.level_sizes), device=self.sizes.device)
+        real = code < self.sizes[:, None]
+        token = (self.sizes.cumsum(0) - self.sizes)[:, None] + torch.where(real, code, 0)
+        return self.token_embedding(token), real
+
+    def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
+        assert batch.targets is not None
+        real = batch.mask
+        log_probs = self.log_probs(states[-1][real])
+        return -log_probs.gather(2, self.codes[batch.targets[real]].T[..., None]).mean()
+
+    def score(self, batch: Batch) -> Tensor:
+        """[B, V]: mean log-probability of each item's codes; items of equal codes tie. The pad's is -inf."""
+        log_probs = self.log_probs(at_position(self.hidden_states(batch)[-1], batch.lengths - 1))
+        # One row a code and a column a user: an item gathers M rows that lie in one piece each.
+        n_levels, _, size = log_probs.shape
+        table = log_probs.transpose(1, 2).reshape(n_levels * size, batch.items.shape[0])
+        place = self.codes[1:] + torch.arange(n_levels, device=table.device) * size
+        scores = F.embedding_bag(place, table, mode="mean").T
+        return F.pad(scores, (1, 0), value=-torch.inf)
+
+
+def _initialise(module: nn.Module) -> None:
+    """As every transformer here: N(0, 0.02), and no bias."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -92,10 +92,10 @@ class Steps:
 
 def steps_of(config: RunConfig, stage: Stage, n: int, device: torch.device) -> Steps:
     """The first ``n`` steps of the first epoch of a run. Raises UserError as the run would."""
-    from recbench.contrastive.base import build_auxiliaries
-    from recbench.distillation.base import build_objective
-    from recbench.distillation.teacher import OnlineLessons
     from recbench.needs import check_requirements, dependency_configs
+    from recbench.objectives.contrastive.base import build_auxiliaries
+    from recbench.objectives.distillation.base import build_objective
+    from recbench.objectives.distillation.teacher import OnlineLessons
     from recbench.training import set_logits_precision
 
     check_requirements(config, stage.data)

@@ -24,12 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.distillation.base import Objective
-from recbench.distillation.configs import SLMRecDistillation
-from recbench.distillation.slmrec import SLMRecObjective
-from recbench.distillation.teacher import OnlineLessons
 from recbench.models.base import ModelContext, count_parameters
 from recbench.models.language.slmrec import SLMRec, SLMRecConfig
+from recbench.objectives.distillation.base import Objective
+from recbench.objectives.distillation.configs import SLMRecDistillation
+from recbench.objectives.distillation.slmrec import SLMRecObjective
+from recbench.objectives.distillation.teacher import OnlineLessons
 
 #: Llama-2-7B: width, feed-forward width, heads.
 LLAMA = (4096, 11008, 32)

@@ -19,7 +19,7 @@ from recbench.nn.text.vectors import text_vectors
 from recbench.stage import Run, Stage
 
 if TYPE_CHECKING:
-    from recbench.distillation.teacher import Teaching
+    from recbench.objectives.distillation.teacher import Teaching
 
 #: Added to the seed of a model that is never trained. (Of a seed torch's generator reads the lower 32 bits only.)
 UNTRAINED_SEEDS = 2**31
@@ -66,8 +66,8 @@ def build_teaching(
     """The distillation objective of a config with its teacher; None without one. Raises UserError where models do not fit it."""
     if config.distillation.name == "none":
         return None
-    from recbench.distillation.base import build_objective
-    from recbench.distillation.teacher import Teaching
+    from recbench.objectives.distillation.base import build_objective
+    from recbench.objectives.distillation.teacher import Teaching
 
     if "teacher" not in loaded:
         return Teaching(build_objective(config.distillation, student, None))

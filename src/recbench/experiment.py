@@ -33,7 +33,7 @@ from recbench.schemas import compose_model
 from recbench.stage import Run, Stage
 
 if TYPE_CHECKING:
-    from recbench.distillation.teacher import Teaching
+    from recbench.objectives.distillation.teacher import Teaching
 
 logger = logging.getLogger(__name__)
 

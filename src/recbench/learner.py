@@ -12,18 +12,18 @@ from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from recbench.contrastive.base import Auxiliary
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import Recommender, SequenceModel
+from recbench.objectives.contrastive.base import Auxiliary
 from recbench.processes import ranks as processes
 from recbench.processes.lightning import shard
 from recbench.row_adam import RowAdam
 from recbench.settings import TrainingConfig
 
 if TYPE_CHECKING:
-    from recbench.distillation.base import Objective
-    from recbench.distillation.teacher import Lessons
+    from recbench.objectives.distillation.base import Objective
+    from recbench.objectives.distillation.teacher import Lessons
 
 
 class Learner(pl.LightningModule):

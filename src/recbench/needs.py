@@ -13,10 +13,10 @@ from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.data.store import PreparedData
 from recbench.data.text_config import FILE
-from recbench.distillation.configs import DistillationConfig
 from recbench.distillation.teacher_run import teacher_config
 from recbench.models.registry import lookup
 from recbench.nn.text.vectors import text_key
+from recbench.objectives.distillation.configs import DistillationConfig
 from recbench.schemas import compose_model
 from recbench.stage import Stage
 

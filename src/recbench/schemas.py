@@ -42,7 +42,7 @@ def schema_of(group: str, name: str) -> type:
             raise UserError(f"unknown protocol '{name}'; {nearest(name, PROTOCOLS)}")
         return PROTOCOLS[name]
     if group == "distillation":
-        from recbench.distillation.configs import config_class as distillation_class
+        from recbench.objectives.distillation.configs import config_class as distillation_class
 
         return distillation_class(name)
     if group == "compression":

@@ -15,7 +15,6 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader
 
-from recbench.contrastive.base import build_auxiliaries
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.cut_off import cut_off
@@ -25,6 +24,7 @@ from recbench.learner import Learner
 from recbench.models.base import Recommender, SequenceModel, TrainingData
 from recbench.models.weights import check_checkpoint, load_weights, save_weights
 from recbench.nn.losses.catalogue import CatalogueLoss, has_fast_bfloat16
+from recbench.objectives.contrastive.base import build_auxiliaries
 from recbench.processes import ranks as processes
 from recbench.processes.lightning import Compiled, SameBuffers, compiler_problem, environment_of, strategy_of
 from recbench.processes.ranks import device_of
@@ -33,7 +33,7 @@ from recbench.settings import HardwareConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from recbench.core.epoch_bar import Progress
-    from recbench.distillation.teacher import Teaching
+    from recbench.objectives.distillation.teacher import Teaching
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from recbench.config import RunConfig
 from recbench.core.errors import UserError
-from recbench.distillation.configs import DistillationConfig
 from recbench.models.registry import lookup
+from recbench.objectives.distillation.configs import DistillationConfig
 from recbench.schemas import compose_model
 
 WHERE = "distillation.teacher"

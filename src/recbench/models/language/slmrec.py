@@ -3,7 +3,7 @@
 What is different about this model: the items are not learned here. Their vectors come from a converged ID recommender (the run under
 ``model.item_table``) and stay frozen; a linear map carries them into the language model's width, another carries its state back,
 and the score of an item is the product of that with its frozen vector. Depth is the one thing that varies: student and
-teacher are the same model with other ``n_layers``. The distillation objective itself lives in ``recbench.distillation``.
+teacher are the same model with other ``n_layers``. The distillation objective itself lives in ``recbench.objectives.distillation``.
 
 Glossary (paper and released code -> here): E item table -> ``item_table``; ``input_proj`` -> ``item_to_state``; ``score`` head -> ``state_to_item``;
 h^(k) -> ``hidden_states``; N layers -> ``config.n_layers``; instruction and response text -> ``config.prompt_prefix``, ``prompt_suffix``.

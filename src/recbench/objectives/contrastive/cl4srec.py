@@ -1,0 +1,81 @@
+"""CL4SRec: two random augmentations of a history attract each other, those of other histories repel [Xie et al., ICDE 2022, eqs. 3 and 8].
+
+    L = L_rec + weight * InfoNCE(h(a(s)), h(b(s))),     a and b two of crop, mask, reorder
+
+The mask is an item of its own, neither a real one nor the pad: here a learned vector that is put where the model looks up a hidden item. It stands
+beside the model, so the item table has the size that it always has and the mask is neither ranked nor in the softmax of the loss (the released
+code adds a row to the table, which it then predicts as well).
+
+Glossary (paper -> here): lambda -> ``weight``; tau -> ``temperature``; eta -> ``crop``; gamma -> ``mask``; beta -> ``reorder``; [mask] ->
+``mask_vector``.
+Deviation: the histories compared are whole windows; see ``base.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbench.core.errors import UserError
+from recbench.data.batches import Batch, WindowDataset
+from recbench.models.auxiliary import CL4SRecConfig
+from recbench.models.base import SequenceModel
+from recbench.objectives.contrastive.augment import two_views
+from recbench.objectives.contrastive.base import Auxiliary, register, representations
+from recbench.objectives.contrastive.info_nce import info_nce
+
+
+@register("cl4srec")
+class CL4SRec(Auxiliary):
+    """See the head of this file. Raises UserError for a model without an input table in which an item could be hidden."""
+
+    views: tuple[Batch, Batch]
+
+    def __init__(self, config: CL4SRecConfig, model: SequenceModel, dataset: WindowDataset) -> None:
+        super().__init__()
+        self.config = config
+        width = input_table(model).embedding_dim
+        self.mask_vector = nn.Parameter(torch.empty(width).normal_(std=0.02))  # as item vectors start
+
+    def draw(self, batch: Batch) -> None:
+        self.views = two_views(batch, self.config)
+
+    def terms(self, model: SequenceModel) -> dict[str, Tensor]:
+        states = []
+        for view in self.views:
+            with hidden_items_read_as(self.mask_vector, input_table(model), view):
+                states.append(representations(model, view))
+        return {"cl4srec": self.config.weight * info_nce(states[0], states[1], self.config.temperature)}
+
+
+def input_table(model: SequenceModel) -> nn.Embedding:
+    """Where a model looks up the items that it reads."""
+    table = getattr(model, "item_embedding", None)
+    if not model.looks_up_events:
+        raise UserError(
+            f"the model '{model.config.name}' reads items as the nodes of a graph, so model.auxiliary=[cl4srec] cannot hide one event's"
+        )
+    if not isinstance(table, nn.Embedding):
+        raise UserError(
+            f"the model '{model.config.name}' learns no vectors of the items that it reads, so model.auxiliary=[cl4srec] cannot hide one"
+        )
+    return table
+
+
+@contextlib.contextmanager
+def hidden_items_read_as(vector: Tensor, table: nn.Embedding, view: Batch) -> Iterator[None]:
+    """While this lasts, the table gives ``vector`` [E] for the events of ``view`` whose item is 0; pads are as they were."""
+    hidden = (view.items == 0) & view.mask
+
+    def put(_: nn.Module, __: tuple[Any, ...], vectors: Tensor) -> Tensor:
+        return torch.where(hidden[..., None], vector, vectors)
+
+    hook = table.register_forward_hook(put)
+    try:
+        yield
+    finally:
+        hook.remove()

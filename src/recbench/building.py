@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from recbench.compression.apply import Build, load_compressed
 from recbench.config import RunConfig
 from recbench.data.item_text import item_texts
 from recbench.distillation.teacher_run import is_untrained
@@ -16,6 +15,7 @@ from recbench.models.base import ModelContext, Recommender, TrainingData
 from recbench.models.registry import lookup
 from recbench.models.weights import load_weights
 from recbench.nn.text.vectors import text_vectors
+from recbench.posthoc.compression.apply import Build, load_compressed
 from recbench.stage import Run, Stage
 
 if TYPE_CHECKING:

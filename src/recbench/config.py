@@ -12,10 +12,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recbench.compression.configs import CompressionConfig
 from recbench.core.errors import UserError, nearest
 from recbench.models.auxiliary import check_auxiliaries
 from recbench.models.registry import lookup
+from recbench.posthoc.compression.configs import CompressionConfig
 from recbench.schemas import GROUPS, one_line, refuse_interpolation, refuse_stray_keys, schema_of, with_schema
 from recbench.settings import EvaluationConfig, HardwareConfig, TrackingConfig, TrainingConfig
 

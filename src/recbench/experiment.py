@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.building import build_model, build_teaching, builder, load_model
-from recbench.compression.apply import make_compressed, skeleton
-from recbench.compression.configs import CompressionConfig
 from recbench.config import RunConfig
 from recbench.core import run_folder
 from recbench.core.errors import UserError
@@ -27,6 +25,8 @@ from recbench.models.base import ClosedForm, Recommender, TrainingData
 from recbench.models.registry import lookup
 from recbench.models.weights import save_weights
 from recbench.needs import check_lists, check_requirements, dependency_configs, no_distillation, run_key
+from recbench.posthoc.compression.apply import make_compressed, skeleton
+from recbench.posthoc.compression.configs import CompressionConfig
 from recbench.processes.ranks import here
 from recbench.processes.team import together
 from recbench.schemas import compose_model

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from recbench.compression.configs import CompressionConfig
 from recbench.config import RunConfig
 from recbench.core import run_folder
 from recbench.core.errors import UserError
@@ -17,6 +16,7 @@ from recbench.distillation.teacher_run import teacher_config
 from recbench.models.registry import lookup
 from recbench.nn.text.vectors import text_key
 from recbench.objectives.distillation.configs import DistillationConfig
+from recbench.posthoc.compression.configs import CompressionConfig
 from recbench.schemas import compose_model
 from recbench.stage import Stage
 

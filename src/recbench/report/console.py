@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbench.compression.configs import config_class as compression_class
 from recbench.data.split_audit import audit_line
+from recbench.posthoc.compression.configs import config_class as compression_class
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -320,7 +320,7 @@ def test_a_mistake_is_told_before_anything_is_made(cli, tiny, tmp_path, words, e
 
 
 def test_layers_that_cannot_be_compressed_are_told_before_the_original_is_trained(run_config, tmp_path, monkeypatch):
-    monkeypatch.setattr("recbench.compression.prune.LAYOUTS", ())
+    monkeypatch.setattr("recbench.posthoc.compression.prune.LAYOUTS", ())
     with pytest.raises(UserError, match=r"'sasrec' has no feed-forward layer"):
         run(run_config(tmp_path, "model=sasrec", "compression=prune"))
     assert not list(tmp_path.glob("sasrec-*"))

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from recbench.compression.int8 import (
+from recbench.core.errors import UserError
+from recbench.models.base import ModelContext, Recommender
+from recbench.posthoc.compression.int8 import (
     Int8Linear,
     Int8Matrix,
     Int8Table,
@@ -17,8 +19,6 @@ from recbench.compression.int8 import (
     quantise_rows,
     whole_product,
 )
-from recbench.core.errors import UserError
-from recbench.models.base import ModelContext, Recommender
 
 
 @pytest.fixture

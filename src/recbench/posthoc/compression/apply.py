@@ -18,19 +18,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbench.compression.configs import (
+from recbench.models.base import Recommender
+from recbench.models.registry import lookup
+from recbench.models.weights import load_tensors, save_tensors
+from recbench.posthoc.compression.configs import (
     CompressionConfig,
     EarlyExitCompression,
     Int8Compression,
     PruneCompression,
 )
-from recbench.compression.early_exit import drop_final_norm, lower_part
-from recbench.compression.int8 import quantise
-from recbench.compression.packed import pack, unpack
-from recbench.compression.prune import prune_neurons, prune_weights
-from recbench.models.base import Recommender
-from recbench.models.registry import lookup
-from recbench.models.weights import load_tensors, save_tensors
+from recbench.posthoc.compression.early_exit import drop_final_norm, lower_part
+from recbench.posthoc.compression.int8 import quantise
+from recbench.posthoc.compression.packed import pack, unpack
+from recbench.posthoc.compression.prune import prune_neurons, prune_weights
 
 logger = logging.getLogger(__name__)
 

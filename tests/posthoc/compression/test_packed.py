@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from recbench.compression.packed import pack, unpack
+from recbench.posthoc.compression.packed import pack, unpack
 
 
 def test_what_is_packed_comes_back():

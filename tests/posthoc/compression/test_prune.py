@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from recbench.compression.prune import feed_forwards, prune_neurons, prune_weights
 from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, Recommender
 from recbench.nn.transformer.attention import TransformerLayer
+from recbench.posthoc.compression.prune import feed_forwards, prune_neurons, prune_weights
 
 
 def owner_of(*modules):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from recbench.compression.early_exit import drop_final_norm, lower_part
 from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, Recommender
+from recbench.posthoc.compression.early_exit import drop_final_norm, lower_part
 
 
 def owner_of(part):

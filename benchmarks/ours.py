@@ -19,6 +19,7 @@ import torch
 from benchmarks.data import Sequences, digest
 from benchmarks.rivals.environments import bench_folder
 from benchmarks.task import SASRecTask, emit, emit_end, emit_machine
+from recbench.config.settings import HardwareConfig, TrainingConfig
 from recbench.core.epoch_bar import Progress
 from recbench.core.run_folder import RunFolder
 from recbench.data.batches import training_windows
@@ -28,7 +29,6 @@ from recbench.data.split import Cases, Split, make_split
 from recbench.evaluation.evaluate import evaluate
 from recbench.models.base import ModelContext, Recommender, TrainingData
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
-from recbench.settings import HardwareConfig, TrainingConfig
 from recbench.training import fit
 
 

@@ -126,10 +126,10 @@ class EnoughError(Exception):
 
 def train(folder: Path, loss: str, gradients: str, steps: int, batch: int) -> dict[str, Any]:
     """Seconds of an epoch from ``steps`` steps after the first few, by ``recbench.training.fit`` as in any run."""
+    from recbench.config.settings import HardwareConfig, TrainingConfig
     from recbench.core.epoch_bar import Progress
     from recbench.core.run_folder import RunFolder
     from recbench.models.base import TrainingData
-    from recbench.settings import HardwareConfig, TrainingConfig
     from recbench.training import fit
 
     class Clock(Progress):

@@ -24,12 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.state_space import medians
+from recbench.config.settings import HardwareConfig, TrainingConfig
 from recbench.data.batches import Batch, EpochSampler, Windows, prefixes
 from recbench.learner import Learner
 from recbench.models.base import ModelContext
 from recbench.models.session.srgnn import SRGNN, SRGNNConfig
 from recbench.nn.graph.session_graph import SparseGraphs, dense_graphs, sparse_graphs
-from recbench.settings import HardwareConfig, TrainingConfig
 from recbench.training import set_logits_precision
 
 

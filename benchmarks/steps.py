@@ -19,7 +19,7 @@ from recbench.learner import Learner
 from recbench.models.base import ClosedForm, Recommender, TrainingData
 
 if TYPE_CHECKING:
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
     from recbench.stage import Stage
 
 Section = Callable[[str], Any]

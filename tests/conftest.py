@@ -148,7 +148,7 @@ def compose() -> Callable[..., Any]:
     from hydra.core.plugins import Plugins
 
     from recbench.cli import opened
-    from recbench.config_source import TOP, SchemaSource, SearchPath
+    from recbench.config.hydra_source import TOP, SchemaSource, SearchPath
 
     def composed(*words: str) -> Any:
         Plugins.instance().register(SchemaSource)
@@ -162,7 +162,7 @@ def compose() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def run_config(compose: Callable[..., Any], tiny: list[str]) -> Callable[..., Any]:
     """run_config(runs_dir, "model=sasrec", ...) -> RunConfig on the tiny data."""
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
 
     return lambda runs_dir, *words: RunConfig.from_hydra(compose(*tiny, f"runs_dir={runs_dir}", *words))
 
@@ -272,8 +272,8 @@ def opened_of(tiny_data, tiny_split, run_config, tmp_path_factory):
     """opened_of("sasrec") -> any model that ranks, built small, as an opened run on the tiny data; with fresh weights where it would be trained."""
     from dataclasses import replace
 
+    from recbench.config.schemas import compose_model
     from recbench.recommend.opened import Opened
-    from recbench.schemas import compose_model
     from recbench.stage import Stage
 
     known = _contract()

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from recbench import measure
+from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, Recommender, TrainingData
 from recbench.models.counting.itemknn import ItemKNN, ItemKNNConfig
-from recbench.settings import HardwareConfig
 
 
 class ListsOnly(Recommender):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from recbench.schemas import GROUPS
+from recbench.config.schemas import GROUPS
 
 ROOT = Path(__file__).resolve().parents[1]
 

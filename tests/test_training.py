@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
+from recbench.config.settings import HardwareConfig, TrainingConfig
 from recbench.core.errors import UserError
 from recbench.learner import Learner
 from recbench.models.base import ModelContext
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 from recbench.nn.losses.catalogue import CatalogueLoss, has_fast_bfloat16
-from recbench.settings import HardwareConfig, TrainingConfig
 from recbench.training import set_logits_precision
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from recbench.config import RunConfig
+from recbench.config.run import RunConfig
 from recbench.data.item_text import item_texts
 from recbench.distillation.teacher_run import is_untrained
 from recbench.models.base import ModelContext, Recommender, TrainingData

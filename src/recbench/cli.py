@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbench.config.schemas import GROUPS, HERE, conf_dir, one_line
 from recbench.core.errors import UserError, nearest
 from recbench.processes.ranks import launched
-from recbench.schemas import GROUPS, HERE, conf_dir, one_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
     from recbench.tune.prune import Judge
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def main() -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from recbench import sweep
-    from recbench.config_source import TOP, SchemaSource, SearchPath
+    from recbench.config.hydra_source import TOP, SchemaSource, SearchPath
     from recbench.study.words import asked_studies
 
     speak()
@@ -158,7 +158,7 @@ def run_job(composed: DictConfig, parent: str | None = None, judge: Judge | None
 
     judge: of a search that may give it up. Raises StoppedEarly if it does, or did before.
     """
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
     from recbench.processes.team import team
 
     config = RunConfig.from_hydra(composed)

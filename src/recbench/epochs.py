@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from recbench.config.settings import TrainingConfig
 from recbench.core.run_folder import RunFolder, replacing
 from recbench.data.batches import EpochSampler
 from recbench.evaluation.cost.meters import CPU_JOULES, Meters, spent_figures
@@ -25,7 +26,6 @@ from recbench.models.base import Recommender
 from recbench.models.weights import save_tensors
 from recbench.processes import ranks as processes
 from recbench.processes.lightning import Whole, whole_state
-from recbench.settings import TrainingConfig
 
 if TYPE_CHECKING:
     from recbench.core.epoch_bar import Progress

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.building import build_model, build_teaching, builder, load_model
-from recbench.config import RunConfig
+from recbench.config.run import RunConfig
+from recbench.config.schemas import compose_model
 from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
@@ -29,7 +30,6 @@ from recbench.posthoc.compression.apply import make_compressed, skeleton
 from recbench.posthoc.compression.configs import CompressionConfig
 from recbench.processes.ranks import here
 from recbench.processes.team import together
-from recbench.schemas import compose_model
 from recbench.stage import Run, Stage
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
+from recbench.config.settings import TrainingConfig
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import Recommender, SequenceModel
@@ -19,7 +20,6 @@ from recbench.objectives.contrastive.base import Auxiliary
 from recbench.processes import ranks as processes
 from recbench.processes.lightning import shard
 from recbench.row_adam import RowAdam
-from recbench.settings import TrainingConfig
 
 if TYPE_CHECKING:
     from recbench.objectives.distillation.base import Objective

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from recbench.config import RunConfig
+from recbench.config.run import RunConfig
+from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder, replacing
 from recbench.data.batches import Batch, WindowDataset, training_windows
@@ -21,7 +22,6 @@ from recbench.evaluation.evaluate import Evaluation, ScoreFunction, evaluate, ev
 from recbench.models.base import Recommender, SequenceModel, TrainingData
 from recbench.nn.losses.buffers import workspace
 from recbench.processes import ranks as processes
-from recbench.settings import HardwareConfig
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from recbench.config import RunConfig
+from recbench.config.run import RunConfig
+from recbench.config.schemas import compose_model
 from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.data.store import PreparedData
@@ -17,7 +18,6 @@ from recbench.models.registry import lookup
 from recbench.nn.text.vectors import text_key
 from recbench.objectives.distillation.configs import DistillationConfig
 from recbench.posthoc.compression.configs import CompressionConfig
-from recbench.schemas import compose_model
 from recbench.stage import Stage
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from recbench.config import RunConfig
+from recbench.config.run import RunConfig
 from recbench.core.run_folder import RunFolder
 from recbench.data.split import Split, make_split, protocol_view
 from recbench.data.store import PreparedData, prepare

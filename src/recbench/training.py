@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader
 
+from recbench.config.settings import HardwareConfig, TrainingConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.cut_off import cut_off
@@ -29,7 +30,6 @@ from recbench.processes import ranks as processes
 from recbench.processes.lightning import Compiled, SameBuffers, compiler_problem, environment_of, strategy_of
 from recbench.processes.ranks import device_of
 from recbench.row_adam import look_up_sparsely
-from recbench.settings import HardwareConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from recbench.core.epoch_bar import Progress

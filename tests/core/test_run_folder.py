@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from recbench.config import RunConfig
+from recbench.config.run import RunConfig
 from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder, key_values, locked, make_key, open_folder, recording, replacing

@@ -437,7 +437,7 @@ def test_several_releases_may_lie_side_by_side(tmp_path):
 
 
 def test_the_command_line_takes_it(compose):
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
 
     config = RunConfig.from_hydra(compose("data=movielens", "data.version=latest-small", "data.min_rating=4"))
     assert config.data == MovieLensConfig(version="latest-small", min_rating=4.0)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recbench.config import RunConfig
+from recbench.config.run import RunConfig
 from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from recbench.config.schemas import compose_model
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset, evaluation_batches, training_windows
 from recbench.data.item_text import item_texts
@@ -19,7 +20,6 @@ from recbench.models import weights
 from recbench.models.base import ClosedForm, ModelContext, TrainingData
 from recbench.models.registry import lookup, model_names
 from recbench.needs import check_requirements
-from recbench.schemas import compose_model
 
 MAX_LENGTH = 20
 SASREC = {"hidden_size": 16, "feedforward_size": 16, "dropout": 0.2}

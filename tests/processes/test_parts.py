@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
 from recbench.data.batches import EpochSampler, Part, WindowDataset, training_windows
 from recbench.models.base import ModelContext
@@ -13,7 +14,6 @@ from recbench.models.sequential.gru4rec import GRU4Rec, GRU4RecConfig
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 from recbench.processes.ranks import Ranks, gather, here, launched, mean
 from recbench.processes.team import Team
-from recbench.settings import HardwareConfig
 from recbench.training import check_parts
 
 

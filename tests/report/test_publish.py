@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from recbench.config.settings import TrackingConfig
 from recbench.core.run_folder import RunFolder
 from recbench.report.collect import read_folder
 from recbench.report.publish import publish
-from recbench.settings import TrackingConfig
 from recbench.tracking.client import PARENT_TAG
 from recbench.tracking.mlflow_store import Store
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from recbench.config.settings import TrackingConfig
 from recbench.core.run_folder import RunFolder
-from recbench.settings import TrackingConfig
 
 
 def free_port() -> int:

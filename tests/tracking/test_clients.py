@@ -136,7 +136,7 @@ def test_a_local_run_is_sent_without_importing_mlflow(local, configured, finishe
     script = f"""
 import sys
 from pathlib import Path
-from recbench.settings import TrackingConfig
+from recbench.config.settings import TrackingConfig
 from recbench.core.run_folder import RunFolder
 from recbench.tracking.mlflow_store import deliver
 assert deliver(TrackingConfig(uri={local!r}, experiment={config.experiment!r}), [RunFolder(Path({str(folder.path)!r}))])

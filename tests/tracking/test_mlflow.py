@@ -10,9 +10,9 @@ import pytest
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
+from recbench.config.settings import TrackingConfig
 from recbench.core.run_folder import RunFolder
 from recbench.experiment import run
-from recbench.settings import TrackingConfig
 from recbench.tracking.__main__ import main
 from recbench.tracking.client import PARENT_TAG
 from recbench.tracking.describe import metric_name, parameters_of

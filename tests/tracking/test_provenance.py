@@ -59,7 +59,7 @@ def test_a_run_says_what_a_reader_needs_to_repeat_it(two_runs):
 
 
 def test_raw_files_are_named_with_their_hashes(run_config, compose, tmp_path):
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
     from recbench.stage import Stage
     from recbench.tracking.provenance import provenance as made
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from recbench.config.schemas import conf_dir
 from recbench.core.errors import UserError
 from recbench.models.registry import lookup, model_names
-from recbench.schemas import conf_dir
 from recbench.study.values import read_yaml
 from recbench.tune.__main__ import hydra_words, read_arguments
 from recbench.tune.space import search_name, space_words

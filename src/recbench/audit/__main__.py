@@ -15,7 +15,7 @@ from recbench.core.errors import UserError
 from recbench.core.terminal import Parser, exit_status, open_out
 
 if TYPE_CHECKING:
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
 
 
 def read_arguments(arguments: list[str]) -> argparse.Namespace:

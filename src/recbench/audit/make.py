@@ -10,7 +10,7 @@ from typing import Any
 from recbench.audit import facts, page
 from recbench.audit.findings import findings
 from recbench.audit.probe import order_probe
-from recbench.config import RunConfig
+from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import replacing
 from recbench.experiment import run

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from recbench.config import RunConfig
+from recbench.config.run import RunConfig
+from recbench.config.schemas import compose_model
 from recbench.core.errors import UserError
 from recbench.models.registry import lookup
 from recbench.objectives.distillation.configs import DistillationConfig
-from recbench.schemas import compose_model
 
 WHERE = "distillation.teacher"
 

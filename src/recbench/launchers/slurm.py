@@ -19,9 +19,9 @@ from typing import Any
 
 from hydra.core.utils import JobReturn
 
+from recbench.config.settings import SlurmConfig
 from recbench.core.errors import UserError
 from recbench.launchers.common import needs_extra, write_lost
-from recbench.settings import SlurmConfig
 
 logger = logging.getLogger(__name__)
 

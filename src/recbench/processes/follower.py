@@ -48,7 +48,7 @@ def _end_with_the_first() -> None:
 
 def follow(composed: DictConfig) -> int:
     """What a process of torchrun or srun does that is not the first one. Returns its exit status."""
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
 
     try:
         config = RunConfig.from_hydra(composed)
@@ -80,7 +80,7 @@ def serve(ranks: Ranks, store: Any, gpu: bool) -> int:
 
 def _make(message: dict[str, Any], stages: dict[str, Stage]) -> None:
     """One run, without what the first process does for it. stages: kept from run to run, by data and protocol."""
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
     from recbench.core.run_folder import RunFolder
     from recbench.experiment import produce
     from recbench.needs import run_key
@@ -101,7 +101,7 @@ def _make(message: dict[str, Any], stages: dict[str, Stage]) -> None:
 
 def _finished(path: Path) -> Run:
     """A run that the first process found or made, as this one needs it."""
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
     from recbench.core.run_folder import RunFolder
     from recbench.stage import Run
 

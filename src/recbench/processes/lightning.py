@@ -11,9 +11,9 @@ from pytorch_lightning.plugins.environments import ClusterEnvironment
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor, nn
 
+from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
 from recbench.processes.ranks import Ranks
-from recbench.settings import HardwareConfig
 
 if TYPE_CHECKING:
     from recbench.models.base import Recommender

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
 from recbench.processes.ranks import Ranks
-from recbench.settings import HardwareConfig
 
 #: How long a process waits for the others: a lock of the first one may be held by another job's training.
 PATIENCE = timedelta(days=30)

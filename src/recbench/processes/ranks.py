@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     import torch
 
-    from recbench.settings import HardwareConfig
+    from recbench.config.settings import HardwareConfig
 
 T = TypeVar("T")
 

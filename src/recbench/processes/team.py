@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
+from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
 from recbench.processes.meeting import (
     FAILED,
@@ -33,7 +34,6 @@ from recbench.processes.meeting import (
     was_left,
 )
 from recbench.processes.ranks import Ranks, launched, working_as
-from recbench.settings import HardwareConfig
 
 logger = logging.getLogger(__name__)
 

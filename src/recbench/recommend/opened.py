@@ -11,7 +11,7 @@ import torch
 from recbench.core.errors import UserError
 
 if TYPE_CHECKING:
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
     from recbench.models.base import Recommender
     from recbench.stage import Stage
 
@@ -41,10 +41,10 @@ def open_model(path: Path, cache_dir: Path | None = None, raw_dir: Path | None =
     Raises UserError if it is no finished run, ranks nothing, or the data are not those that it was trained on.
     """
     from recbench.building import load_model
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
+    from recbench.config.settings import HardwareConfig
     from recbench.core.run_folder import RunFolder
     from recbench.models.registry import lookup
-    from recbench.settings import HardwareConfig
     from recbench.stage import Run, Stage
 
     folder = RunFolder(path)

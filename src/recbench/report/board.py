@@ -138,7 +138,7 @@ def data_label(config: Mapping[str, Any]) -> str:
 
 @functools.cache  # a hundred runs have the same few data
 def _data_label(stored: str) -> str:
-    from recbench.schemas import with_schema
+    from recbench.config.schemas import with_schema
 
     data = json.loads(stored)
     try:

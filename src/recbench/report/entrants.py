@@ -42,7 +42,7 @@ def find_reference(wanted: str, entrants: Sequence[Entrant]) -> str:
 
 def _configuration(path: Path) -> tuple[dict[str, Any], int | None]:
     """(what a run was asked to do but for its seed, as flat keys; the seed)."""
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
     from recbench.models.registry import lookup
 
     folder = RunFolder(path)

@@ -7,12 +7,12 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from recbench.config.schemas import conf_dir
 from recbench.core.errors import UserError
 from recbench.data.download import offline
 from recbench.report.build import Material
 from recbench.report.collect import StoredRun, read_run
 from recbench.report.rows import Row
-from recbench.schemas import conf_dir
 from recbench.study.definition import Study, find_study, load_study
 
 logger = logging.getLogger(__name__)

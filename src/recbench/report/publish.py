@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recbench.config.settings import TrackingConfig
 from recbench.report.collect import StoredRun
-from recbench.settings import TrackingConfig
 
 if TYPE_CHECKING:
     from recbench.tracking.client import Entry

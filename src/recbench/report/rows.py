@@ -66,7 +66,7 @@ def _comparable(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
 
 
 def _completed(run: StoredRun) -> dict[str, Any]:
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
 
     try:
         return deciding(RunConfig.from_dict(run.config).as_dict())

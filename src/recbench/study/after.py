@@ -11,7 +11,7 @@ from typing import Any
 
 from recbench import measure
 from recbench.building import load_model
-from recbench.config import RunConfig
+from recbench.config.run import RunConfig
 from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.data.protocol import SampledConfig

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 
 from recbench.cli import explain, opened
-from recbench.config import RunConfig
+from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.needs import check_dependencies, check_requirements, dependency_configs, run_key
@@ -134,7 +134,7 @@ def compose(words: tuple[str, ...]) -> RunConfig:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from recbench.config_source import TOP, SchemaSource, SearchPath
+    from recbench.config.hydra_source import TOP, SchemaSource, SearchPath
 
     Plugins.instance().register(SchemaSource)
     Plugins.instance().register(SearchPath)

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
+from recbench.config.settings import SlurmConfig
 from recbench.core.run_folder import RunFolder
-from recbench.settings import SlurmConfig
 from recbench.study.jobs import Job
 from recbench.sweep import RECORD_VARIABLE
 

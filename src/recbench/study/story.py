@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from recbench.config.schemas import conf_dir
 from recbench.core.errors import UserError
 from recbench.models.registry import lookup
 from recbench.report.study import markdown, record_of, write_csv, write_readme
-from recbench.schemas import conf_dir
 from recbench.study.after import add_other_rule, add_sampled, sampled_config
 from recbench.study.definition import Study, find_study, load_study
 from recbench.study.jobs import FINAL, Job, Planner

@@ -7,8 +7,8 @@ import logging
 import sys
 from pathlib import Path
 
-from recbench.schemas import option_values
-from recbench.settings import TrackingConfig
+from recbench.config.schemas import option_values
+from recbench.config.settings import TrackingConfig
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from recbench.config.settings import TrackingConfig
 from recbench.core.run_folder import RunFolder
-from recbench.settings import TrackingConfig
 from recbench.tracking.describe import sweep_tags
 from recbench.tracking.mlflow_store import Store, place_of
 from recbench.tracking.pages import children, comparison

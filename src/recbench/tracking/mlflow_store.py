@@ -12,8 +12,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from recbench.config.settings import TrackingConfig
 from recbench.core.run_folder import RunFolder, locked
-from recbench.settings import TrackingConfig
 from recbench.tracking.client import PARENT_TAG, Entry, open_client
 from recbench.tracking.describe import metrics_of, parameters_of, tags_of
 from recbench.tracking.pages import comparable, comparison

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from recbench.settings import TrackingConfig
+from recbench.config.settings import TrackingConfig
 from recbench.tracking.client import PARENT_TAG
 from recbench.tracking.describe import headline, metric_name
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import recbench
 
 if TYPE_CHECKING:
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
     from recbench.data.split import Split
     from recbench.data.store import PreparedData
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from recbench.config.schemas import option_values
 from recbench.core.run_folder import RunFolder
-from recbench.schemas import option_values
 from recbench.sweep import read_records
 
 logger = logging.getLogger(__name__)

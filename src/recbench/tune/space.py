@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbench.config.schemas import conf_dir, option_values
 from recbench.core.errors import UserError, nearest
-from recbench.schemas import conf_dir, option_values
 from recbench.study.values import as_mapping, key_of, last_of_each, read_yaml
 
 

@@ -83,7 +83,7 @@ def test_a_model_that_makes_no_codes_is_refused_before_it_is_trained(run_config,
 
 @pytest.mark.parametrize(("name", "tokenizer"), [("tiger", "rq_kmeans"), ("rpg", "opq")])
 def test_data_without_text_are_refused_by_name(compose, tmp_path, name, tokenizer):
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
 
     events = [f"u{u},i{(u + t) % 9},{t}" for u in range(12) for t in range(5)]
     (tmp_path / "events.csv").write_text("\n".join(["user,item,timestamp", *events]))

@@ -344,7 +344,7 @@ def test_given_candidates_are_ranked_by_the_exact_scores(run_config, tmp_path):
 
 
 def test_data_without_text_are_refused_unless_every_task_is_off(compose, tmp_path):
-    from recbench.config import RunConfig
+    from recbench.config.run import RunConfig
 
     events = [f"u{u},i{(u + t) % 9},{t}" for u in range(12) for t in range(5)]
     (tmp_path / "events.csv").write_text("\n".join(["user,item,timestamp", *events]))

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from recbench.config import RunConfig
+from recbench.config.run import RunConfig
+from recbench.config.schemas import compose_model
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, EpochSampler, WindowDataset, evaluation_batches, training_windows
 from recbench.evaluation.evaluate import evaluate
@@ -18,7 +19,6 @@ from recbench.models.base import ModelContext, TrainingData
 from recbench.models.counting.popularity import Popularity, PopularityConfig
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 from recbench.nn.transformer.sasrec_blocks import LiGRLayer, OriginalLayer
-from recbench.schemas import compose_model
 
 VARIANTS = ("sasrec_original", "gsasrec", "esasrec")
 MAX_LENGTH = 20

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from recbench.config.schemas import compose_model
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext, count_parameters
@@ -17,7 +18,6 @@ from recbench.models.sequential import tim4rec
 from recbench.models.sequential.tim4rec import TiM4Rec, TiM4RecConfig
 from recbench.nn.recurrent import time_gaps
 from recbench.nn.recurrent.time_gaps import LogGaps, gaps, log_gap_statistics
-from recbench.schemas import compose_model
 
 SMALL = {"hidden_size": 16, "head_size": 8, "state_size": 4, "time_hidden_size": 4}
 CONTEXT = ModelContext(n_items=30, n_users=5, max_length=10)

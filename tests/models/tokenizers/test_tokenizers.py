@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from recbench.building import load_model
+from recbench.config.schemas import compose_model
 from recbench.core.errors import UserError
 from recbench.data.prepared import PreparedData
 from recbench.data.protocol import LeaveOneOutConfig
@@ -21,7 +22,6 @@ from recbench.models.registry import lookup, model_names
 from recbench.models.tokenizers.collaborative_ids import cooccurrence_graph
 from recbench.models.tokenizers.sequential_ids import first_seen
 from recbench.models.tokenizers.tokenizer import ItemTokenizer, collision_digit
-from recbench.schemas import compose_model
 
 NAMES = [name for name in model_names() if issubclass(lookup(name).model, ItemTokenizer)]
 OURS = ["rq_kmeans", "rvq", "rqvae", "random_ids", "sequential_ids", "collaborative_ids"]

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from recbench.config.settings import TrainingConfig
 from recbench.core.errors import UserError
 from recbench.learner import Learner
 from recbench.models.base import Recommender
 from recbench.objectives.contrastive.base import build_auxiliaries, representations
-from recbench.settings import TrainingConfig
 
 TERMS = {"mclrec": {"mclrec", "mclrec_regulariser"}}
 

@@ -12,12 +12,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recbench.config.schemas import GROUPS, one_line, refuse_interpolation, refuse_stray_keys, schema_of, with_schema
+from recbench.config.settings import EvaluationConfig, HardwareConfig, TrackingConfig, TrainingConfig
 from recbench.core.errors import UserError, nearest
 from recbench.models.auxiliary import check_auxiliaries
 from recbench.models.registry import lookup
 from recbench.posthoc.compression.configs import CompressionConfig
-from recbench.schemas import GROUPS, one_line, refuse_interpolation, refuse_stray_keys, schema_of, with_schema
-from recbench.settings import EvaluationConfig, HardwareConfig, TrackingConfig, TrainingConfig
 
 SCHEDULES = ("constant", "cosine", "step")
 

@@ -9,13 +9,13 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from recbench.config import RunConfig
+from recbench.config.run import RunConfig
+from recbench.config.schemas import GROUPS, compose_model, conf_dir, option_values, schema_of, with_schema
+from recbench.config.settings import EvaluationConfig, RootConfig
 from recbench.core.errors import UserError
 from recbench.data.text_config import TextConfig
 from recbench.models.auxiliary import AUXILIARIES
 from recbench.models.registry import model_names
-from recbench.schemas import GROUPS, compose_model, conf_dir, option_values, schema_of, with_schema
-from recbench.settings import EvaluationConfig, RootConfig
 
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
 #: Keys without which an option means nothing.

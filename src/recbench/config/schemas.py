@@ -15,10 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import recbench
+from recbench.config.settings import HardwareConfig, SlurmConfig, TrackingConfig, TrainingConfig
 from recbench.core.errors import UserError, nearest
 from recbench.models.registry import lookup
 from recbench.posthoc.compression.configs import config_class as compression_class
-from recbench.settings import HardwareConfig, SlurmConfig, TrackingConfig, TrainingConfig
 
 #: Before the name of an option of ``tuned``: it lies in the folder ``tuned`` of the working folder, where a search wrote it.
 HERE = "here/"

@@ -16,9 +16,9 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from recbench.config.schemas import GROUPS, HERE, conf_dir, with_schema
+from recbench.config.settings import RootConfig
 from recbench.models.registry import model_names
-from recbench.schemas import GROUPS, HERE, conf_dir, with_schema
-from recbench.settings import RootConfig
 
 #: The name of the top config; its schema is RootConfig.
 TOP = "config"

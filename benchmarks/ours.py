@@ -1,6 +1,6 @@
 """SASRec of recbench on a task; prints the lines that ``task.py`` describes.
 
-Training is ``recbench.training.fit`` and evaluation ``recbench.evaluation.evaluate``, as in any run: with checkpoints,
+Training is ``recbench.training.fit.fit`` and evaluation ``recbench.evaluation.evaluate``, as in any run: with checkpoints,
 validation and progress; only runs, config files and tracking are left out.
 """
 
@@ -29,7 +29,7 @@ from recbench.data.split import Cases, Split, make_split
 from recbench.evaluation.evaluate import evaluate
 from recbench.models.base import ModelContext, Recommender, TrainingData
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
-from recbench.training import fit
+from recbench.training.fit import fit
 
 
 class ReachedError(Exception):

@@ -125,12 +125,12 @@ class EnoughError(Exception):
 
 
 def train(folder: Path, loss: str, gradients: str, steps: int, batch: int) -> dict[str, Any]:
-    """Seconds of an epoch from ``steps`` steps after the first few, by ``recbench.training.fit`` as in any run."""
+    """Seconds of an epoch from ``steps`` steps after the first few, by ``recbench.training.fit.fit`` as in any run."""
     from recbench.config.settings import HardwareConfig, TrainingConfig
     from recbench.core.epoch_bar import Progress
     from recbench.core.run_folder import RunFolder
     from recbench.models.base import TrainingData
-    from recbench.training import fit
+    from recbench.training.fit import fit
 
     class Clock(Progress):
         """Stands where a person's progress bar stands; ends the training after so many steps."""

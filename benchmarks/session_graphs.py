@@ -26,11 +26,11 @@ from torch import Tensor
 from benchmarks.state_space import medians
 from recbench.config.settings import HardwareConfig, TrainingConfig
 from recbench.data.batches import Batch, EpochSampler, Windows, prefixes
-from recbench.learner import Learner
 from recbench.models.base import ModelContext
 from recbench.models.session.srgnn import SRGNN, SRGNNConfig
 from recbench.nn.graph.session_graph import SparseGraphs, dense_graphs, sparse_graphs
-from recbench.training import set_logits_precision
+from recbench.training.fit import set_logits_precision
+from recbench.training.learner import Learner
 
 
 def drawn_sessions(n: int, n_items: int, longest: int, seed: int) -> list[np.ndarray]:
@@ -96,7 +96,7 @@ def void(way: Callable[[], object]) -> None:
 
 
 class Ours:
-    """Steps as ``recbench.training`` makes them; ``graphs`` may be made in another way."""
+    """Steps as ``recbench.training.fit`` makes them; ``graphs`` may be made in another way."""
 
     def __init__(self, sessions: list[np.ndarray], n_items: int, targets: int, in_python: bool) -> None:
         self.sessions, self.in_python = sessions, in_python

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch, EpochSampler, WindowDataset, training_windows
-from recbench.learner import Learner
 from recbench.models.base import ClosedForm, Recommender, TrainingData
+from recbench.training.learner import Learner
 
 if TYPE_CHECKING:
     from recbench.config.run import RunConfig
@@ -96,7 +96,7 @@ def steps_of(config: RunConfig, stage: Stage, n: int, device: torch.device) -> S
     from recbench.objectives.contrastive.base import build_auxiliaries
     from recbench.objectives.distillation.base import build_objective
     from recbench.objectives.distillation.teacher import OnlineLessons
-    from recbench.training import set_logits_precision
+    from recbench.training.fit import set_logits_precision
 
     check_requirements(config, stage.data)
     student = untrained(config, stage)

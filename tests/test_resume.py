@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from recbench import measure, training
+from recbench import measure
 from recbench.core.run_folder import RunFolder
 from recbench.experiment import run
+from recbench.training import fit
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16"]
 SLMREC = [
@@ -87,11 +88,11 @@ def stopping(moment, epoch, key_start, what=Stop):
             patch.setattr(owner, name, wrapped)
 
         if moment == "after its checkpoint":
-            hook(training.ResumePoint, "on_train_epoch_end", after=True)
+            hook(fit.ResumePoint, "on_train_epoch_end", after=True)
         elif moment == "before its checkpoint":
-            hook(training.ResumePoint, "on_train_epoch_end", after=False)
+            hook(fit.ResumePoint, "on_train_epoch_end", after=False)
         else:
-            hook(training.BestEpoch, "on_train_batch_end", after=True)
+            hook(fit.BestEpoch, "on_train_batch_end", after=True)
         yield
 
 
@@ -140,7 +141,7 @@ def test_what_was_trained_is_not_trained_again(run_config, tmp_path, uninterrupt
             run(run_config(tmp_path, *CASES[case]))
     steps = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Learner, "training_step", lambda *_: steps.append(1))
+        patch.setattr(fit.Learner, "training_step", lambda *_: steps.append(1))
         resumed = run(run_config(tmp_path, *CASES[case]))
     assert steps == []
     assert same_weights(resumed, uninterrupted(case))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbench.config.schemas import GROUPS, HERE, conf_dir, one_line
 from recbench.core.errors import UserError, nearest
-from recbench.processes.ranks import launched
+from recbench.training.processes.ranks import launched
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -159,7 +159,7 @@ def run_job(composed: DictConfig, parent: str | None = None, judge: Judge | None
     judge: of a search that may give it up. Raises StoppedEarly if it does, or did before.
     """
     from recbench.config.run import RunConfig
-    from recbench.processes.team import team
+    from recbench.training.processes.leader import team
 
     config = RunConfig.from_hydra(composed)
     speak()

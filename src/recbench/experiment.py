@@ -28,9 +28,9 @@ from recbench.models.weights import save_weights
 from recbench.needs import check_lists, check_requirements, dependency_configs, no_distillation, run_key
 from recbench.posthoc.compression.apply import make_compressed, skeleton
 from recbench.posthoc.compression.configs import CompressionConfig
-from recbench.processes.ranks import here
-from recbench.processes.team import together
 from recbench.stage import Run, Stage
+from recbench.training.processes.leader import together
+from recbench.training.processes.ranks import here
 
 if TYPE_CHECKING:
     from recbench.objectives.distillation.teacher import Teaching
@@ -170,10 +170,11 @@ def fit(
         seconds, spent = time.perf_counter() - started, meters.spent(counters, meters.read())
         return {"cost/train_seconds": seconds, **spent_figures(spent, seconds, meters.device, 1)}
     # Imported here because Lightning alone takes seconds, and a computed model does without it.
-    from recbench.quick_import import without_accessories
+    from recbench.training.quick_import import without_accessories
 
     with without_accessories():
-        from recbench import measure, training
+        from recbench import measure
+        from recbench.training import fit as training
     from recbench.core.epoch_bar import Progress
     from recbench.tune.prune import watchers
 

@@ -21,7 +21,7 @@ from recbench.evaluation.cost.meters import peaks, reset_peaks
 from recbench.evaluation.evaluate import Evaluation, ScoreFunction, evaluate, evaluate_lists, is_wide, merge
 from recbench.models.base import Recommender, SequenceModel, TrainingData
 from recbench.nn.losses.buffers import workspace
-from recbench.processes import ranks as processes
+from recbench.training.processes import ranks as processes
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from hydra.types import RunMode
 from recbench import sharing
 from recbench.core.errors import StoppedEarly, UserError
 from recbench.launchers.joblib import dismiss_workers
-from recbench.processes.ranks import launched
+from recbench.training.processes.ranks import launched
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

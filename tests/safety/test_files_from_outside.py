@@ -16,7 +16,6 @@ import pytest
 import torch
 
 import recbench
-from recbench import training
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.data.prepared import PreparedData
@@ -27,6 +26,7 @@ from recbench.data.sources.table import Columns, TableConfig
 from recbench.data.store import prepare
 from recbench.experiment import open_run, run
 from recbench.models.weights import check_checkpoint, load_tensors, load_weights, save_tensors
+from recbench.training import fit
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "training.batch_size=256"]
 
@@ -92,14 +92,14 @@ def test_a_header_that_promises_more_than_the_file_holds_is_refused(tmp_path):
 def interrupted(run_config, tmp_path, monkeypatch):
     """The words and the folder of a run that was stopped in its second epoch and left a checkpoint."""
     words = [*SASREC, "training.max_epochs=3"]
-    plain = training.ResumePoint.on_train_epoch_end
+    plain = fit.ResumePoint.on_train_epoch_end
 
     def stop(self, trainer, learner):
         plain(self, trainer, learner)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.ResumePoint, "on_train_epoch_end", stop)
+        patch.setattr(fit.ResumePoint, "on_train_epoch_end", stop)
         with pytest.raises(KeyboardInterrupt):
             run(run_config(tmp_path / "runs", *words))
     (folder,) = [RunFolder(p.parent) for p in (tmp_path / "runs").glob("sasrec-*/resume.ckpt")]

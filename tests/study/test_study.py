@@ -116,16 +116,16 @@ def test_a_failed_row_is_named_and_the_rest_stands(study, monkeypatch):
 
 
 def test_a_value_that_cannot_be_trained_is_out_of_the_search(study, monkeypatch):
-    from recbench import training
+    from recbench.training import fit
 
-    take = training.Learner.take_means
+    take = fit.Learner.take_means
 
     def diverging(self):
         if self.config.lr > 0.1:
             raise FloatingPointError("the loss term 'loss' became nan")
         return take(self)
 
-    monkeypatch.setattr(training.Learner, "take_means", diverging)
+    monkeypatch.setattr(fit.Learner, "take_means", diverging)
     study.write(seeds=[1], search={"training.lr": [0.5, 0.01]}, rows={"one": []})
     status, _, err, _ = study.run()
     assert status == 1

@@ -52,9 +52,9 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
 def run_audit(chosen: argparse.Namespace) -> int:
     """Make the audit, write it, show what it found, send its runs; returns the exit status."""
     from recbench.audit.make import default_folder, make_audit, write_audit
-    from recbench.processes.team import team
     from recbench.report.console import _print
     from recbench.study.jobs import compose
+    from recbench.training.processes.leader import team
 
     def composed(model: str) -> RunConfig:
         own = [word for word in chosen.words if model in chosen.probe or not word.lstrip("+").startswith("model.")]

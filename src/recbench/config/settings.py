@@ -24,7 +24,7 @@ class TrainingConfig:
     step_epochs: int = field(default=3, metadata=LATER)  # of schedule=step
     # L2 penalty as a part of the gradient (Adam), where weight_decay stands apart from it (AdamW). They differ for rare items.
     l2: float = field(default=0.0, metadata=LATER)
-    # Of item tables: dense | sparse, which moves only the rows that a step looks up (recbench.row_adam). Another optimiser, for large catalogues.
+    # Of item tables: dense | sparse, which moves only the rows that a step looks up (training.row_adam). Another optimiser, for large catalogues.
     embedding_gradients: str = field(default="dense", metadata=LATER)
     # Epochs from one validation to the next; the last epoch always has one. For models whose validation costs as much as an epoch.
     validate_every: int = field(default=1, metadata=LATER)

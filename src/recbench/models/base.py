@@ -119,7 +119,7 @@ class Recommender(nn.Module):
 
     Most models that are trained derive from ``SequenceModel``, which asks for less.
 
-    A plain module: the one LightningModule is ``recbench.learner.Learner``, which wraps it. So to list, configure, score or serve a
+    A plain module: the one LightningModule is ``recbench.training.learner.Learner``, which wraps it. So to list, configure, score or serve a
     model nobody has to import a trainer, which alone takes seconds.
     """
 

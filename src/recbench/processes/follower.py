@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.core.errors import UserError
-from recbench.processes.meeting import FAILED, PATIENCE, join, meet, uses_gpu, was_left
-from recbench.processes.ranks import Ranks, launched, working_as
-from recbench.processes.team import tell
+from recbench.training.processes.leader import tell
+from recbench.training.processes.ranks import Ranks, launched, working_as
+from recbench.training.processes.rendezvous import FAILED, PATIENCE, join, meet, uses_gpu, was_left
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

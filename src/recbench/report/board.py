@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from recbench.core.errors import UserError, nearest
-from recbench.cut_off import cut_off_note, run_was_cut_off
 from recbench.report.collect import StoredRun
 from recbench.report.rows import Row, rows_of
+from recbench.training.convergence import cut_off_note, run_was_cut_off
 
 if TYPE_CHECKING:
     from recbench.evaluation.statistics.compare import Verdict

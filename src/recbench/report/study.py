@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from recbench.core.errors import UserError
 from recbench.core.run_folder import replacing
-from recbench.cut_off import cut_off_note, run_was_cut_off
 from recbench.evaluation.statistics.bootstrap import Difference, compare
 from recbench.evaluation.statistics.per_user import MEASURES
 from recbench.report.console import _count
+from recbench.training.convergence import cut_off_note, run_was_cut_off
 
 if TYPE_CHECKING:
     from recbench.study.definition import Study

@@ -60,7 +60,7 @@ def provenance(config: RunConfig, data: PreparedData, split: Split, dependencies
     """Everything that a reader needs to trust or repeat a run, as plain values."""
     import torch
 
-    from recbench.processes.ranks import device_of
+    from recbench.training.processes.ranks import device_of
 
     device = device_of(config.hardware)
     level = determinism(config, device.type)
@@ -96,7 +96,7 @@ def config_hash(config: RunConfig) -> str:
 def determinism(config: RunConfig, device: str) -> str:
     """A key of DETERMINISM, for a config on a type of device ("cpu", "cuda")."""
     from recbench.models.registry import lookup
-    from recbench.processes.ranks import launched
+    from recbench.training.processes.ranks import launched
 
     if not lookup(config.model.name).model.is_seeded:
         return "none"

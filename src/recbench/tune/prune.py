@@ -19,7 +19,7 @@ from typing import Any
 
 from recbench.core.errors import StoppedEarly
 from recbench.core.run_folder import RunFolder
-from recbench.processes.ranks import here
+from recbench.training.processes.ranks import here
 
 
 @dataclass(frozen=True)

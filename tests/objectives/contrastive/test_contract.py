@@ -9,9 +9,9 @@ import torch
 
 from recbench.config.settings import TrainingConfig
 from recbench.core.errors import UserError
-from recbench.learner import Learner
 from recbench.models.base import Recommender
 from recbench.objectives.contrastive.base import build_auxiliaries, representations
+from recbench.training.learner import Learner
 
 TERMS = {"mclrec": {"mclrec", "mclrec_regulariser"}}
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from recbench import training
 from recbench.building import build_model
 from recbench.core.run_folder import RunFolder
 from recbench.data.batches import EpochSampler, WindowDataset, training_windows
 from recbench.experiment import run
 from recbench.objectives.contrastive.base import build_auxiliaries
 from recbench.stage import Stage
+from recbench.training import fit
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "model.dropout=0.3"]
 SHORT = ["training.max_epochs=2", "training.batch_size=200", "training.lr=5e-3"]
@@ -133,13 +133,13 @@ def test_only_the_released_form_takes_two_steps_a_batch(run_config, tmp_path, mo
     steps = {"first": 0, "again": 0}
 
     def counted(name, key):
-        original = getattr(training.Learner, name)
+        original = getattr(fit.Learner, name)
 
         def call(self, *given):
             steps[key] += 1
             return original(self, *given)
 
-        monkeypatch.setattr(training.Learner, name, call)
+        monkeypatch.setattr(fit.Learner, name, call)
 
     counted("training_step", "first")
     counted("_step_again", "again")

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from recbench.config.settings import TrainingConfig
-from recbench.learner import Learner
 from recbench.objectives.contrastive.base import build_auxiliaries, representations
 from recbench.objectives.contrastive.info_nce import info_nce
 from recbench.objectives.contrastive.mclrec import Augmenter, regulariser
+from recbench.training.learner import Learner
 
 
 @pytest.fixture

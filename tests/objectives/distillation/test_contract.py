@@ -8,11 +8,11 @@ import torch
 from recbench.config.settings import TrainingConfig
 from recbench.core.run_folder import open_folder
 from recbench.data.batches import EpochSampler
-from recbench.learner import Learner
 from recbench.objectives.distillation.base import build_objective
 from recbench.objectives.distillation.configs import _CONFIGS, TaughtConfig, config_class
 from recbench.objectives.distillation.offline import stored_lessons
 from recbench.objectives.distillation.teacher import OnlineLessons
+from recbench.training.learner import Learner
 
 KEYS = {
     "slmrec": {"n_blocks": 2},

@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from recbench import training
 from recbench.building import build_model
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
@@ -15,6 +14,7 @@ from recbench.experiment import run
 from recbench.objectives.distillation.offline import StoredLessons
 from recbench.objectives.distillation.teacher import OnlineLessons
 from recbench.stage import Stage
+from recbench.training import fit
 
 SLMREC = [
     "model=slmrec",
@@ -192,7 +192,7 @@ def test_a_resumed_student_of_a_stored_teacher_equals_an_uninterrupted_one(
 ):
     words = [*CASES[case], "training.max_epochs=4", *SHORT[1:], "model.dropout=0.3"]
     whole = run(run_config(tmp_path / "whole", *words))
-    original = training.ResumePoint.on_train_epoch_end
+    original = fit.ResumePoint.on_train_epoch_end
 
     def stop(self, trainer, learner):
         original(self, trainer, learner)
@@ -200,7 +200,7 @@ def test_a_resumed_student_of_a_stored_teacher_equals_an_uninterrupted_one(
             raise Stop
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(training.ResumePoint, "on_train_epoch_end", stop)
+        patch.setattr(fit.ResumePoint, "on_train_epoch_end", stop)
         run(run_config(tmp_path / "cut", *words))
     kinds.clear()
     resumed = run(run_config(tmp_path / "cut", *words))

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 
 from recbench.config.settings import TrainingConfig
 from recbench.core.errors import UserError
-from recbench.learner import Learner
 from recbench.objectives.distillation.configs import MultiSupervision, SLMRecDistillation
 from recbench.objectives.distillation.multi_supervision import MultiSupervisionObjective
 from recbench.objectives.distillation.slmrec import SLMRecObjective
 from recbench.objectives.distillation.teacher import OnlineLessons
+from recbench.training.learner import Learner
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import Recommender, SequenceModel
 from recbench.objectives.contrastive.base import Auxiliary
-from recbench.processes import ranks as processes
-from recbench.processes.lightning import shard
-from recbench.row_adam import RowAdam
+from recbench.training.processes import ranks as processes
+from recbench.training.row_adam import RowAdam
+from recbench.training.strategies import shard
 
 if TYPE_CHECKING:
     from recbench.objectives.distillation.base import Objective

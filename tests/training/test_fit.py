@@ -9,11 +9,11 @@ import torch
 
 from recbench.config.settings import HardwareConfig, TrainingConfig
 from recbench.core.errors import UserError
-from recbench.learner import Learner
 from recbench.models.base import ModelContext
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 from recbench.nn.losses.catalogue import CatalogueLoss, has_fast_bfloat16
-from recbench.training import set_logits_precision
+from recbench.training.fit import set_logits_precision
+from recbench.training.learner import Learner
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_the_term_that_spoils_the_sum_is_the_one_that_is_named(model, value):
     [("float32", True, False), ("bfloat16", False, True), ("auto", True, True), ("auto", False, False)],
 )
 def test_the_catalogue_product_is_narrow_where_asked_for_or_native(model, monkeypatch, asked, native, expected):
-    monkeypatch.setattr("recbench.training.has_fast_bfloat16", lambda device: native)
+    monkeypatch.setattr("recbench.training.fit.has_fast_bfloat16", lambda device: native)
     set_logits_precision(model, HardwareConfig(accelerator="cpu", logits=asked))
     assert [module.bfloat16_logits for module in model.modules() if isinstance(module, CatalogueLoss)] == [expected]
 

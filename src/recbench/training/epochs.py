@@ -21,11 +21,11 @@ from recbench.config.settings import TrainingConfig
 from recbench.core.run_folder import RunFolder, replacing
 from recbench.data.batches import EpochSampler
 from recbench.evaluation.cost.meters import CPU_JOULES, Meters, spent_figures
-from recbench.learner import Learner
 from recbench.models.base import Recommender
 from recbench.models.weights import save_tensors
-from recbench.processes import ranks as processes
-from recbench.processes.lightning import Whole, whole_state
+from recbench.training.learner import Learner
+from recbench.training.processes import ranks as processes
+from recbench.training.strategies import Whole, whole_state
 
 if TYPE_CHECKING:
     from recbench.core.epoch_bar import Progress

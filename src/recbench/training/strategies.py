@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
-from recbench.processes.ranks import Ranks
+from recbench.training.processes.ranks import Ranks
 
 if TYPE_CHECKING:
     from recbench.models.base import Recommender

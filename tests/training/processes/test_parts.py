@@ -12,9 +12,9 @@ from recbench.data.batches import EpochSampler, Part, WindowDataset, training_wi
 from recbench.models.base import ModelContext
 from recbench.models.sequential.gru4rec import GRU4Rec, GRU4RecConfig
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
-from recbench.processes.ranks import Ranks, gather, here, launched, mean
-from recbench.processes.team import Team
-from recbench.training import check_parts
+from recbench.training.fit import check_parts
+from recbench.training.processes.leader import Team
+from recbench.training.processes.ranks import Ranks, gather, here, launched, mean
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +102,13 @@ def test_a_process_alone_is_the_first_of_one():
 
 
 def test_other_machines_need_a_launcher(monkeypatch):
-    monkeypatch.setattr("recbench.processes.team.launched", Ranks)
+    monkeypatch.setattr("recbench.training.processes.leader.launched", Ranks)
     with pytest.raises(UserError, match=r"hardware.nodes=2.*srun or torchrun"):
         Team(HardwareConfig(accelerator="cpu", nodes=2)).start()
 
 
 def test_more_gpus_than_there_are_is_refused(monkeypatch):
-    monkeypatch.setattr("recbench.processes.team.launched", Ranks)
+    monkeypatch.setattr("recbench.training.processes.leader.launched", Ranks)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match=r"hardware.devices=2.*1 GPUs here"):

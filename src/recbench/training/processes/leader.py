@@ -1,7 +1,7 @@
 """The processes of a run as the first of them sees it: started or met when the first training wants them, told what to do, dismissed.
 
 The first process lives through the whole story of a run: look-up, locks, dependencies, what is written and said. The others wait
-for a message, ``{"config", "key", "needed"}``, make that run with it (``recbench.processes.follower``), and wait for the next. So nothing
+for a message, ``{"config", "key", "needed"}``, make that run with it (``recbench.training.processes.follower``), and wait for the next. So nothing
 is decided twice. With torchrun or srun they are there from the start; else the first process starts them.
 
 Who fails says why in the store by which all met, and goes; the rest find the connection closed, and the first one reports the reason.
@@ -22,7 +22,8 @@ from typing import Any
 
 from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
-from recbench.processes.meeting import (
+from recbench.training.processes.ranks import Ranks, launched, working_as
+from recbench.training.processes.rendezvous import (
     FAILED,
     PATIENCE,
     check_spawn,
@@ -33,7 +34,6 @@ from recbench.processes.meeting import (
     uses_gpu,
     was_left,
 )
-from recbench.processes.ranks import Ranks, launched, working_as
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Team:
         for rank in range(1, n):
             # Its input stays open as long as we live, however we die. Ctrl+C in the terminal is for us alone.
             child = subprocess.Popen(
-                [sys.executable, "-m", "recbench.processes.follower"],
+                [sys.executable, "-m", "recbench.training.processes.follower"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 env=environment,

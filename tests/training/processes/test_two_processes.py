@@ -13,9 +13,9 @@ from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.evaluation.evaluate import block_rows
 from recbench.experiment import run
-from recbench.processes.ranks import here
-from recbench.processes.team import team
 from recbench.stage import Stage
+from recbench.training.processes.leader import team
+from recbench.training.processes.ranks import here
 
 #: So long a history makes blocks of 26 cases of the evaluation: seven, of which the first process gets four and the last has 4 cases.
 BLOCKS = ["training.max_length=2500", "hardware.logits=float32"]
@@ -115,10 +115,10 @@ class Stop(Exception):
 def test_a_training_of_two_processes_resumes_as_if_nothing_had_happened(
     runs, run_config, tmp_path, monkeypatch, strategy
 ):
-    from recbench import training
+    from recbench.training import fit
 
     config = run_config(tmp_path, *SHORT, "hardware.devices=2", f"hardware.strategy={strategy}")
-    store = training.ResumePoint.on_train_epoch_end
+    store = fit.ResumePoint.on_train_epoch_end
 
     def stop_after(self, trainer, learner):
         store(self, trainer, learner)
@@ -127,7 +127,7 @@ def test_a_training_of_two_processes_resumes_as_if_nothing_had_happened(
 
     whole = runs["short" if strategy == "ddp" else "short fsdp"]
     with monkeypatch.context() as patch:
-        patch.setattr(training.ResumePoint, "on_train_epoch_end", stop_after)
+        patch.setattr(fit.ResumePoint, "on_train_epoch_end", stop_after)
         with pytest.raises(Stop):
             run(config)
     folder = RunFolder(tmp_path / whole.folder.key)

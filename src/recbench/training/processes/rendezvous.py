@@ -12,7 +12,7 @@ from typing import Any
 
 from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
-from recbench.processes.ranks import Ranks
+from recbench.training.processes.ranks import Ranks
 
 #: How long a process waits for the others: a lock of the first one may be held by another job's training.
 PATIENCE = timedelta(days=30)

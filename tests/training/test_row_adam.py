@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from recbench.core.errors import UserError
 from recbench.nn.losses.catalogue import CatalogueLoss, LossConfig
-from recbench.row_adam import RowAdam, look_up_sparsely
+from recbench.training.row_adam import RowAdam, look_up_sparsely
 
 N_ITEMS, WIDTH, POSITIONS = 40, 6, 17
 

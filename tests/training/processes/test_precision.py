@@ -9,9 +9,9 @@ import shutil
 import pytest
 import torch
 
-from recbench import training
 from recbench.experiment import run
-from recbench.processes.lightning import Compiled, compiler_problem
+from recbench.training import fit
+from recbench.training.strategies import Compiled, compiler_problem
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "model.dropout=0"]
 WORDS = [*SASREC, "training.max_epochs=4", "training.batch_size=200", "training.lr=5e-3", "hardware.logits=float32"]
@@ -38,7 +38,7 @@ def test_mixed_precision_is_near_full_precision(plain, run_config, tmp_path):
 
 
 def test_without_a_compiler_training_goes_on_and_says_so(plain, run_config, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(training, "compiler_problem", lambda device: "no C++ compiler")
+    monkeypatch.setattr(fit, "compiler_problem", lambda device: "no C++ compiler")
     monkeypatch.setattr(logging.getLogger("recbench"), "propagate", True)
     made = run(run_config(tmp_path, *WORDS, "hardware.compile=true"))
     assert "torch.compile does not work here (no C++ compiler); training goes on without it" in caplog.text

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from recbench.cut_off import cut_off, run_was_cut_off
 from recbench.experiment import run
+from recbench.training.convergence import cut_off, run_was_cut_off
 
 SMALL = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "training.batch_size=200"]
 
@@ -39,7 +39,7 @@ def test_what_has_no_epochs_and_what_keeps_its_last_epoch_is_never_cut_off():
 
 @pytest.mark.parametrize(("words", "warned"), [((), True), (("training.schedule=cosine",), False)])
 def test_the_training_itself_says_so(run_config, tmp_path, caplog, words, warned):
-    with caplog.at_level(logging.WARNING, logger="recbench.training"):
+    with caplog.at_level(logging.WARNING, logger="recbench.training.fit"):
         made = run(run_config(tmp_path, *SMALL, "training.max_epochs=2", *words))
     said = [record.getMessage() for record in caplog.records if "trained to its end" in record.getMessage()]
     assert bool(said) is warned

@@ -7,7 +7,7 @@ import sys
 
 SCRIPT = """
 import sys
-from recbench.quick_import import without_accessories
+from recbench.training.quick_import import without_accessories
 with without_accessories():
     import recbench.training
 assert {"torchmetrics", "pytorch_lightning"} <= set(sys.modules)

@@ -1,4 +1,4 @@
-"""Fitting a model: Lightning's trainer around a ``Learner``, with what happens after each epoch (``recbench.epochs``)."""
+"""Fitting a model: Lightning's trainer around a ``Learner``, with what happens after each epoch (``recbench.training.epochs``)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from torch.utils.data import DataLoader
 from recbench.config.settings import HardwareConfig, TrainingConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
-from recbench.cut_off import cut_off
 from recbench.data.batches import EpochSampler, WindowDataset, training_windows
-from recbench.epochs import BestEpoch, ResumePoint, Validate, training_figures
-from recbench.learner import Learner
 from recbench.models.base import Recommender, SequenceModel, TrainingData
 from recbench.models.weights import check_checkpoint, load_weights, save_weights
 from recbench.nn.losses.catalogue import CatalogueLoss, has_fast_bfloat16
 from recbench.objectives.contrastive.base import build_auxiliaries
-from recbench.processes import ranks as processes
-from recbench.processes.lightning import Compiled, SameBuffers, compiler_problem, environment_of, strategy_of
-from recbench.processes.ranks import device_of
-from recbench.row_adam import look_up_sparsely
+from recbench.training.convergence import cut_off
+from recbench.training.epochs import BestEpoch, ResumePoint, Validate, training_figures
+from recbench.training.learner import Learner
+from recbench.training.processes import ranks as processes
+from recbench.training.processes.ranks import device_of
+from recbench.training.row_adam import look_up_sparsely
+from recbench.training.strategies import Compiled, SameBuffers, compiler_problem, environment_of, strategy_of
 
 if TYPE_CHECKING:
     from recbench.core.epoch_bar import Progress

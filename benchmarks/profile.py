@@ -195,7 +195,7 @@ def main() -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    from recbench.stage import Stage
+    from recbench.experiment.context import Stage
     from recbench.study.jobs import compose
 
     device = torch.device(given.device)

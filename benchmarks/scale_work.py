@@ -171,7 +171,7 @@ def evaluate(folder: Path, users: int) -> dict[str, Any]:
     from recbench.evaluation.cost.efficiency import spread
     from recbench.evaluation.evaluate import block_rows
     from recbench.evaluation.evaluate import evaluate as rank
-    from recbench.measure import score_function
+    from recbench.experiment.evaluate import score_function
 
     data = prepared(folder)
     split = split_of(data)

@@ -20,7 +20,7 @@ from recbench.training.learner import Learner
 
 if TYPE_CHECKING:
     from recbench.config.run import RunConfig
-    from recbench.stage import Stage
+    from recbench.experiment.context import Stage
 
 Section = Callable[[str], Any]
 
@@ -45,8 +45,8 @@ def _address(batch: Batch) -> bytes:
 
 def untrained(config: RunConfig, stage: Stage) -> Recommender:
     """The model of a config with all that it stands on, none of it trained."""
-    from recbench.building import build_model
-    from recbench.needs import dependency_configs
+    from recbench.experiment.build import build_model
+    from recbench.experiment.dependencies import dependency_configs
 
     needed = {name: untrained(part, stage) for name, part in dependency_configs(config).items() if name != "teacher"}
     model = build_model(config, stage, needed)
@@ -92,7 +92,7 @@ class Steps:
 
 def steps_of(config: RunConfig, stage: Stage, n: int, device: torch.device) -> Steps:
     """The first ``n`` steps of the first epoch of a run. Raises UserError as the run would."""
-    from recbench.needs import check_requirements, dependency_configs
+    from recbench.experiment.dependencies import check_requirements, dependency_configs
     from recbench.objectives.contrastive.base import build_auxiliaries
     from recbench.objectives.distillation.base import build_objective
     from recbench.objectives.distillation.teacher import OnlineLessons

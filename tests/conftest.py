@@ -194,7 +194,7 @@ def cli() -> Callable[..., Finished]:
 @contextlib.contextmanager
 def _as_found() -> Iterator[None]:
     """Put back what a command changes in its process: arguments, environment, logging, the statuses of a sweep."""
-    from recbench.sweep import SweepCallback
+    from recbench.experiment.sweep import SweepCallback
 
     arguments, environment = list(sys.argv), dict(os.environ)
     root = logging.getLogger()
@@ -273,8 +273,8 @@ def opened_of(tiny_data, tiny_split, run_config, tmp_path_factory):
     from dataclasses import replace
 
     from recbench.config.schemas import compose_model
+    from recbench.experiment.context import Stage
     from recbench.recommend.opened import Opened
-    from recbench.stage import Stage
 
     known = _contract()
 

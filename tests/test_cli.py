@@ -140,7 +140,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(cli, tiny, tmp_path, monkeypatch)
     def broken(*_):
         raise ZeroDivisionError("our fault")
 
-    monkeypatch.setattr("recbench.measure.test", broken)
+    monkeypatch.setattr("recbench.experiment.evaluate.test", broken)
     finished = cli(*tiny, *QUICK, cwd=tmp_path)
     assert finished.status == 1
     assert "Traceback" in finished.err
@@ -209,16 +209,16 @@ def test_a_run_prints_its_table_and_where_it_lies(cli, tiny, tmp_path):
 
 
 def test_a_failed_job_does_not_end_a_sweep(cli, tiny, tmp_path, monkeypatch):
-    from recbench import measure
+    from recbench.experiment import evaluate
 
-    test = measure.test
+    test = evaluate.test
 
     def fragile(model, *rest):
         if model.config.name == "itemknn":
             raise ZeroDivisionError("our fault")
         return test(model, *rest)
 
-    monkeypatch.setattr(measure, "test", fragile)
+    monkeypatch.setattr(evaluate, "test", fragile)
     finished = cli("-m", *tiny, "model=popularity,itemknn,markov", cwd=tmp_path)
     assert finished.status == 1
     assert "2 of 3 jobs finished" in finished.out
@@ -229,7 +229,7 @@ def test_a_failed_job_does_not_end_a_sweep(cli, tiny, tmp_path, monkeypatch):
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("job-*.json"))]
     assert [record["status"] for record in records] == [0, 1, 0]
     # Mended, the same command trains the failed job only.
-    monkeypatch.setattr(measure, "test", test)
+    monkeypatch.setattr(evaluate, "test", test)
     again = cli("-m", *tiny, "model=popularity,itemknn,markov", cwd=tmp_path)
     assert again.status == 0
     assert "3 of 3 jobs finished" in again.out

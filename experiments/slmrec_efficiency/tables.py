@@ -20,7 +20,7 @@ TRAINING = {
 
 def processor(device: str) -> str:
     """What computed."""
-    from recbench.tracking.provenance import processor as cpu
+    from recbench.experiment.provenance import processor as cpu
 
     if device == "cuda":
         import torch
@@ -33,7 +33,7 @@ def code() -> dict[str, Any]:
     """Commit and torch version, for the last columns of results.csv."""
     import torch
 
-    from recbench.tracking.provenance import code_state
+    from recbench.experiment.provenance import code_state
 
     state = code_state()
     return {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from recbench.config.run import RunConfig
-    from recbench.tune.prune import Judge
+    from recbench.experiment.early_stop import Judge
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +62,8 @@ def main() -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from recbench import sweep
     from recbench.config.hydra_source import TOP, SchemaSource, SearchPath
+    from recbench.experiment import sweep
     from recbench.study.words import asked_studies
 
     speak()
@@ -168,11 +168,11 @@ def run_job(composed: DictConfig, parent: str | None = None, judge: Judge | None
 
 
 def _run_job(config: RunConfig, parent: str | None, judge: Judge | None) -> list[Any]:
-    from recbench.experiment import reference, run
+    from recbench.experiment.context import Stage
+    from recbench.experiment.dependencies import check_dependencies
+    from recbench.experiment.run import reference, run
     from recbench.models.registry import lookup
-    from recbench.needs import check_dependencies
     from recbench.report.console import show_run
-    from recbench.stage import Stage
 
     check_dependencies(config)
     stage = Stage.of(config)

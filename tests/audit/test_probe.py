@@ -7,8 +7,8 @@ import torch
 
 from recbench.audit.probe import order_probe, shuffled
 from recbench.data.batches import Batch
-from recbench.experiment import run
-from recbench.stage import Stage
+from recbench.experiment.context import Stage
+from recbench.experiment.run import run
 
 
 def test_only_real_events_change_places_and_times_stay():

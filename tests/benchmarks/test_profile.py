@@ -10,9 +10,9 @@ from benchmarks import operations as ops
 from benchmarks.floor import Speeds
 from benchmarks.profile import Kinds, profiled, table, undisturbed
 from benchmarks.steps import steps_of
+from recbench.experiment.context import Stage
 from recbench.nn.losses.catalogue import CatalogueLoss, LossConfig
 from recbench.nn.transformer.dropout import Dropout
-from recbench.stage import Stage
 
 SPEEDS = Speeds(*[1e9] * 8)
 

@@ -14,8 +14,8 @@ from recbench.config.run import RunConfig
 from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder, key_values, locked, make_key, open_folder, recording, replacing
-from recbench.needs import run_key
-from recbench.stage import Stage
+from recbench.experiment.context import Stage
+from recbench.experiment.dependencies import run_key
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_a_key_depends_on_what_a_run_stands_on(compose, tiny, stage, word):
 
 
 def test_the_item_table_of_slmrec_is_the_plain_run_of_that_model(compose, tiny, stage):
-    from recbench.needs import dependency_configs
+    from recbench.experiment.dependencies import dependency_configs
 
     slmrec = RunConfig.from_hydra(compose(*tiny, "model=slmrec"))
     plain = RunConfig.from_hydra(compose(*tiny, "model=sasrec"))

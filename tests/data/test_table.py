@@ -16,8 +16,8 @@ from recbench.data.prepared import PreparedData
 from recbench.data.schema import PATH_ONLY, content_settings
 from recbench.data.sources.table import Columns, ItemColumns, TableConfig
 from recbench.data.store import folder_name, prepare
-from recbench.needs import run_key
-from recbench.stage import Stage
+from recbench.experiment.context import Stage
+from recbench.experiment.dependencies import run_key
 
 EVENTS = "user,item,timestamp\nu,b,2014-07-02T10:00:00Z\nu,a,2014-07-01\nv,a,2014-07-01 09:00\n"
 

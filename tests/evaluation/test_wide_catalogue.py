@@ -10,7 +10,7 @@ from recbench.data.protocol import LeaveOneOutConfig
 from recbench.data.split import make_split
 from recbench.evaluation import evaluate as module
 from recbench.evaluation.evaluate import BLOCK_SCORES, WIDE_BLOCK_SCORES, WIDE_ROWS, block_rows, evaluate, is_wide
-from recbench.measure import score_function
+from recbench.experiment.evaluate import score_function
 from recbench.models.base import ModelContext
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from recbench.core.errors import UserError
-from recbench.needs import check_dependencies, check_lists, check_requirements, run_key
-from recbench.stage import Stage
+from recbench.experiment.context import Stage
+from recbench.experiment.dependencies import check_dependencies, check_lists, check_requirements, run_key
 from recbench.study.jobs import compose
 
 STORED = json.loads(Path(__file__).with_name("run_keys.json").read_text())

@@ -9,7 +9,7 @@ import sys
 import polars as pl
 import pytest
 
-from recbench.experiment import run
+from recbench.experiment.run import run
 from recbench.export import folder as module
 from recbench.export.__main__ import main
 from recbench.recommend.__main__ import main as recommend_main

@@ -47,7 +47,7 @@ def test_the_order_that_the_structures_promise(reached, default):
 @pytest.mark.slow
 def test_a_transformer_passes_what_the_last_item_alone_can_tell(reached, default, run_config, compose, tmp_path):
     from recbench.config.run import RunConfig
-    from recbench.experiment import run
+    from recbench.experiment.run import run
 
     words = [
         "model=sasrec",

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from recbench.experiment import run
+from recbench.experiment.run import run
 from recbench.recommend.__main__ import main, printable
 
 

@@ -24,7 +24,7 @@ from recbench.data.sources.movielens import MovieLensConfig
 from recbench.data.sources.raw_lines import line_blocks, unpack
 from recbench.data.sources.table import Columns, TableConfig
 from recbench.data.store import prepare
-from recbench.experiment import open_run, run
+from recbench.experiment.run import open_run, run
 from recbench.models.weights import check_checkpoint, load_tensors, load_weights, save_tensors
 from recbench.training import fit
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from recbench.needs import dependency_configs, run_key
+from recbench.experiment.dependencies import dependency_configs, run_key
 from recbench.report.study import BEGIN, END
 from recbench.study.definition import load_study
 from recbench.study.jobs import Planner, choices, compose

@@ -88,16 +88,16 @@ def test_a_study_searches_on_validation_runs_every_seed_and_writes_what_the_runs
 
 
 def test_a_failed_row_is_named_and_the_rest_stands(study, monkeypatch):
-    from recbench import measure
+    from recbench.experiment import evaluate
 
-    test = measure.test
+    test = evaluate.test
 
     def fragile(model, data, split, config, folder):
         if config.model.hidden_size == 8 and config.seed == 2:
             raise ZeroDivisionError("our fault")
         return test(model, data, split, config, folder)
 
-    monkeypatch.setattr(measure, "test", fragile)
+    monkeypatch.setattr(evaluate, "test", fragile)
     study.write(seeds=[1, 2], rows={"bad": ["model.hidden_size=8"], "good": []}, search={})
     status, out, err, _ = study.run()
     assert status == 1
@@ -107,7 +107,7 @@ def test_a_failed_row_is_named_and_the_rest_stands(study, monkeypatch):
     assert [(r["row"], r["seed"]) for r in rows_of(study)] == [("bad", "1"), ("good", "1"), ("good", "2")]
     assert "| good |" in out
     # Mended, the same command runs what is missing, and nothing else.
-    monkeypatch.setattr(measure, "test", test)
+    monkeypatch.setattr(evaluate, "test", test)
     status, _, err, started = study.run()
     assert status == 0, err
     assert len(started) == 1
@@ -158,12 +158,12 @@ def test_a_row_can_use_what_another_one_chose(study):
 
 
 def test_a_row_whose_source_failed_says_so(study, monkeypatch):
-    from recbench import measure
+    from recbench.experiment import evaluate
 
     def broken(*_):
         raise ZeroDivisionError("our fault")
 
-    monkeypatch.setattr(measure, "test", broken)
+    monkeypatch.setattr(evaluate, "test", broken)
     study.write(
         seeds=[1],
         search=SEARCH,

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from recbench.config.settings import TrackingConfig
 from recbench.core.run_folder import RunFolder
-from recbench.experiment import run
+from recbench.experiment.run import run
 from recbench.tracking.__main__ import main
 from recbench.tracking.client import PARENT_TAG
 from recbench.tracking.describe import metric_name, parameters_of

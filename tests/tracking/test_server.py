@@ -48,7 +48,7 @@ def test_a_sweep_without_its_server_arrives_later_as_a_sweep(cli, tiny, local, c
 
 def test_a_store_that_was_away_at_the_start_only_hears_of_the_sweep_at_its_end(local, configured, finished, tmp_path):
     """The jobs were sent, each by itself; the sweep is made for them, and is theirs."""
-    from recbench.sweep import write_json
+    from recbench.experiment.sweep import write_json
     from recbench.tracking.mlflow_store import Store
 
     store = Store(configured(local))

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from recbench.experiment import run
+from recbench.experiment.run import run
 from recbench.training.convergence import cut_off, run_was_cut_off
 
 SMALL = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "training.batch_size=200"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from recbench.experiment import run
+from recbench.experiment.run import run
 
 SASREC = [
     "model=sasrec",

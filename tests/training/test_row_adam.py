@@ -107,7 +107,7 @@ SAMPLED = ("model=sasrec", "model.loss=sampled_softmax", "model.n_negatives=16",
 
 
 def test_a_run_learns_with_sparse_gradients_under_a_key_of_its_own(run_config, tmp_path):
-    from recbench.experiment import run
+    from recbench.experiment.run import run
 
     dense = run(run_config(tmp_path, *SAMPLED))
     sparse = run(run_config(tmp_path, *SAMPLED, "training.embedding_gradients=sparse"))
@@ -139,7 +139,7 @@ def test_what_does_not_go_together_is_refused_before_anything_is_read(run_config
     ],
 )
 def test_where_gradients_would_be_dense_all_the_same_it_says_so(run_config, tmp_path, words, told):
-    from recbench.experiment import run
+    from recbench.experiment.run import run
 
     with pytest.raises(UserError, match=told):
         run(run_config(tmp_path, *words, "training.embedding_gradients=sparse", "training.max_epochs=1"))

@@ -32,7 +32,7 @@ class Side(_Delegate, Launcher):
     """``hydra/launcher=joblib``: several processes on this machine; one that is killed costs no other job."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from recbench.launchers.joblib import launch
+        from recbench.experiment.launchers.joblib import launch
 
         return launch(self, job_overrides, initial_job_idx)
 
@@ -41,7 +41,7 @@ class Slurm(_Delegate, Launcher):
     """``hydra/launcher=submitit_slurm``, which ``hardware=slurm`` chooses: jobs of a cluster."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from recbench.launchers.slurm import launch
+        from recbench.experiment.launchers.slurm import launch
 
         return launch(self, job_overrides, initial_job_idx)
 

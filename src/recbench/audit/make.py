@@ -13,10 +13,10 @@ from recbench.audit.probe import order_probe
 from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import replacing
-from recbench.experiment import run
+from recbench.experiment.context import Run, Stage
+from recbench.experiment.dependencies import check_requirements
+from recbench.experiment.run import run
 from recbench.models.registry import lookup
-from recbench.needs import check_requirements
-from recbench.stage import Run, Stage
 
 #: Models that look at nothing of the user: what everything personal must beat.
 FLOORS = ("popularity", "recent_popularity")

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbench import measure
-from recbench.building import load_model
 from recbench.data.batches import Batch
 from recbench.evaluation.evaluate import Evaluation, evaluate, evaluate_lists
 from recbench.evaluation.statistics.bootstrap import bootstrap
 from recbench.evaluation.statistics.per_user import user_values
+from recbench.experiment import evaluate as measure
+from recbench.experiment.build import load_model
+from recbench.experiment.context import Run, Stage
 from recbench.models.base import Recommender
-from recbench.stage import Run, Stage
 
 #: The figure that is compared, and the resamples of its interval.
 METRIC = "ndcg@10"

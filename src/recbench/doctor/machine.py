@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from recbench.tracking.provenance import nvidia_driver, processor
+from recbench.experiment.provenance import nvidia_driver, processor
 
 #: That a program may take to answer.
 SECONDS = 3

@@ -12,8 +12,8 @@ from recbench.core.errors import UserError
 
 if TYPE_CHECKING:
     from recbench.config.run import RunConfig
+    from recbench.experiment.context import Stage
     from recbench.models.base import Recommender
-    from recbench.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ def open_model(path: Path, cache_dir: Path | None = None, raw_dir: Path | None =
 
     Raises UserError if it is no finished run, ranks nothing, or the data are not those that it was trained on.
     """
-    from recbench.building import load_model
     from recbench.config.run import RunConfig
     from recbench.config.settings import HardwareConfig
     from recbench.core.run_folder import RunFolder
+    from recbench.experiment.build import load_model
+    from recbench.experiment.context import Run, Stage
     from recbench.models.registry import lookup
-    from recbench.stage import Run, Stage
 
     folder = RunFolder(path)
     if not folder.finished:

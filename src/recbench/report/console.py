@@ -13,7 +13,7 @@ from recbench.posthoc.compression.configs import config_class as compression_cla
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from recbench.stage import Run, Stage
+    from recbench.experiment.context import Run, Stage
 
 #: Width of tables that go to a file or a pipe.
 PLAIN_WIDTH = 150

@@ -9,15 +9,15 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from recbench import measure
-from recbench.building import load_model
 from recbench.config.run import RunConfig
 from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.data.protocol import SampledConfig
+from recbench.experiment import evaluate
+from recbench.experiment.build import load_model
+from recbench.experiment.context import Run, Stage
 from recbench.models.base import Recommender
 from recbench.report.study import rule_file, sampled_file
-from recbench.stage import Run, Stage
 from recbench.study.jobs import Job, Planner
 
 logger = logging.getLogger(__name__)
@@ -60,8 +60,8 @@ def _ask(job: Job, planner: Planner, config: RunConfig, name: str, prefix: str) 
         if job.folder.read(name):
             return
         stage = planner.stage(config)
-        measure.prepare_device(config.hardware, config.seed)
-        ranked = measure.rank_cases(stored_model(job, stage), stage.data, stage.split, stage.split.test, config)
+        evaluate.prepare_device(config.hardware, config.seed)
+        ranked = evaluate.rank_cases(stored_model(job, stage), stage.data, stage.split, stage.split.test, config)
         figures: dict[str, Any] = {
             f"test/{prefix}{stage.split.metric_prefix}{metric}": value
             for metric, value in ranked.metrics(config.evaluation.cutoffs).items()

@@ -15,8 +15,8 @@ from recbench.cli import explain, opened
 from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
-from recbench.needs import check_dependencies, check_requirements, dependency_configs, run_key
-from recbench.stage import Stage
+from recbench.experiment.context import Stage
+from recbench.experiment.dependencies import check_dependencies, check_requirements, dependency_configs, run_key
 from recbench.study.definition import REFERENCE, Row, Study
 from recbench.study.values import key_of, last_of_each
 

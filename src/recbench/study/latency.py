@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from recbench import measure
 from recbench.core import run_folder
 from recbench.evaluation.cost.efficiency import Answer, batches_of, measure_efficiency
+from recbench.experiment import evaluate
 from recbench.report.study import LATENCY_FILE
 from recbench.study.after import stored_model
 from recbench.study.definition import Latency
@@ -41,12 +41,12 @@ def measure_latency(job: Job, planner: Planner, settings: Latency) -> None:
 def time_model(job: Job, planner: Planner, settings: Latency) -> dict[str, Any]:
     """Median and 95th percentile for one user (milliseconds), users a second in a batch, and how many a batch then held."""
     stage = planner.stage(job.config)
-    measure.prepare_device(job.config.hardware, job.config.seed)
-    device = measure.device_of(job.config.hardware)
+    evaluate.prepare_device(job.config.hardware, job.config.seed)
+    device = evaluate.device_of(job.config.hardware)
     model = stored_model(job, stage).to(device).eval()
     answer: Answer = model.score
-    if measure.gives_lists(model):
-        length = measure.list_length(stage.split, job.config)
+    if evaluate.gives_lists(model):
+        length = evaluate.list_length(stage.split, job.config)
 
         def answer(batch: Any) -> Any:
             return model.recommend(batch, length)

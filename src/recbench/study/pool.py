@@ -21,8 +21,8 @@ from typing import IO, Protocol
 
 from recbench.config.settings import SlurmConfig
 from recbench.core.run_folder import RunFolder
+from recbench.experiment.sweep import RECORD_VARIABLE
 from recbench.study.jobs import Job
-from recbench.sweep import RECORD_VARIABLE
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def start_process(command: list[str], environment: Mapping[str, str], log: IO[by
 def command_of(job: Job, log: Path) -> list[str]:
     """One run as a process of this machine, or as a job of the cluster that ``hardware=slurm`` stands for."""
     if isinstance(job.config.hardware, SlurmConfig):
-        from recbench.launchers.slurm import batch_command, need_slurm
+        from recbench.experiment.launchers.slurm import batch_command, need_slurm
 
         need_slurm()
         return batch_command(job.config.hardware, f"recbench-{job.key}", job.words, log)

@@ -12,7 +12,7 @@ import yaml
 
 from recbench.config.schemas import option_values
 from recbench.core.run_folder import RunFolder
-from recbench.sweep import read_records
+from recbench.experiment.sweep import read_records
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Any
 from hydra.core.utils import JobReturn
 
 from recbench.core.errors import UserError
-from recbench.sweep import read_records
+from recbench.experiment.sweep import read_records
 from recbench.tune.result import conclude, seconds_of
 
 logger = logging.getLogger(__name__)

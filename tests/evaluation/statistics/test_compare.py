@@ -11,7 +11,7 @@ import pytest
 from recbench import compare
 from recbench.core.errors import UserError
 from recbench.evaluation.statistics.compare import Entrant, judge
-from recbench.experiment import run
+from recbench.experiment.run import run
 from recbench.report.entrants import entrants_of, find_reference
 
 

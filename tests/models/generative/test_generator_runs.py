@@ -5,9 +5,9 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from recbench.building import load_model
 from recbench.core.errors import UserError
-from recbench.experiment import open_run, run
+from recbench.experiment.build import load_model
+from recbench.experiment.run import open_run, run
 
 SMALL = [
     *("model=tiger", "model.hidden_size=32", "model.n_layers=1", "model.n_heads=2", "model.head_size=16"),

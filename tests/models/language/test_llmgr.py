@@ -10,7 +10,7 @@ import torch
 from recbench.core.errors import UserError
 from recbench.data.batches import WindowDataset, training_windows
 from recbench.data.item_text import item_texts
-from recbench.experiment import run
+from recbench.experiment.run import run
 from recbench.models import weights
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.counting.popularity import Popularity, PopularityConfig

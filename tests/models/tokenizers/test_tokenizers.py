@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from recbench.building import load_model
 from recbench.config.schemas import compose_model
 from recbench.core.errors import UserError
 from recbench.data.prepared import PreparedData
 from recbench.data.protocol import LeaveOneOutConfig
 from recbench.data.split import make_split
-from recbench.experiment import open_run, run
+from recbench.experiment.build import load_model
+from recbench.experiment.run import open_run, run
 from recbench.models import weights
 from recbench.models.base import ModelContext, TrainingData
 from recbench.models.registry import lookup, model_names

@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from recbench.building import build_model
 from recbench.core.run_folder import RunFolder
 from recbench.data.batches import EpochSampler, WindowDataset, training_windows
-from recbench.experiment import run
+from recbench.experiment.build import build_model
+from recbench.experiment.context import Stage
+from recbench.experiment.run import run
 from recbench.objectives.contrastive.base import build_auxiliaries
-from recbench.stage import Stage
 from recbench.training import fit
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "model.dropout=0.3"]
@@ -151,7 +151,7 @@ def test_only_the_released_form_takes_two_steps_a_batch(run_config, tmp_path, mo
 
 
 def test_a_teacher_of_the_students_kind_is_trained_as_the_student_unless_told_otherwise(run_config, tmp_path):
-    from recbench.needs import dependency_configs
+    from recbench.experiment.dependencies import dependency_configs
 
     words = [*SASREC, "model.auxiliary=[duorec]", "model.duorec.weight=0.2", "distillation=features"]
     same = dependency_configs(run_config(tmp_path, *words, "distillation.teacher.model=sasrec"))["teacher"].model

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from recbench.building import build_model
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
-from recbench.experiment import run
+from recbench.experiment.build import build_model
+from recbench.experiment.context import Stage
+from recbench.experiment.run import run
 from recbench.objectives.distillation.offline import StoredLessons
 from recbench.objectives.distillation.teacher import OnlineLessons
-from recbench.stage import Stage
 from recbench.training import fit
 
 SLMREC = [

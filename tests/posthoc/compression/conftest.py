@@ -23,7 +23,7 @@ def runs_dir(tmp_path_factory):
 @pytest.fixture(scope="package")
 def made(runs_dir, run_config):
     """made("compression=int8", ...) -> the finished Run, all in one folder of runs."""
-    from recbench.experiment import run
+    from recbench.experiment.run import run
 
     return lambda *words: run(run_config(runs_dir, *SASREC, *words))
 
@@ -35,7 +35,7 @@ def original(made):
 
 @pytest.fixture(scope="package")
 def stage(original):
-    from recbench.stage import Stage
+    from recbench.experiment.context import Stage
 
     return Stage.of(original.config)
 
@@ -43,7 +43,7 @@ def stage(original):
 @pytest.fixture
 def model_of(stage):
     """model_of(run) -> its model, read anew from its folder."""
-    from recbench.building import load_model
+    from recbench.experiment.build import load_model
 
     return lambda finished: load_model(finished, stage)
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from recbench import measure
-from recbench.building import load_model
 from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
-from recbench.experiment import open_run, run
-from recbench.needs import check_dependencies, dependency_configs, run_key
+from recbench.experiment import evaluate
+from recbench.experiment.build import load_model
+from recbench.experiment.dependencies import check_dependencies, dependency_configs, run_key
+from recbench.experiment.run import open_run, run
 
 WAYS = {
     "int8": ["compression=int8"],
@@ -72,7 +72,7 @@ def test_it_is_complete_by_itself(compressed, tmp_path, stage):
         assert np.array_equal(stored[name], state[name].numpy())
     assert len(set(stored) & set(state)) > 10
     folder = RunFolder(tmp_path)
-    measure.test(model, stage.data, stage.split, finished.config, folder)
+    evaluate.test(model, stage.data, stage.split, finished.config, folder)
     assert pl.read_parquet(folder.ranks).equals(pl.read_parquet(compressed.folder.ranks))
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
@@ -286,7 +286,7 @@ def test_a_distilled_original_keeps_its_teacher(run_config, tmp_path):
 
 
 def test_the_floor_is_never_compressed(made, original, stage):
-    from recbench.experiment import reference
+    from recbench.experiment.run import reference
 
     floor = reference(made("compression=int8").config, stage)
     assert floor.config.compression.name == "none"

@@ -9,7 +9,7 @@ import shutil
 import pytest
 import torch
 
-from recbench.experiment import run
+from recbench.experiment.run import run
 from recbench.training import fit
 from recbench.training.strategies import Compiled, compiler_problem
 

@@ -7,13 +7,13 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
-from recbench import measure
-from recbench.building import load_model
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.evaluation.evaluate import block_rows
-from recbench.experiment import run
-from recbench.stage import Stage
+from recbench.experiment import evaluate
+from recbench.experiment.build import load_model
+from recbench.experiment.context import Stage
+from recbench.experiment.run import run
 from recbench.training.processes.leader import team
 from recbench.training.processes.ranks import here
 
@@ -75,7 +75,7 @@ def test_two_processes_find_the_very_figures_of_one(runs, tmp_path, name):
     stage = Stage.of(made.config)
     model = load_model(made, stage)
     assert here().world == 1
-    alone = measure.test(model, stage.data, stage.split, made.config, RunFolder(tmp_path))
+    alone = evaluate.test(model, stage.data, stage.split, made.config, RunFolder(tmp_path))
     assert made.metrics["cost/processes"] == 2
     assert block_rows(stage.data.n_items, 2500) * 6 < len(stage.split.test) < block_rows(stage.data.n_items, 2500) * 7
     assert pl.read_parquet(made.folder.ranks).equals(pl.read_parquet(tmp_path / "ranks.parquet"))
@@ -86,7 +86,7 @@ def test_two_processes_find_the_very_figures_of_one(runs, tmp_path, name):
     assert {key: made.metrics[key] for key in compared} == compared
     last = made.folder.history()[-1]
     if made.metrics["cost/best_epoch"] == last["epoch"]:
-        validated = measure.validate(model, stage.data, stage.split, made.config)
+        validated = evaluate.validate(model, stage.data, stage.split, made.config)
         assert {key: last[f"validation/{key}"] for key in validated} == validated
 
 

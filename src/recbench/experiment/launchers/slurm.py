@@ -21,7 +21,7 @@ from hydra.core.utils import JobReturn
 
 from recbench.config.settings import SlurmConfig
 from recbench.core.errors import UserError
-from recbench.launchers.common import needs_extra, write_lost
+from recbench.experiment.launchers.records import needs_extra, write_lost
 
 logger = logging.getLogger(__name__)
 

@@ -139,7 +139,7 @@ def test_a_job_that_always_gets_its_process_killed_is_named(tmp_path, monkeypatc
 
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    from recbench.launchers import joblib
+    from recbench.experiment.launchers import joblib
 
     tried = []
 

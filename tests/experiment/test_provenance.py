@@ -7,10 +7,10 @@ import json
 import polars as pl
 import pytest
 
-from recbench.experiment import run
+from recbench.experiment import provenance
+from recbench.experiment.provenance import DETERMINISM, config_hash, determinism, exit_reason, nvidia_driver
+from recbench.experiment.run import run
 from recbench.models.registry import lookup
-from recbench.tracking import provenance
-from recbench.tracking.provenance import DETERMINISM, config_hash, determinism, exit_reason, nvidia_driver
 
 SMALL = [
     "model=sasrec",
@@ -60,8 +60,8 @@ def test_a_run_says_what_a_reader_needs_to_repeat_it(two_runs):
 
 def test_raw_files_are_named_with_their_hashes(run_config, compose, tmp_path):
     from recbench.config.run import RunConfig
-    from recbench.stage import Stage
-    from recbench.tracking.provenance import provenance as made
+    from recbench.experiment.context import Stage
+    from recbench.experiment.provenance import provenance as made
 
     rows = [f"u{u},i{(u + k) % 7},{k}" for u in range(20) for k in range(6)]
     (tmp_path / "events.csv").write_text("user,item,timestamp\n" + "\n".join(rows) + "\n")

@@ -13,12 +13,12 @@ from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.data.store import PreparedData
 from recbench.data.text_config import FILE
-from recbench.distillation.teacher_run import teacher_config
+from recbench.experiment.context import Stage
+from recbench.experiment.teacher import teacher_config
 from recbench.models.registry import lookup
 from recbench.nn.text.vectors import text_key
 from recbench.objectives.distillation.configs import DistillationConfig
 from recbench.posthoc.compression.configs import CompressionConfig
-from recbench.stage import Stage
 
 
 def run_key(config: RunConfig, stage: Stage) -> str:

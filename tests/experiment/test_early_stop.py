@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from recbench.tune.prune import Judge
+from recbench.experiment.early_stop import Judge
 
 METRIC = "validation/ndcg@10"
 

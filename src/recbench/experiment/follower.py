@@ -25,7 +25,7 @@ from recbench.training.processes.rendezvous import FAILED, PATIENCE, join, meet,
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from recbench.stage import Run, Stage
+    from recbench.experiment.context import Run, Stage
 
 
 def main() -> int:
@@ -82,9 +82,9 @@ def _make(message: dict[str, Any], stages: dict[str, Stage]) -> None:
     """One run, without what the first process does for it. stages: kept from run to run, by data and protocol."""
     from recbench.config.run import RunConfig
     from recbench.core.run_folder import RunFolder
-    from recbench.experiment import produce
-    from recbench.needs import run_key
-    from recbench.stage import Stage
+    from recbench.experiment.context import Stage
+    from recbench.experiment.dependencies import run_key
+    from recbench.experiment.run import produce
 
     config = RunConfig.from_dict(message["config"])
     same = json.dumps([message["config"][group] for group in ("data", "protocol")], sort_keys=True, default=str)
@@ -103,7 +103,7 @@ def _finished(path: Path) -> Run:
     """A run that the first process found or made, as this one needs it."""
     from recbench.config.run import RunConfig
     from recbench.core.run_folder import RunFolder
-    from recbench.stage import Run
+    from recbench.experiment.context import Run
 
     folder = RunFolder(path)
     if not folder.finished:

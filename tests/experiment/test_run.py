@@ -14,12 +14,12 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
-from recbench import measure
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.data.store import PreparedData
-from recbench.experiment import open_run, run
-from recbench.stage import Stage
+from recbench.experiment import evaluate
+from recbench.experiment.context import Stage
+from recbench.experiment.run import open_run, run
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16"]
 SLMREC = [
@@ -198,8 +198,8 @@ AGAIN = """
 import json, sys
 from pathlib import Path
 from recbench import measure
-from recbench.building import load_model
-from recbench.experiment import open_run
+from recbench.experiment.build import load_model
+from recbench.experiment.run import open_run
 from recbench.core.run_folder import RunFolder
 finished, stage = open_run(Path(sys.argv[1]))
 model = load_model(finished, stage)
@@ -230,7 +230,7 @@ def test_of_two_that_want_the_same_run_one_makes_it_and_the_other_waits(run_conf
     """Two threads stand for two processes; the lock is the operating system's and holds between both."""
     config = run_config(tmp_path, "model=markov")
     at_work, go_on = threading.Event(), threading.Event()
-    test, tested = measure.test, []
+    test, tested = evaluate.test, []
 
     def slow_test(*arguments):
         tested.append(1)
@@ -238,7 +238,7 @@ def test_of_two_that_want_the_same_run_one_makes_it_and_the_other_waits(run_conf
         assert go_on.wait(30)
         return test(*arguments)
 
-    monkeypatch.setattr(measure, "test", slow_test)
+    monkeypatch.setattr(evaluate, "test", slow_test)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(run, config)
         assert at_work.wait(30)
@@ -370,7 +370,7 @@ def test_histories_longer_than_a_model_reads_are_cut(run_config, tmp_path):
 def test_costs_are_added_up_over_all_that_a_run_stands_on_each_once():
     from types import SimpleNamespace
 
-    from recbench.experiment import with_dependencies
+    from recbench.experiment.run import with_dependencies
 
     def made(key, seconds, dependencies=(), **more):
         figures = {"cost/train_seconds": seconds, "cost/wall_seconds": 10 * seconds, **more}

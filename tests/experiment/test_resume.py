@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from recbench import measure
 from recbench.core.run_folder import RunFolder
-from recbench.experiment import run
+from recbench.experiment import evaluate
+from recbench.experiment.run import run
 from recbench.training import fit
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16"]
@@ -136,7 +136,7 @@ def test_what_was_trained_is_not_trained_again(run_config, tmp_path, uninterrupt
     """A run that ends between its training and its test resumes at the test."""
     case = "sasrec"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "test", lambda *_: (_ for _ in ()).throw(Stop()))
+        patch.setattr(evaluate, "test", lambda *_: (_ for _ in ()).throw(Stop()))
         with pytest.raises(Stop):
             run(run_config(tmp_path, *CASES[case]))
     steps = []
@@ -153,7 +153,7 @@ def test_patience_that_was_over_is_still_over_after_a_restart(run_config, tmp_pa
     epochs = len(whole.folder.history())
     assert epochs < 30
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "test", lambda *_: (_ for _ in ()).throw(Stop()))
+        patch.setattr(evaluate, "test", lambda *_: (_ for _ in ()).throw(Stop()))
         with pytest.raises(Stop):
             run(run_config(tmp_path / "cut", *words))
     resumed = run(run_config(tmp_path / "cut", *words))

@@ -6,11 +6,11 @@ import dataclasses
 
 import pytest
 
-from recbench.building import build_model
 from recbench.core.errors import UserError
-from recbench.distillation.teacher_run import is_untrained, teacher_config
-from recbench.needs import check_dependencies, dependency_configs, run_key
-from recbench.stage import Stage
+from recbench.experiment.build import build_model
+from recbench.experiment.context import Stage
+from recbench.experiment.dependencies import check_dependencies, dependency_configs, run_key
+from recbench.experiment.teacher import is_untrained, teacher_config
 
 SLMREC = ["model=slmrec", "model.n_layers=4", "training.max_epochs=7", "training.lr=0.25", "training.patience=3"]
 

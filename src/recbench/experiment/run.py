@@ -14,21 +14,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbench.building import build_model, build_teaching, builder, load_model
 from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
 from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
-from recbench.distillation.teacher_run import is_untrained
 from recbench.evaluation.cost.meters import Meters, spent_figures
+from recbench.experiment.build import build_model, build_teaching, builder, load_model
+from recbench.experiment.context import Run, Stage
+from recbench.experiment.dependencies import (
+    check_lists,
+    check_requirements,
+    dependency_configs,
+    no_distillation,
+    run_key,
+)
+from recbench.experiment.teacher import is_untrained
 from recbench.models.base import ClosedForm, Recommender, TrainingData
 from recbench.models.registry import lookup
 from recbench.models.weights import save_weights
-from recbench.needs import check_lists, check_requirements, dependency_configs, no_distillation, run_key
 from recbench.posthoc.compression.apply import make_compressed, skeleton
 from recbench.posthoc.compression.configs import CompressionConfig
-from recbench.stage import Run, Stage
 from recbench.training.processes.leader import together
 from recbench.training.processes.ranks import here
 
@@ -84,7 +90,7 @@ def try_out(config: RunConfig, stage: Stage) -> None:
 
 def make(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: RunFolder) -> None:
     """Train, or compress, and test one run into its folder; called with its lock held."""
-    from recbench.tracking.provenance import exit_reason, provenance
+    from recbench.experiment.provenance import exit_reason, provenance
 
     started = time.perf_counter()
     folder.write("config.yaml", config.as_dict())
@@ -132,11 +138,11 @@ def with_dependencies(own: Mapping[str, Any], needed: Mapping[str, Run]) -> dict
 
 def produce(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: RunFolder) -> dict[str, Any]:
     """The model of a run, trained and tested; returns its figures. Of several processes all do this, and the first one writes."""
-    from recbench import measure
+    from recbench.experiment import evaluate
     from recbench.models.base import count_parameters
 
-    measure.prepare_device(config.hardware, config.seed)
-    memory = measure.PeakMemory(measure.device_of(config.hardware))
+    evaluate.prepare_device(config.hardware, config.seed)
+    memory = evaluate.PeakMemory(evaluate.device_of(config.hardware))
     loaded = {name: load_model(part, stage) for name, part in needed.items()}
     if config.compression.name != "none":
         model, figures = make_compressed(
@@ -148,9 +154,9 @@ def produce(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: 
         logger.info("%s: training on %s", folder.key, stage.data.folder.name)
         figures = fit(model, train, config, stage, folder, build_teaching(config, model, loaded, needed))
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
-    tested = measure.test if model.ranks else measure.report
+    tested = evaluate.test if model.ranks else evaluate.report
     outcome = tested(model, stage.data, stage.split, config, folder)
-    return {**outcome, **figures, **parameters, **measure.sizes(model, folder), **memory.figures()}
+    return {**outcome, **figures, **parameters, **evaluate.sizes(model, folder), **memory.figures()}
 
 
 def fit(
@@ -173,10 +179,10 @@ def fit(
     from recbench.training.quick_import import without_accessories
 
     with without_accessories():
-        from recbench import measure
+        from recbench.experiment import evaluate
         from recbench.training import fit as training
     from recbench.core.epoch_bar import Progress
-    from recbench.tune.prune import watchers
+    from recbench.experiment.early_stop import watchers
 
     return training.fit(
         model,
@@ -185,7 +191,7 @@ def fit(
         config.training,
         config.hardware,
         config.seed,
-        validate=lambda m: measure.validate(m, stage.data, stage.split, config),
+        validate=lambda m: evaluate.validate(m, stage.data, stage.split, config),
         monitor=stage.split.metric_prefix + config.evaluation.monitor,
         # The other processes draw no bar of their own.
         progress=Progress(

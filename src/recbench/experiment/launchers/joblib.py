@@ -13,7 +13,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn
 
-from recbench.launchers.common import needs_extra, record_path, write_lost
+from recbench.experiment.launchers.records import needs_extra, record_path, write_lost
 
 logger = logging.getLogger(__name__)
 

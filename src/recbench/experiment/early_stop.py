@@ -49,7 +49,7 @@ class Judge:
     @contextlib.contextmanager
     def watching(self, config: Any, stage: Any) -> Iterator[None]:
         """Judge the run of this config, and none of those that it stands on. Raises StoppedEarly at once if this search gave it up before."""
-        from recbench.needs import run_key
+        from recbench.experiment.dependencies import run_key
 
         folder = RunFolder(config.runs_dir / run_key(config, stage))
         status = folder.read("status.json")

@@ -21,9 +21,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 
-from recbench import sharing
 from recbench.core.errors import StoppedEarly, UserError
-from recbench.launchers.joblib import dismiss_workers
+from recbench.experiment import machine_share
+from recbench.experiment.launchers.joblib import dismiss_workers
 from recbench.training.processes.ranks import launched
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Outcome:
         Never raises for a failed run: it says what is wrong, notes the exit status, and returns None.
         """
         if not launched().leads:  # the first process of torchrun or srun says what became of the job
-            from recbench.processes.follower import follow
+            from recbench.experiment.follower import follow
 
             self.statuses.append(follow(composed))
             return None
@@ -87,10 +87,10 @@ def _work(composed: DictConfig, sweep: Any) -> tuple[float | None, dict[str, Any
     if sweep is None:
         runs = run_job(composed)
     else:
-        sharing.take_share(int(sweep.job.num), composed.hardware)
+        machine_share.take_share(int(sweep.job.num), composed.hardware)
         judge = None
         if sweep.runtime.choices.get("hydra/sweeper") == "tune":
-            from recbench.tune.prune import Judge
+            from recbench.experiment.early_stop import Judge
 
             judge = Judge.of(sweep)
         try:
@@ -137,18 +137,20 @@ class SweepCallback(Callback):
         for old in folder.glob("job-*.json"):
             old.unlink()  # of an earlier sweep into the same folder; its runs are found by their keys
         os.environ.pop(PARENT_VARIABLE, None)
-        os.environ.pop(sharing.PARALLEL_VARIABLE, None)
+        os.environ.pop(machine_share.PARALLEL_VARIABLE, None)
         if _is_side_by_side(config):
             wanted = int(config.hardware.threads) if config.get("hardware") else 0
-            sharing.announce(sharing.side_by_side(int(config.hydra.launcher.n_jobs), _n_jobs(config)), wanted)
+            machine_share.announce(
+                machine_share.side_by_side(int(config.hydra.launcher.n_jobs), _n_jobs(config)), wanted
+            )
         tracking = _tracking(config)
         if tracking is not None and tracking.enabled:
             self._open_parent(folder, tracking)
 
     def _open_parent(self, folder: Path, tracking: Any) -> None:
+        from recbench.experiment.provenance import code_state
         from recbench.tracking.late import SweepFile
         from recbench.tracking.mlflow_store import Store, Unreachable, place_of
-        from recbench.tracking.provenance import code_state
 
         told = SweepFile(folder)
         told.begin(sys.argv[1:], code_state()["commit"], place_of(tracking))

@@ -10,13 +10,13 @@ import torch
 
 from recbench.config.run import RunConfig
 from recbench.data.item_text import item_texts
-from recbench.distillation.teacher_run import is_untrained
+from recbench.experiment.context import Run, Stage
+from recbench.experiment.teacher import is_untrained
 from recbench.models.base import ModelContext, Recommender, TrainingData
 from recbench.models.registry import lookup
 from recbench.models.weights import load_weights
 from recbench.nn.text.vectors import text_vectors
 from recbench.posthoc.compression.apply import Build, load_compressed
-from recbench.stage import Run, Stage
 
 if TYPE_CHECKING:
     from recbench.objectives.distillation.teacher import Teaching
@@ -35,7 +35,7 @@ def build_model(
     texts = item_texts(stage.data) if "text" in model.needs(config.model) else None
     vectors = None
     if "text_vectors" in model.needs(config.model) and not stored:
-        from recbench.measure import device_of
+        from recbench.experiment.evaluate import device_of
 
         vectors = text_vectors(stage.data, config.data.text, config.cache_dir, device_of(config.hardware))
     sizes = stage.data.n_items, stage.data.n_users, config.training.max_length

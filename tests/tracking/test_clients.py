@@ -12,10 +12,10 @@ from mlflow.tracking import MlflowClient
 
 from recbench.tracking import client as clients
 from recbench.tracking.client import KEY_TAG, Library, Point, batches, open_client
-from recbench.tracking.late import unsent
 from recbench.tracking.mlflow_store import Store, deliver
 from recbench.tracking.rest import Rest
 from recbench.tracking.sqlite import KNOWN, Sqlite
+from recbench.tracking.sync import unsent
 
 
 @pytest.fixture(params=["sqlite", "rest"])

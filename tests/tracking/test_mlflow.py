@@ -16,8 +16,8 @@ from recbench.experiment.run import run
 from recbench.tracking.__main__ import main
 from recbench.tracking.client import PARENT_TAG
 from recbench.tracking.describe import metric_name, parameters_of
-from recbench.tracking.late import unsent
 from recbench.tracking.mlflow_store import Store, Unreachable, deliver
+from recbench.tracking.sync import unsent
 
 AWAY = "http://127.0.0.1:1"
 STUDENT = [

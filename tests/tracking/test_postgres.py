@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from recbench.core.run_folder import RunFolder
 from recbench.tracking.client import PARENT_TAG
-from recbench.tracking.late import sync, unsent
+from recbench.tracking.sync import sync, unsent
 
 pytestmark = pytest.mark.postgres
 

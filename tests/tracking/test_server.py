@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from recbench.core.run_folder import RunFolder
 from recbench.tracking.client import PARENT_TAG
-from recbench.tracking.late import SweepFile, sync, unsent
+from recbench.tracking.sync import SweepFile, sync, unsent
 
 AWAY = "http://127.0.0.1:1"
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "training.batch_size=100"]

@@ -149,8 +149,8 @@ class SweepCallback(Callback):
 
     def _open_parent(self, folder: Path, tracking: Any) -> None:
         from recbench.experiment.provenance import code_state
-        from recbench.tracking.late import SweepFile
         from recbench.tracking.mlflow_store import Store, Unreachable, place_of
+        from recbench.tracking.sync import SweepFile
 
         told = SweepFile(folder)
         told.begin(sys.argv[1:], code_state()["commit"], place_of(tracking))
@@ -180,8 +180,8 @@ class SweepCallback(Callback):
 
 def _close(folder: Path, tracking: Any, failed: bool) -> None:
     """Tell MLflow that a sweep is over, and of whatever it missed while it was away."""
-    from recbench.tracking.late import SweepFile
     from recbench.tracking.mlflow_store import Store, Unreachable
+    from recbench.tracking.sync import SweepFile
 
     told = SweepFile(folder)
     told.update(ended=time.time(), failed=failed)

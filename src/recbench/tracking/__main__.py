@@ -26,8 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not chosen.runs_dir.is_dir():
         print(f"error: there is no folder {chosen.runs_dir}; name it with --runs-dir", file=sys.stderr)
         return 2
-    from recbench.tracking.late import sync
     from recbench.tracking.mlflow_store import Unreachable
+    from recbench.tracking.sync import sync
 
     config = TrackingConfig(uri=chosen.uri, experiment=chosen.experiment)
     sent = []

@@ -16,7 +16,7 @@ from recbench.config.settings import TrackingConfig
 from recbench.core.run_folder import RunFolder, locked
 from recbench.tracking.client import PARENT_TAG, Entry, open_client
 from recbench.tracking.describe import metrics_of, parameters_of, tags_of
-from recbench.tracking.pages import comparable, comparison
+from recbench.tracking.ui_links import comparable, comparison
 
 logger = logging.getLogger(__name__)
 

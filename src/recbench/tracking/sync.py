@@ -12,7 +12,7 @@ from recbench.config.settings import TrackingConfig
 from recbench.core.run_folder import RunFolder
 from recbench.tracking.describe import sweep_tags
 from recbench.tracking.mlflow_store import Store, place_of
-from recbench.tracking.pages import children, comparison
+from recbench.tracking.ui_links import children, comparison
 
 #: What a sweep's folder tells of the sweep as a whole.
 SWEEP_FILE = "sweep.json"

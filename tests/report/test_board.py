@@ -10,8 +10,8 @@ import pytest
 from recbench.core.errors import UserError
 from recbench.report.board import PUBLISHED, boards_of, with_published
 from recbench.report.collect import read_folder, read_run
-from recbench.report.judged import judged
 from recbench.report.rows import Row
+from recbench.report.verdicts import judged
 
 
 def made(folders, **choices):

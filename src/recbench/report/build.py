@@ -15,11 +15,11 @@ from recbench.core.run_folder import replacing
 from recbench.core.terminal import open_out
 from recbench.report.board import boards_of, views, with_published
 from recbench.report.collect import StoredRun, chosen, flat, read_folder, unfinished
-from recbench.report.judged import judged
+from recbench.report.origins import failures_table, provenance_table
 from recbench.report.page import Section, render, section
-from recbench.report.provenance import failures_table, provenance_table
 from recbench.report.rows import Row
 from recbench.report.tables import Table
+from recbench.report.verdicts import judged
 from recbench.report.writers import latex_table, markdown_table, records
 
 logger = logging.getLogger(__name__)

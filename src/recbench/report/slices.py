@@ -19,7 +19,7 @@ from recbench.core.errors import UserError
 from recbench.evaluation.metrics import METRICS
 from recbench.report.board import Board, Line
 from recbench.report.collect import StoredRun
-from recbench.report.judged import usable
+from recbench.report.verdicts import usable
 
 if TYPE_CHECKING:
     from recbench.data.prepared import PreparedData

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from recbench.experiment.dependencies import dependency_configs, run_key
-from recbench.report.study import BEGIN, END
 from recbench.study.definition import load_study
 from recbench.study.jobs import Planner, choices, compose
+from recbench.study.results import BEGIN, END
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = sorted((ROOT / "experiments").glob("*/study.yaml"))

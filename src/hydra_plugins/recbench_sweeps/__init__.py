@@ -50,6 +50,6 @@ class Search(_Delegate, Sweeper):
     """``hydra/sweeper=tune``: Optuna's sweeper with a budget."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        from recbench.tune.search import sweep
+        from recbench.study.tune.search import sweep
 
         return sweep(self, arguments)

@@ -50,7 +50,7 @@ def report(arguments: list[str]) -> Path:
     cache_dir = Path(own["cache_dir"]).expanduser() if "cache_dir" in own else None
     choices = own.get("metric"), own.get("reference"), cache_dir
     if name is not None:
-        from recbench.report.of_study import study_material
+        from recbench.study.report import study_material
 
         kept = tuple(f"{key}={own[key]}" for key in ("runs_dir", "cache_dir") if key in own)
         material = study_material(name, (*words, *kept), "out" not in own, *choices)

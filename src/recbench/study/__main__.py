@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None, program: str = "recbench.study") ->
 
     def run() -> int:
         chosen = read_arguments(sys.argv[1:] if arguments is None else arguments, program)
-        from recbench.study.story import run_study
+        from recbench.study.run import run_study
 
         return run_study(chosen.study, tuple(chosen.words), chosen.jobs, dry=chosen.dry, table_only=chosen.table)
 

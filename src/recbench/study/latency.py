@@ -13,10 +13,10 @@ import torch
 from recbench.core import run_folder
 from recbench.evaluation.cost.efficiency import Answer, batches_of, measure_efficiency
 from recbench.experiment import evaluate
-from recbench.report.study import LATENCY_FILE
-from recbench.study.after import stored_model
 from recbench.study.definition import Latency
+from recbench.study.further_metrics import stored_model
 from recbench.study.jobs import Job, Planner
+from recbench.study.results import LATENCY_FILE
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ class StudyPlan:
         self.chosen: dict[str, dict[str, str]] = {
             name: {} for name, row in study.rows.items() if not row.search and not row.tuned
         }
-        #: row -> what its tuning left, as ``recbench.tune.result`` writes it.
+        #: row -> what its tuning left, as ``recbench.study.tune.result`` writes it.
         self.tunings: dict[str, dict[str, Any]] = {}
         #: row -> why it will never have final runs.
         self.dead: dict[str, str] = {}

@@ -16,9 +16,9 @@ from typing import Any
 from recbench.study.definition import Row, Study
 from recbench.study.jobs import Planner
 from recbench.study.plan import StudyPlan
+from recbench.study.tune.result import read_search
 from recbench.study.values import last_of_each
 from recbench.tune.__main__ import hydra_words, read_arguments
-from recbench.tune.result import read_search
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def tune_rows(study: Study, planner: Planner, plan: StudyPlan, jobs: int, run: b
 
 
 def tune_words(study: Study, planner: Planner, row: Row) -> list[str]:
-    """Arguments of ``recbench.tune`` for a row."""
+    """Arguments of ``recbench.study.tune`` for a row."""
     assert study.tune is not None
     words = last_of_each((f"runs_dir={planner.runs_dir}", *row.overrides, *planner.words, f"seed={study.search_seed}"))
     trials = [f"--trials={study.tune.trials}"] if study.tune.trials else []
@@ -69,7 +69,7 @@ def run_tuning(words: list[str], jobs: int, log: Path) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(jobs))}
     with log.open("ab") as file:
-        command = [sys.executable, "-m", "recbench.tune", *words]
+        command = [sys.executable, "-m", "recbench.study.tune", *words]
         return subprocess.run(command, env={**os.environ, **threads}, stdout=file, stderr=file, check=False).returncode
 
 

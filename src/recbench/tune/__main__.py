@@ -49,8 +49,8 @@ UNLIMITED = 100_000
 
 def hydra_words(chosen: argparse.Namespace) -> tuple[str, list[str]]:
     """(name of the search's folder, the command line of its sweep). Raises UserError where nothing can be searched."""
-    from recbench.tune.space import chosen as option
-    from recbench.tune.space import search_name, space_words
+    from recbench.study.tune.space import chosen as option
+    from recbench.study.tune.space import search_name, space_words
 
     model, data = option(chosen.words, "model"), option(chosen.words, "data", "synthetic")
     words = [*chosen.words, *space_words(model, chosen.words, chosen.space)]

@@ -7,9 +7,9 @@ import pytest
 from recbench.config.schemas import conf_dir
 from recbench.core.errors import UserError
 from recbench.models.registry import lookup, model_names
+from recbench.study.tune.space import search_name, space_words
 from recbench.study.values import read_yaml
 from recbench.tune.__main__ import hydra_words, read_arguments
-from recbench.tune.space import search_name, space_words
 
 SPACES = sorted(path.stem for path in (conf_dir() / "tuning").glob("*.yaml"))
 

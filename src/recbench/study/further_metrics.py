@@ -17,8 +17,8 @@ from recbench.experiment import evaluate
 from recbench.experiment.build import load_model
 from recbench.experiment.context import Run, Stage
 from recbench.models.base import Recommender
-from recbench.report.study import rule_file, sampled_file
 from recbench.study.jobs import Job, Planner
+from recbench.study.results import rule_file, sampled_file
 
 logger = logging.getLogger(__name__)
 

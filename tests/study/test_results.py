@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from recbench.core.errors import UserError
-from recbench.report.study import markdown, write_csv, write_readme
+from recbench.study.results import markdown, write_csv, write_readme
 
 FULL = "leave_one_out-full-mask-v1"
 

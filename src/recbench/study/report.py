@@ -31,7 +31,7 @@ def study_material(
     """
     path = find_study(name, Path.cwd(), conf_dir().parent)
     study = load_study(path)
-    from recbench.study.story import study_runs_dir
+    from recbench.study.run import study_runs_dir
 
     runs_dir = study_runs_dir(path, study, words)
     absent: list[tuple[str, str]] = []
@@ -97,7 +97,7 @@ def _planned(
     """The final jobs of a study, worked out as the study does it."""
     from recbench.study.jobs import FINAL, Planner
     from recbench.study.plan import StudyPlan
-    from recbench.study.story import drain, write_results
+    from recbench.study.run import drain, write_results
     from recbench.study.tuning import tune_rows
 
     planner = Planner(study, words, runs_dir)

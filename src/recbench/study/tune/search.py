@@ -17,7 +17,7 @@ from hydra.core.utils import JobReturn
 
 from recbench.core.errors import UserError
 from recbench.experiment.sweep import read_records
-from recbench.tune.result import conclude, seconds_of
+from recbench.study.tune.result import conclude, seconds_of
 
 logger = logging.getLogger(__name__)
 

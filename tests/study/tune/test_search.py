@@ -120,7 +120,7 @@ def test_kill_9_of_a_search_and_the_same_command_again(cli_process, cli, tiny, t
     from recbench.tune.__main__ import hydra_words, read_arguments
 
     words = [*tiny, *SMALL, SPACE, "training.max_epochs=30", "--trials=3", "--no-prune"]
-    process = cli_process(*words, cwd=tmp_path, module="recbench.tune")
+    process = cli_process(*words, cwd=tmp_path, module="recbench.study.tune")
     deadline = time.monotonic() + 300
 
     def folders(state):

@@ -8,13 +8,13 @@ from pathlib import Path
 from recbench.config.schemas import conf_dir
 from recbench.core.errors import UserError
 from recbench.models.registry import lookup
-from recbench.report.study import markdown, record_of, write_csv, write_readme
-from recbench.study.after import add_other_rule, add_sampled, sampled_config
 from recbench.study.definition import Study, find_study, load_study
+from recbench.study.further_metrics import add_other_rule, add_sampled, sampled_config
 from recbench.study.jobs import FINAL, Job, Planner
 from recbench.study.latency import measure_latency
 from recbench.study.plan import StudyPlan
 from recbench.study.pool import Pool
+from recbench.study.results import markdown, record_of, write_csv, write_readme
 from recbench.study.tuning import tune_rows, tuning_figures
 from recbench.study.values import key_of
 

@@ -1,7 +1,7 @@
 """Resamples of users as weights in one product, against drawing index by index: ``python -m benchmarks.bootstrap``.
 
 Three ways to the same draws: ours, a loop that takes every model's values by the drawn index, and the same loop model after model with
-draws of its own. The loops are measured on fewer resamples and scaled up. ``verdicts`` is all of ``recbench.compare`` after the ranks are read.
+draws of its own. The loops are measured on fewer resamples and scaled up. ``verdicts`` is all of ``recbench.cli.compare`` after the ranks are read.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def compose() -> Callable[..., Any]:
     from hydra import initialize
     from hydra.core.plugins import Plugins
 
-    from recbench.cli import opened
+    from recbench.cli.main import opened
     from recbench.config.hydra_source import TOP, SchemaSource, SearchPath
 
     def composed(*words: str) -> Any:
@@ -172,7 +172,7 @@ def cli() -> Callable[..., Finished]:
     """cli("model=popularity", ..., cwd=FOLDER): the command line in this process, where imports are paid once."""
 
     def run(*words: str, cwd: Path) -> Finished:
-        from recbench import cli as module
+        from recbench.cli import main as module
 
         out, err = io.StringIO(), io.StringIO()
         with (
@@ -272,9 +272,9 @@ def opened_of(tiny_data, tiny_split, run_config, tmp_path_factory):
     """opened_of("sasrec") -> any model that ranks, built small, as an opened run on the tiny data; with fresh weights where it would be trained."""
     from dataclasses import replace
 
+    from recbench.cli.recommend.model_of_run import Opened
     from recbench.config.schemas import compose_model
     from recbench.experiment.context import Stage
-    from recbench.recommend.opened import Opened
 
     known = _contract()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recbench.cli import help_text
+from recbench.cli.main import help_text
 from recbench.models import registry
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import sys
 
-from recbench.cli import main
+from recbench.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

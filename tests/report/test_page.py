@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import pytest
 
+from recbench.cli.report import main
 from recbench.core.errors import UserError
-from recbench.report.__main__ import main
 from recbench.report.build import folder_material, write_report
 
 SCRIPT = "<script>alert(1)</script>"

@@ -15,7 +15,7 @@ pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
 @pytest.fixture
 def in_process(monkeypatch):
     """Tunings in this process, where imports are paid once; returns the arguments of each."""
-    from recbench.tune.__main__ import main
+    from recbench.cli.tune import main
 
     started = []
 

@@ -10,10 +10,10 @@ import pytest
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
+from recbench.cli.tracking import main
 from recbench.config.settings import TrackingConfig
 from recbench.core.run_folder import RunFolder
 from recbench.experiment.run import run
-from recbench.tracking.__main__ import main
 from recbench.tracking.client import PARENT_TAG
 from recbench.tracking.describe import metric_name, parameters_of
 from recbench.tracking.mlflow_store import Store, Unreachable, deliver
@@ -256,7 +256,7 @@ def test_with_the_server_away_a_run_finishes_and_is_sent_later(cli, cli_process,
 
 def test_sync_says_when_the_server_is_still_away(student, monkeypatch, capsys):
     monkeypatch.setattr(
-        "recbench.tracking.__main__.TrackingConfig", lambda **keys: TrackingConfig(**{**keys, "timeout_seconds": 1})
+        "recbench.cli.tracking.TrackingConfig", lambda **keys: TrackingConfig(**{**keys, "timeout_seconds": 1})
     )
     assert main(["sync", "--runs-dir", str(student.folder.path.parent), "--uri", AWAY]) == 1
     error = capsys.readouterr().err

@@ -82,7 +82,7 @@ class Outcome:
 
 def _work(composed: DictConfig, sweep: Any) -> tuple[float | None, dict[str, Any]]:
     """Run a job; sweep: Hydra's config if it is one of many. Returns (its validation figure, what to record of it)."""
-    from recbench.cli import run_job
+    from recbench.cli.main import run_job
 
     if sweep is None:
         runs = run_job(composed)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
-from recbench.cli import explain, opened
+from recbench.cli.main import explain, opened
 from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder

@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from recbench.cli.tune import hydra_words, read_arguments
 from recbench.study.definition import Row, Study
 from recbench.study.jobs import Planner
 from recbench.study.plan import StudyPlan
 from recbench.study.tune.result import read_search
 from recbench.study.values import last_of_each
-from recbench.tune.__main__ import hydra_words, read_arguments
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recbench import compare
+from recbench.cli import compare
 from recbench.core.errors import UserError
 from recbench.evaluation.statistics.compare import Entrant, judge
 from recbench.experiment.run import run

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from recbench.cli.tune import hydra_words, read_arguments
 from recbench.config.schemas import conf_dir
 from recbench.core.errors import UserError
 from recbench.models.registry import lookup, model_names
 from recbench.study.tune.space import search_name, space_words
 from recbench.study.values import read_yaml
-from recbench.tune.__main__ import hydra_words, read_arguments
 
 SPACES = sorted(path.stem for path in (conf_dir() / "tuning").glob("*.yaml"))
 
@@ -71,7 +71,7 @@ def test_a_search_is_known_by_its_words_and_not_by_its_budget_or_place():
     ],
 )
 def test_wrong_use_is_one_line(capsys, words, expected):
-    from recbench.tune.__main__ import main
+    from recbench.cli.tune import main
 
     assert main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -1,0 +1,150 @@
+"""What an export leaves: program, items, a description, and a README for whoever serves it.
+
+model.pt2      the program, weights inside           items.parquet  item_id (column of the scores), item (raw id), title
+export.json    run, inputs, tolerance, versions      items.json     [null, [raw id, title], ...], by item_id
+README.md      how to load and ask it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from recbench.cli.export.program import ABSOLUTE, RELATIVE, export_model, input_names, largest_difference, quiet
+from recbench.core.errors import UserError
+from recbench.evaluation.cost.efficiency import batches_of, spread
+
+if TYPE_CHECKING:
+    from recbench.cli.recommend.model_of_run import Opened
+
+#: Test histories that the program is compared on, in batches of these sizes.
+CHECKED = (1, 2, 7, 54)
+
+README = """# {model}, exported from run {run}
+
+`model.pt2` is a torch.export program. Plain torch loads it (it was made with {torch}); recbench is not needed.
+
+```python
+import json
+import torch
+
+score = torch.export.load("model.pt2").module()
+items = json.load(open("items.json"))  # items[i] = [raw id, title]; items[0] is the pad
+number = {{name: i for i, (name, _) in enumerate(items[1:], start=1)}}
+
+history = ["{example}"]  # raw ids, oldest first; the last {width} of them
+padded = torch.zeros(1, {width}, dtype=torch.int64)
+padded[0, : len(history)] = torch.tensor([number[name] for name in history])
+{others}scores = score({call})  # [1, {n_columns}]
+scores[:, 0] = -torch.inf  # the pad
+scores.scatter_(1, padded, -torch.inf)  # leaves seen items out; the run's protocol: {seen}
+print([items[i] for i in scores.topk(10).indices[0].tolist()])
+```
+
+| input | shape | |
+|---|---|---|
+{inputs}
+
+Any number of histories B at once; each padded on the right with 0 to {width} events. Over {checked} test histories, alone and in
+batches, its scores lie within {difference:.2g} of the model's (allowed: {absolute:g} + {relative:g} times the score).
+Protocol of the run: {protocol}.
+"""
+
+INPUTS = {
+    "items": ("[B, {width}] int64", "item numbers, 1 to {n_items}, oldest first, then 0"),
+    "lengths": ("[B] int64", "events of each history, at least 1"),
+    "timestamps": ("[B, {width}] int64", "Unix seconds of the events, then 0"),
+    "behaviours": ("[B, {width}] int64", "kinds of the events: {behaviours}; then 0"),
+}
+
+
+def export_run(opened: Opened, to: Path) -> dict[str, Any]:
+    """Export an opened run into the new folder ``to``; returns what export.json holds.
+
+    Raises UserError for a model that cannot be exported, a program that scores otherwise, and a folder that is there already. Nothing is left
+    behind then.
+    """
+    if to.exists():
+        raise UserError(f"{to} is there already; name a new folder with --to, or delete it")
+    width = opened.config.training.max_length
+    take = batches_of(opened.stage.data, opened.stage.split.test, width, "cpu")
+    n_cases = len(opened.stage.split.test)
+    chosen = np.array_split(spread(n_cases, sum(CHECKED)), np.cumsum(CHECKED)[:-1])
+    batches = [take(cases) for cases in chosen if len(cases)]
+    program = export_model(opened.model, opened.name, max(batches, key=len), width)
+    working = to.with_name(f".{to.name}.{os.getpid()}")
+    try:
+        try:
+            working.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"cannot write {to}: {error.strerror}; name another folder with --to") from error
+        with quiet():
+            torch.export.save(program, working / "model.pt2")
+            stored = torch.export.load(working / "model.pt2")
+        # What was stored is what will be asked.
+        difference = largest_difference(stored, opened.model, batches, width)
+        described = _describe(opened, width, difference, sum(map(len, batches)))
+        _write_items(opened, working)
+        (working / "export.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        (working / "README.md").write_text(_readme(opened, described), encoding="utf-8")
+        os.rename(working, to)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    return described
+
+
+def _describe(opened: Opened, width: int, difference: float, checked: int) -> dict[str, Any]:
+    data = opened.stage.data
+    return {
+        "run": opened.key,
+        "model": opened.name,
+        "protocol": opened.stage.split.protocol_id,
+        "seen_items": opened.stage.split.seen_items,
+        "data_fingerprint": data.fingerprint,
+        "inputs": input_names(opened.model),
+        "behaviours": data.manifest["behaviours"],
+        "max_length": width,
+        "n_items": data.n_items,
+        "checked_histories": checked,
+        "largest_difference": difference,
+        "tolerance": {"absolute": ABSOLUTE, "relative": RELATIVE},
+        "torch": torch.__version__,
+    }
+
+
+def _write_items(opened: Opened, working: Path) -> None:
+    table = opened.stage.data.item_table().select("item_id", "item", "title")
+    table.write_parquet(working / "items.parquet")
+    rows = [None, *(list(row) for row in table.select("item", "title").iter_rows())]
+    (working / "items.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+
+
+def _readme(opened: Opened, described: dict[str, Any]) -> str:
+    names, width = described["inputs"], described["max_length"]
+    kinds = ", ".join(f"{number} {name}" for number, name in enumerate(described["behaviours"], start=1))
+    values = {"width": width, "n_items": described["n_items"], "behaviours": kinds}
+    rows = [f"| `{name}` | {INPUTS[name][0]} | {INPUTS[name][1]} |".format(**values) for name in names]
+    others = "".join(
+        f"{name} = torch.zeros_like(padded)  # fill in: {INPUTS[name][1].format(**values)}\n" for name in names[2:]
+    )
+    call = {"items": "padded", "lengths": "torch.tensor([len(history)])"}
+    return README.format(
+        **{key: described[key] for key in ("model", "run", "torch", "protocol")},
+        seen="they are masked" if described["seen_items"] == "mask" else "they stay, so leave this line out",
+        width=width,
+        n_columns=described["n_items"] + 1,
+        example=str(opened.stage.data.item_table()["item"][0]).replace("\\", "\\\\").replace('"', '\\"'),
+        others=others,
+        call=", ".join(call.get(name, name) for name in names),
+        inputs="\n".join(rows),
+        checked=described["checked_histories"],
+        difference=described["largest_difference"],
+        absolute=ABSOLUTE,
+        relative=RELATIVE,
+    )

@@ -1,0 +1,90 @@
+"""From histories to the best items, by the rules of the run's protocol. Shapes: R histories, k items of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbench.cli.recommend.histories import History, batch_of
+from recbench.cli.recommend.model_of_run import Opened
+
+#: Histories that are answered at once.
+AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A list: item numbers and their scores, best first; fewer than asked for where the model knows no more."""
+
+    history: History
+    items: list[int]
+    scores: list[float]
+
+
+def recommend(opened: Opened, histories: Sequence[History], k: int, mask_seen: bool | None = None) -> list[Answer]:
+    """The k best items of the whole catalogue for each history.
+
+    mask_seen: whether items of the complete history are left out; None: as in the run's protocol. Ties stand in the order that evaluation
+    uses. Raises ScoreError for scores that are NaN or infinite.
+    """
+    masked = opened.stage.split.seen_items == "mask" if mask_seen is None else mask_seen
+    found: list[Answer] = []
+    for first in range(0, len(histories), AT_ONCE):
+        found += _block(opened, histories[first : first + AT_ONCE], k, masked)
+    return found
+
+
+@torch.inference_mode()
+def _block(opened: Opened, histories: Sequence[History], k: int, masked: bool) -> list[Answer]:
+    from recbench.evaluation.ranking import Seen, check_lists, check_scores, drop_seen
+    from recbench.evaluation.top_k import top_k_lists
+
+    data, model = opened.stage.data, opened.model
+    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    batch = batch_of(histories, opened.config.training.max_length, data.has_behaviours).to(device)
+    ends = np.cumsum([len(h.items) for h in histories])
+    flat = np.concatenate([h.items for h in histories])
+    starts = np.concatenate([[0], ends[:-1]])
+    seen = Seen.of_histories(flat, starts, ends, device) if masked else Seen.nothing(device)
+    users = np.array([h.user for h in histories])
+    if model.gives_lists:
+        # Long enough to lose every seen item.
+        longest = max(len(set(h.items.tolist())) for h in histories) if masked else 0
+        items, scores = model.recommend(batch, min(2 * k + longest, data.n_items))
+        items, scores = check_lists(items, scores, len(histories), data.n_items)
+        items, scores = drop_seen(items, scores, seen, data.n_items)
+        items = items.masked_fill(scores == -torch.inf, 0)
+    else:
+        table = check_scores(model.score(batch), users, data.n_items)
+        items = top_k_lists(table, k, batch.user, seen).long()
+        scores = table.gather(1, items)
+    return [
+        _answer(history, row, values, k)
+        for history, row, values in zip(histories, items.tolist(), scores.tolist(), strict=True)
+    ]
+
+
+def _answer(history: History, items: list[int], scores: list[float], k: int) -> Answer:
+    real = [(item, score) for item, score in zip(items, scores, strict=True) if item][:k]
+    return Answer(history, [item for item, _ in real], [score for _, score in real])
+
+
+def named(opened: Opened, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """The answers as plain values, with raw ids and titles (null where the data have none)."""
+    table = opened.stage.data.item_table()
+    names, titles = table["item"].to_list(), table["title"].to_list()
+    return [
+        {
+            "history": answer.history.label,
+            "events": len(answer.history.items),
+            "items": [
+                {"rank": rank, "item": names[item - 1], "title": titles[item - 1], "score": score}
+                for rank, (item, score) in enumerate(zip(answer.items, answer.scores, strict=True), start=1)
+            ],
+        }
+        for answer in answers
+    ]

@@ -1,0 +1,143 @@
+"""``python -m recbench.recommend RUN_FOLDER --user ID --k 10``: what a finished run recommends, with raw ids and titles.
+
+A user's history is all that the data hold of the user, the events that the run was tested on included; with --as-in-test what stood before the test
+target. A typed history is given oldest event first. Items of the history are left out where the run's protocol masks them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbench.core.errors import UserError
+from recbench.core.terminal import Parser, exit_status
+
+if TYPE_CHECKING:
+    from recbench.cli.recommend.histories import History
+    from recbench.cli.recommend.model_of_run import Opened
+
+PLAIN_WIDTH = 120
+
+
+def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line. Raises UserError for wrong use."""
+    parser = Parser(prog="python -m recbench.recommend", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/sasrec-3f9c2b71a0d4")
+    parser.add_argument("--user", nargs="+", action="extend", default=[], metavar="ID", help="raw ids of known users")
+    parser.add_argument(
+        "--history",
+        action="append",
+        default=[],
+        metavar="ITEM,ITEM",
+        help='raw ids of items, or JSON (\'["a","b"]\'); several times for several',
+    )
+    parser.add_argument(
+        "--times", action="append", default=[], metavar="T,T", help="one an item: dates or Unix seconds"
+    )
+    parser.add_argument(
+        "--behaviours", action="append", default=[], metavar="B,B", help="one an item, such as view,cart"
+    )
+    parser.add_argument("--k", type=int, default=10, help="items a list (default: 10)")
+    parser.add_argument("--as-in-test", action="store_true", help="of a user, only what stood before the test target")
+    seen = parser.add_mutually_exclusive_group()
+    seen.add_argument(
+        "--mask-seen", dest="mask_seen", action="store_true", default=None, help="leave items of the history out"
+    )
+    seen.add_argument("--keep-seen", dest="mask_seen", action="store_false", help="let items of the history come again")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--cache-dir", type=Path, help="where prepared data are, if not where the run found them")
+    parser.add_argument("--raw-dir", type=Path, help="where raw data are, if not where the run found them")
+    chosen = parser.parse_args(arguments)
+    if not chosen.user and not chosen.history:
+        raise UserError("name a user with --user ID, or give a history with --history ITEM,ITEM")
+    if chosen.k < 1:
+        raise UserError(f"--k must be at least 1, not {chosen.k}")
+    for name in ("times", "behaviours"):
+        if getattr(chosen, name) and len(getattr(chosen, name)) != len(chosen.history):
+            raise UserError(f"--{name} stands once for each --history, in the same order")
+    return chosen
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 for wrong use."""
+    return exit_status(lambda: _main(arguments))
+
+
+def _main(arguments: list[str] | None) -> int:
+    chosen = read_arguments(arguments)
+    from recbench.cli.recommend.answer import named, recommend
+    from recbench.cli.recommend.model_of_run import open_model
+
+    opened = open_model(chosen.run, chosen.cache_dir, chosen.raw_dir, chosen.device)
+    answers = recommend(opened, _histories(opened, chosen), chosen.k, chosen.mask_seen)
+    found = {
+        "run": opened.key,
+        "model": opened.name,
+        "protocol": opened.stage.split.protocol_id,
+        "answers": named(opened, answers),
+    }
+    if chosen.json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        show(found, chosen.k)
+    return 0
+
+
+def _histories(opened: Opened, chosen: argparse.Namespace) -> list[History]:
+    from recbench.cli.recommend.histories import histories_of_users, typed_history
+
+    data = opened.stage.data
+    found = histories_of_users(data, opened.stage.split, chosen.user, chosen.as_in_test) if chosen.user else []
+    for place, text in enumerate(chosen.history):
+        times, behaviours = (words(given[place]) if given else None for given in (chosen.times, chosen.behaviours))
+        found.append(typed_history(data, words(text), times, behaviours, opened.needs))
+    return found
+
+
+def words(text: str) -> list[str]:
+    """A list of ids from a line: JSON, or words with commas between them. Raises UserError.
+
+    >>> words("a, b"), words('["x,y", 3]')
+    (['a', 'b'], ['x,y', '3'])
+    """
+    if text.lstrip().startswith("["):
+        try:
+            given = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"cannot read {text[:60]} as JSON: {error}") from error
+        return [str(word) for word in given]
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def printable(text: Any) -> str:
+    """One line without control characters: a title from a file must not steer the terminal."""
+    return "".join(c if c.isprintable() else " " for c in str("" if text is None else text))
+
+
+def show(found: dict[str, Any], k: int) -> None:
+    """One table a history."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(markup=False, emoji=False, width=PLAIN_WIDTH)
+    for answer in found["answers"]:
+        title = f"{found['run']}: {printable(answer['history'])[:80]} ({answer['events']} events)"
+        table = Table(title=title, title_justify="left", box=box.ASCII2, pad_edge=False)
+        for heading in ("", "item", "title", "score"):
+            table.add_column(heading, justify="left" if heading in ("item", "title") else "right")
+        for row in answer["items"]:
+            table.add_row(str(row["rank"]), printable(row["item"]), printable(row["title"]), f"{row['score']:.4g}")
+        console.print(table, highlight=False)
+        if len(answer["items"]) < k:
+            console.print(f"the model lists {len(answer['items'])} items here, not {k}", highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -26,8 +26,9 @@ from recbench.data.batches import training_windows
 from recbench.data.prepared import PreparedData
 from recbench.data.protocol import LeaveOneOutConfig
 from recbench.data.split import Cases, Split, make_split
+from recbench.data.training import TrainingData
 from recbench.evaluation.evaluate import evaluate
-from recbench.models.base import ModelContext, Recommender, TrainingData
+from recbench.models.base import ModelContext, Recommender
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 from recbench.training.fit import fit
 

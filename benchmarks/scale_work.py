@@ -95,7 +95,7 @@ def write_table(path: Path, n_items: int, n_interactions: int, seed: int = 0) ->
 
 
 def prepared(folder: Path) -> PreparedData:
-    from recbench.data.sources.table import TableConfig
+    from recbench.data.sources.table_config import TableConfig
     from recbench.data.store import prepare
 
     return prepare(TableConfig(path=str(folder / "events.parquet"), k_core=0), folder)
@@ -111,7 +111,8 @@ def split_of(data: PreparedData) -> Split:
 def model_of(data: PreparedData, split: Split, loss: str) -> Recommender:
     import torch
 
-    from recbench.models.base import ModelContext, TrainingData
+    from recbench.data.training import TrainingData
+    from recbench.models.base import ModelContext
     from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 
     torch.manual_seed(0)
@@ -129,7 +130,7 @@ def train(folder: Path, loss: str, gradients: str, steps: int, batch: int) -> di
     from recbench.config.settings import HardwareConfig, TrainingConfig
     from recbench.core.epoch_bar import Progress
     from recbench.core.run_folder import RunFolder
-    from recbench.models.base import TrainingData
+    from recbench.data.training import TrainingData
     from recbench.training.fit import fit
 
     class Clock(Progress):

@@ -27,7 +27,7 @@ BEAUTY = {
 
 
 def main() -> None:
-    from recbench.data.sources.synthetic import SyntheticConfig
+    from recbench.data.sources.synthetic_config import SyntheticConfig
     from recbench.data.store import prepare
 
     parser = argparse.ArgumentParser(prog="benchmarks.shape", description="Draw a data folder of Beauty's shape.")

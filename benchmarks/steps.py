@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch, EpochSampler, WindowDataset, training_windows
-from recbench.models.base import ClosedForm, Recommender, TrainingData
+from recbench.data.training import TrainingData
+from recbench.models.base import ClosedForm, Recommender
 from recbench.training.learner import Learner
 
 if TYPE_CHECKING:

@@ -104,7 +104,7 @@ def tiny() -> list[str]:
 @pytest.fixture(scope="session")
 def tiny_data(own_cache: Path) -> Any:
     """The tiny data, prepared."""
-    from recbench.data.sources.synthetic import SyntheticConfig
+    from recbench.data.sources.synthetic_config import SyntheticConfig
     from recbench.data.store import prepare
 
     return prepare(SyntheticConfig(**TINY_DATA), own_cache)

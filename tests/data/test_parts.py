@@ -18,7 +18,7 @@ from recbench.data.cleaning import clean
 from recbench.data.parts import PartsOnDisk, read_parts
 from recbench.data.prepared import PreparedData
 from recbench.data.schema import DataConfig, RawData
-from recbench.models.base import TrainingData
+from recbench.data.training import TrainingData
 
 #: Settings under which every step does something.
 SETTINGS = {
@@ -117,7 +117,7 @@ def test_items_are_counted_block_by_block(tiny_data, tiny_split, monkeypatch):
     train = TrainingData.of(tiny_data, tiny_split)
     expected = np.bincount(train.flat()[1], minlength=tiny_data.n_items + 1)
     for events_at_once in (1, 33, 1 << 20):
-        monkeypatch.setattr("recbench.models.base.EVENTS_AT_ONCE", events_at_once)
+        monkeypatch.setattr("recbench.data.training.EVENTS_AT_ONCE", events_at_once)
         assert np.array_equal(train.item_counts(), expected)
 
 

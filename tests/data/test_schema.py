@@ -6,8 +6,8 @@ from recbench.core.errors import UserError
 from recbench.data.schema import content_settings
 from recbench.data.sources import config_class
 from recbench.data.sources.amazon import AmazonConfig
-from recbench.data.sources.synthetic import SyntheticConfig
-from recbench.data.sources.table import TableConfig
+from recbench.data.sources.synthetic_config import SyntheticConfig
+from recbench.data.sources.table_config import TableConfig
 from recbench.data.store import folder_name
 
 

@@ -6,7 +6,7 @@ import pytest
 from recbench.core.errors import UserError
 from recbench.data.protocol import SessionsConfig
 from recbench.data.session_cut import gap_sessions, session_ranges
-from recbench.data.sources.table import Columns, TableConfig
+from recbench.data.sources.table_config import Columns, TableConfig
 from recbench.data.split import protocol_view
 from recbench.data.store import prepare
 

@@ -15,7 +15,7 @@ import pytest
 from recbench.core.errors import UserError
 from recbench.data import prepared as prepared_module
 from recbench.data import store
-from recbench.data.sources.table import Columns, TableConfig
+from recbench.data.sources.table_config import Columns, TableConfig
 from recbench.data.store import PreparedData, prepare
 
 EVENTS = "user,item,timestamp\nu,b,20\nu,a,10\nv,a,10\nv,b,10\nv,a,30\n"

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from recbench.core.errors import UserError
 from recbench.data.schema import INTERACTION_COLUMNS, ITEM_COLUMNS
 from recbench.data.sources import synthetic, synthetic_events, synthetic_oracle
-from recbench.data.sources.synthetic import SyntheticConfig, read
+from recbench.data.sources.synthetic import read
+from recbench.data.sources.synthetic_config import SyntheticConfig
 from recbench.data.sources.synthetic_events import draw_histories, extend
 from recbench.data.sources.synthetic_oracle import expected_gains, largest, oracle_users, realised_gains
 from recbench.data.sources.synthetic_text import item_table

@@ -14,7 +14,7 @@ from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.data.prepared import PreparedData
 from recbench.data.schema import PATH_ONLY, content_settings
-from recbench.data.sources.table import Columns, ItemColumns, TableConfig
+from recbench.data.sources.table_config import Columns, ItemColumns, TableConfig
 from recbench.data.store import folder_name, prepare
 from recbench.experiment.context import Stage
 from recbench.experiment.dependencies import run_key

@@ -7,8 +7,9 @@ import torch
 
 from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
+from recbench.data.training import TrainingData
 from recbench.experiment import evaluate
-from recbench.models.base import ModelContext, Recommender, TrainingData
+from recbench.models.base import ModelContext, Recommender
 from recbench.models.counting.itemknn import ItemKNN, ItemKNNConfig
 
 

@@ -8,7 +8,8 @@ import torch
 
 from recbench.data.batches import Batch
 from recbench.data.prepared import PreparedData
-from recbench.models.base import ModelContext, TrainingData
+from recbench.data.training import TrainingData
+from recbench.models.base import ModelContext
 from recbench.models.registry import lookup
 
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from recbench.data.protocol import LeaveOneOutConfig
-from recbench.data.sources.synthetic import SyntheticConfig
+from recbench.data.sources.synthetic_config import SyntheticConfig
 from recbench.data.split import make_split
 from recbench.data.store import prepare
+from recbench.data.training import TrainingData
 from recbench.evaluation.evaluate import evaluate
-from recbench.models.base import TrainingData
 
 CLOSED_FORM = ("popularity", "recent_popularity", "markov", "itemknn", "ease")
 

@@ -15,10 +15,11 @@ from recbench.config.schemas import compose_model
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset, evaluation_batches, training_windows
 from recbench.data.item_text import item_texts
+from recbench.data.training import TrainingData
 from recbench.experiment.dependencies import check_requirements
 from recbench.experiment.run import run
 from recbench.models import weights
-from recbench.models.base import ClosedForm, ModelContext, TrainingData
+from recbench.models.base import ClosedForm, ModelContext
 from recbench.models.registry import lookup, model_names
 
 MAX_LENGTH = 20

@@ -50,7 +50,7 @@ def test_without_ranks_both_are_skipped_with_a_word(folders):
 
 
 def test_popularity_counts_are_those_of_training_alone(folders, tiny_data, tiny_split, own_cache):
-    from recbench.models.base import TrainingData
+    from recbench.data.training import TrainingData
 
     folders.add("a-1", data=tiny_data.fingerprint, split=tiny_split.split_hash)
     (run,) = read_folder(folders.path)

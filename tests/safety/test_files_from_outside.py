@@ -22,7 +22,7 @@ from recbench.data.prepared import PreparedData
 from recbench.data.sources import raw_lines
 from recbench.data.sources.movielens import MovieLensConfig
 from recbench.data.sources.raw_lines import line_blocks, unpack
-from recbench.data.sources.table import Columns, TableConfig
+from recbench.data.sources.table_config import Columns, TableConfig
 from recbench.data.store import prepare
 from recbench.experiment.run import open_run, run
 from recbench.models.weights import check_checkpoint, load_tensors, load_weights, save_tensors

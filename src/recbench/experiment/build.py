@@ -10,9 +10,10 @@ import torch
 
 from recbench.config.run import RunConfig
 from recbench.data.item_text import item_texts
+from recbench.data.training import TrainingData
 from recbench.experiment.context import Run, Stage
 from recbench.experiment.teacher import is_untrained
-from recbench.models.base import ModelContext, Recommender, TrainingData
+from recbench.models.base import ModelContext, Recommender
 from recbench.models.registry import lookup
 from recbench.models.weights import load_weights
 from recbench.nn.text.vectors import text_vectors

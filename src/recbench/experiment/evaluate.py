@@ -16,10 +16,11 @@ from recbench.data.batches import Batch, WindowDataset, training_windows
 from recbench.data.cases import Cases
 from recbench.data.split import Split
 from recbench.data.store import PreparedData
+from recbench.data.training import TrainingData
 from recbench.evaluation.cost.efficiency import WARM_UP, Answer, batches_of, measure_efficiency, spread
 from recbench.evaluation.cost.meters import peaks, reset_peaks
 from recbench.evaluation.evaluate import Evaluation, ScoreFunction, evaluate, evaluate_lists, is_wide, merge
-from recbench.models.base import Recommender, SequenceModel, TrainingData
+from recbench.models.base import Recommender, SequenceModel
 from recbench.nn.losses.buffers import workspace
 from recbench.training.processes import ranks as processes
 

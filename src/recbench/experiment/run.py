@@ -19,6 +19,7 @@ from recbench.config.schemas import compose_model
 from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
+from recbench.data.training import TrainingData
 from recbench.evaluation.cost.meters import Meters, spent_figures
 from recbench.experiment.build import build_model, build_teaching, builder, load_model
 from recbench.experiment.context import Run, Stage
@@ -30,7 +31,7 @@ from recbench.experiment.dependencies import (
     run_key,
 )
 from recbench.experiment.teacher import is_untrained
-from recbench.models.base import ClosedForm, Recommender, TrainingData
+from recbench.models.base import ClosedForm, Recommender
 from recbench.models.registry import lookup
 from recbench.models.weights import save_weights
 from recbench.posthoc.compression.apply import make_compressed, skeleton

@@ -7,29 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.data.cases import blocks_of_users, flat_ranges
+from recbench.data.training import TrainingData
 from recbench.models.auxiliary import AuxiliaryConfig
 from recbench.nn.losses.catalogue import CatalogueLoss, LossConfig
 from recbench.nn.transformer.attention import at_position
 
-if TYPE_CHECKING:
-    from recbench.data.split import Split
-    from recbench.data.store import PreparedData
-
-
 #: Items whose scores are one product where a catalogue is wide: their vectors stay in cache while all rows are multiplied with them.
 ITEMS_AT_ONCE = 4096
-
-#: Events that are counted at once.
-EVENTS_AT_ONCE = 1 << 20
 
 
 @dataclass
@@ -42,45 +33,6 @@ class ModelConfig:
 @dataclass
 class SequenceConfig(AuxiliaryConfig, LossConfig, ModelConfig):
     """What the config of every SequenceModel holds: its loss, and the contrastive terms that may stand beside it."""
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The training part of a split: all that a model may learn from.
-
-    start, end [U]: flat positions; the training events of user u are ``start[u] : end[u]``.
-    """
-
-    data: PreparedData
-    start: np.ndarray
-    end: np.ndarray
-
-    @classmethod
-    def of(cls, data: PreparedData, split: Split) -> TrainingData:
-        return cls(data, split.train_start, split.train_end)
-
-    @property
-    def n_items(self) -> int:
-        return self.data.n_items
-
-    @property
-    def n_users(self) -> int:
-        return self.data.n_users
-
-    def flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(user [M], item [M], timestamp [M]) of the training events, by user and then by time."""
-        length = self.end - self.start
-        user = np.repeat(np.arange(len(length)), length)
-        position = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length) + self.start[user]
-        return user, np.asarray(self.data.items[position]), np.asarray(self.data.timestamps[position])
-
-    def item_counts(self) -> np.ndarray:
-        """[n_items + 1] int64: how often each item occurs in training (0 for the pad)."""
-        counts = np.zeros(self.n_items + 1, dtype=np.int64)
-        for first, last in blocks_of_users(self.end - self.start, EVENTS_AT_ONCE):
-            _, position = flat_ranges(self.start[first:last], self.end[first:last])
-            counts += np.bincount(self.data.items[position], minlength=self.n_items + 1)
-        return counts
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from recbench.config.settings import HardwareConfig, TrainingConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.data.batches import EpochSampler, WindowDataset, training_windows
-from recbench.models.base import Recommender, SequenceModel, TrainingData
+from recbench.data.training import TrainingData
+from recbench.models.base import Recommender, SequenceModel
 from recbench.models.weights import check_checkpoint, load_weights, save_weights
 from recbench.nn.losses.catalogue import CatalogueLoss, has_fast_bfloat16
 from recbench.objectives.contrastive.base import build_auxiliaries

@@ -14,7 +14,8 @@ import torch
 from recbench.core.errors import UserError
 from recbench.data.batches import WindowDataset, training_windows
 from recbench.data.prepared import PreparedData
-from recbench.models.base import ModelContext, TrainingData
+from recbench.data.training import TrainingData
+from recbench.models.base import ModelContext
 from recbench.models.registry import lookup
 
 N_ITEMS, MAX_LENGTH = 24, 3

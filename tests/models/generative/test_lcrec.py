@@ -13,9 +13,10 @@ import torch
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset, training_windows
 from recbench.data.item_text import item_texts
+from recbench.data.training import TrainingData
 from recbench.experiment.run import load_model, open_run, run
 from recbench.models import weights
-from recbench.models.base import ModelContext, TrainingData, count_parameters
+from recbench.models.base import ModelContext, count_parameters
 from recbench.models.generative.lcrec import LCRec, LCRecConfig
 from recbench.nn.language.alignment import FORMS, TASKS
 

@@ -10,9 +10,10 @@ import torch
 from recbench.core.errors import UserError
 from recbench.data.batches import WindowDataset, training_windows
 from recbench.data.item_text import item_texts
+from recbench.data.training import TrainingData
 from recbench.experiment.run import run
 from recbench.models import weights
-from recbench.models.base import ModelContext, TrainingData
+from recbench.models.base import ModelContext
 from recbench.models.counting.popularity import Popularity, PopularityConfig
 from recbench.models.language.llmgr import LLMGR, LLMGRConfig
 from recbench.models.language.stored_config import config_of, packed

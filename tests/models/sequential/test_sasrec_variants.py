@@ -12,10 +12,11 @@ from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, EpochSampler, WindowDataset, evaluation_batches, training_windows
+from recbench.data.training import TrainingData
 from recbench.evaluation.evaluate import evaluate
 from recbench.models import weights
 from recbench.models.auxiliary import AUXILIARIES
-from recbench.models.base import ModelContext, TrainingData
+from recbench.models.base import ModelContext
 from recbench.models.counting.popularity import Popularity, PopularityConfig
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 from recbench.nn.transformer.sasrec_blocks import LiGRLayer, OriginalLayer

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from recbench.core.errors import UserError
 from recbench.data.batches import WindowDataset, evaluation_batches, training_windows
 from recbench.data.prepared import PreparedData
+from recbench.data.training import TrainingData
 from recbench.models import weights
-from recbench.models.base import ModelContext, TrainingData
+from recbench.models.base import ModelContext
 from recbench.models.session.hicg import HICG, HICGConfig, kinds_of_behaviours
 from recbench.nn.graph.session_graph import sparse_graphs
 

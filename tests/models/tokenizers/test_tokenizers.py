@@ -14,10 +14,11 @@ from recbench.core.errors import UserError
 from recbench.data.prepared import PreparedData
 from recbench.data.protocol import LeaveOneOutConfig
 from recbench.data.split import make_split
+from recbench.data.training import TrainingData
 from recbench.experiment.build import load_model
 from recbench.experiment.run import open_run, run
 from recbench.models import weights
-from recbench.models.base import ModelContext, TrainingData
+from recbench.models.base import ModelContext
 from recbench.models.registry import lookup, model_names
 from recbench.models.tokenizers.collaborative_ids import cooccurrence_graph
 from recbench.models.tokenizers.sequential_ids import first_seen

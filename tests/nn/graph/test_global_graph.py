@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbench.models.base import TrainingData
+from recbench.data.training import TrainingData
 from recbench.nn.graph import global_graph
 from recbench.nn.graph.global_graph import GlobalGraph, neighbour_table
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recbench.data.prepared import PreparedData
-from recbench.models.base import TrainingData
+from recbench.data.training import TrainingData
 from recbench.nn.graph.item_cooccurrence import CooccurrenceContrast, cooccurrence_table
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from recbench.data.batches import WindowDataset, training_windows
+from recbench.data.training import TrainingData
 from recbench.models.auxiliary import AUXILIARIES, AuxiliaryConfig
-from recbench.models.base import ModelContext, TrainingData
+from recbench.models.base import ModelContext
 from recbench.models.registry import lookup, model_names
 
 MAX_LENGTH = 20

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from recbench.data.batches import WindowDataset, training_windows
-from recbench.models.base import ModelContext, TrainingData
+from recbench.data.training import TrainingData
+from recbench.models.base import ModelContext
 from recbench.models.registry import lookup
 
 MAX_LENGTH = 20

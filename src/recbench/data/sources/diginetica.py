@@ -21,7 +21,7 @@ from recbench.data.sources.session_logs import (
     require_columns,
     spool_log,
 )
-from recbench.data.sources.table import Columns
+from recbench.data.sources.table_config import Columns
 
 FILE = HandFetched("train-item-views.csv", "Diginetica", "the CIKM Cup 2016 track 2 page (competitions.codalab.org)")
 #: As in the SR-GNN line of papers [Wu et al., AAAI 2019, section 4.1].

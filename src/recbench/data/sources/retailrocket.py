@@ -20,7 +20,7 @@ from recbench.data.sources.session_logs import (
     require_columns,
     spool_log,
 )
-from recbench.data.sources.table import Columns
+from recbench.data.sources.table_config import Columns
 
 FILE = HandFetched("events.csv", "RetailRocket", "Kaggle (retailrocket/ecommerce-dataset)")
 PUBLISHED = {"min_item_count": 5}

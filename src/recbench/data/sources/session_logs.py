@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from recbench.core.errors import UserError
 from recbench.data import download
 from recbench.data.schema import DataConfig, RawData
-from recbench.data.sources.table import Columns, TableConfig
+from recbench.data.sources.table_config import Columns, TableConfig
 
 if TYPE_CHECKING:
     from recbench.data.sources.table_rows import Table

@@ -13,7 +13,7 @@ import numpy as np
 from recbench.data.sources.synthetic_world import NOISE, World, draw_next, next_probabilities
 
 if TYPE_CHECKING:
-    from recbench.data.sources.synthetic import SyntheticConfig
+    from recbench.data.sources.synthetic_config import SyntheticConfig
 
 #: Pauses in seconds (shortest, longest), drawn evenly on the log scale. The two ranges are far apart, so a pause shows its kind.
 SHORT_PAUSE = (30, 1_800)

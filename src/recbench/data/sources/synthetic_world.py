@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from recbench.data.sources.synthetic import SyntheticConfig
+    from recbench.data.sources.synthetic_config import SyntheticConfig
 
 FIRST_ORDER, SECOND_ORDER, CLUSTER, NOISE = range(4)
 #: Rows of ``first_order``: the successors that always apply, those after a short pause, those after a long one.

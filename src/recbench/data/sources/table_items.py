@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from recbench.data.schema import ITEM_COLUMNS
-from recbench.data.sources.table import check_columns, extension
+from recbench.data.sources.table_config import check_columns, extension
 from recbench.data.sources.table_rows import Table, unreadable
 
 if TYPE_CHECKING:
-    from recbench.data.sources.table import TableConfig
+    from recbench.data.sources.table_config import TableConfig
 
 
 class ItemTable:

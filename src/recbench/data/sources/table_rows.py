@@ -12,10 +12,10 @@ from recbench.core.errors import UserError
 from recbench.data.schema import LATEST_SECOND
 from recbench.data.sources.raw_lines import BadRows, is_gzip, unpack
 from recbench.data.sources.spool import Spool
-from recbench.data.sources.table import SEPARATORS, check_columns, extension
+from recbench.data.sources.table_config import SEPARATORS, check_columns, extension
 
 if TYPE_CHECKING:
-    from recbench.data.sources.table import TableConfig
+    from recbench.data.sources.table_config import TableConfig
 
 BATCH_ROWS = 500_000
 #: From this many units since 1970 on, the median timestamp of the first rows cannot be in the coarser unit: it would

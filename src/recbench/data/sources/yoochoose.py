@@ -14,7 +14,7 @@ from typing import Any
 from recbench.core.errors import UserError
 from recbench.data.schema import RawData, check_choice
 from recbench.data.sources.session_logs import HandFetched, SessionLogConfig, find_file, located, open_log, spool_log
-from recbench.data.sources.table import Columns
+from recbench.data.sources.table_config import Columns
 
 FILE = HandFetched("yoochoose-clicks.dat", "Yoochoose", "the RecSys Challenge 2015 archive (yoochoose-data)")
 COLUMNS = ("session", "time", "item", "category")

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from recbench.data.batches import Batch
-from recbench.models.base import ClosedForm, ModelConfig, TrainingData
+from recbench.data.training import TrainingData
+from recbench.models.base import ClosedForm, ModelConfig
 from recbench.models.registry import register
 
 

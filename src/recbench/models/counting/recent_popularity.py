@@ -21,7 +21,8 @@ from torch import Tensor
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.models.base import ClosedForm, ModelConfig, ModelContext, TrainingData
+from recbench.data.training import TrainingData
+from recbench.models.base import ClosedForm, ModelConfig, ModelContext
 from recbench.models.registry import register
 
 SECONDS_PER_DAY = 86_400

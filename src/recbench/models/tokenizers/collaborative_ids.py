@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recbench.core.errors import UserError
-from recbench.models.base import ModelContext, TrainingData
+from recbench.data.training import TrainingData
+from recbench.models.base import ModelContext
 from recbench.models.counting.itemknn import PAIRS_AT_ONCE, user_item_matrix
 from recbench.models.registry import register
 from recbench.models.tokenizers.tokenizer import ItemTokenizer, TokenizerConfig

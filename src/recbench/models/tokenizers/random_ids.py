@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recbench.models.base import TrainingData
+from recbench.data.training import TrainingData
 from recbench.models.registry import register
 from recbench.models.tokenizers.tokenizer import ItemTokenizer, TokenizerConfig
 

@@ -20,7 +20,8 @@ from typing import ClassVar
 import numpy as np
 
 from recbench.core.errors import UserError
-from recbench.models.base import ModelContext, TrainingData
+from recbench.data.training import TrainingData
+from recbench.models.base import ModelContext
 from recbench.models.registry import register
 from recbench.models.tokenizers.tokenizer import ItemTokenizer, TokenizerConfig, check_uniform, item_vectors_of
 from recbench.nn.codes.quantization import kmeans_codebook, quantize_level_by_level, relative_error

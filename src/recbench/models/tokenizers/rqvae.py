@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
-from recbench.models.base import ModelContext, TrainingData
+from recbench.data.training import TrainingData
+from recbench.models.base import ModelContext
 from recbench.models.registry import register
 from recbench.models.tokenizers.tokenizer import (
     ItemTokenizer,

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from recbench.core.errors import UserError, nearest
-from recbench.models.base import ModelContext, TrainingData
+from recbench.data.training import TrainingData
+from recbench.models.base import ModelContext
 from recbench.models.registry import register
 from recbench.models.tokenizers.tokenizer import (
     ItemTokenizer,

@@ -17,7 +17,8 @@ from typing import ClassVar
 import numpy as np
 
 from recbench.core.errors import UserError
-from recbench.models.base import ModelContext, TrainingData
+from recbench.data.training import TrainingData
+from recbench.models.base import ModelContext
 from recbench.models.registry import register
 from recbench.models.tokenizers.tokenizer import ItemTokenizer, TokenizerConfig
 

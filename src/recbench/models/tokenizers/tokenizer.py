@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from recbench.core.errors import UserError, nearest
-from recbench.models.base import ClosedForm, ModelConfig, ModelContext, TrainingData
+from recbench.data.training import TrainingData
+from recbench.models.base import ClosedForm, ModelConfig, ModelContext
 from recbench.nn.codes.quantization import UNIFORM
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from recbench.nn.transformer.dropout import Dropout
 
 if TYPE_CHECKING:
-    from recbench.models.base import TrainingData
+    from recbench.data.training import TrainingData
 
 #: Neighbours of neighbours [rows, D] that exist at once; a batch with more goes piece by piece, each computed again for its gradient.
 ROWS_AT_ONCE = 2**18

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from recbench.models.base import TrainingData
+    from recbench.data.training import TrainingData
 
 
 def cooccurrence_table(train: TrainingData, window: int, n_kept: int, min_sessions: int) -> Tensor:

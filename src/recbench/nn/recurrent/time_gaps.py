@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from recbench.models.base import TrainingData
+    from recbench.data.training import TrainingData
 
 logger = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ bench: $(READY) ## ratios against rivals, in environments of their own: make ben
 	$(BIN)/python -m benchmarks.run $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 study: $(READY) ## what is missing of one, as in: make study NAME=slmrec_depth ARGS="data.raw_dir=FOLDER"
-	$(BIN)/python -m recbench.study $(NAME) $(ARGS)
+	$(BIN)/python -m recbench study $(NAME) $(ARGS)
 
 # torch first: its pinned version decides what the others bring along.
 $(READY): pyproject.toml constraints.txt

@@ -195,8 +195,8 @@ def main() -> None:
 
 
 def run(given: argparse.Namespace) -> None:
+    from recbench.config.compose import compose
     from recbench.experiment.context import Stage
-    from recbench.study.jobs import compose
 
     device = torch.device(given.device)
     hardware = "gpu" if device.type == "cuda" else "cpu"

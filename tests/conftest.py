@@ -147,7 +147,7 @@ def compose() -> Callable[..., Any]:
     from hydra import initialize
     from hydra.core.plugins import Plugins
 
-    from recbench.cli.main import opened
+    from recbench.config.compose import opened
     from recbench.config.hydra_source import TOP, SchemaSource, SearchPath
 
     def composed(*words: str) -> Any:

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from recbench.core.terminal import PLAIN_WIDTH, short_number
+from recbench.experiment import job
 from recbench.report import console
 
 AUDIT = {
@@ -69,7 +71,7 @@ def test_a_run_stands_below_its_floor_and_what_it_stands_on(capsys):
     table = run_of("sasrec-1", "sasrec", metrics(0.2), reused=True)
     teacher = run_of("slmrec-1", "slmrec", metrics(0.3))
     student = run_of("slmrec-2", "slmrec", metrics(0.4), {"item_table": table, "teacher": teacher})
-    console.show_run([run_of("popularity-1", "popularity", metrics(0.1)), table, teacher, student], STAGE)
+    job.show_run([run_of("popularity-1", "popularity", metrics(0.1)), table, teacher, student], STAGE)
     out = capsys.readouterr().out
     labels = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("|")]
     assert labels == ["model", "popularity", "sasrec (item_table)", "slmrec (teacher)", "slmrec", "best achievable"]
@@ -87,31 +89,31 @@ def test_a_compressed_run_stands_below_its_original_with_size_and_speed(capsys):
     small = {"cost/bytes_on_disk": 900_000, "cost/latency_p50_ms": 0.94}
     figures = {name: value for name, value in metrics(0.2, **small).items() if name != "cost/train_seconds"}
     compressed = run_of("sasrec-2", "sasrec", figures, {"original": original}, label="int8")
-    console.show_run([run_of("popularity-1", "popularity", metrics(0.1)), original, compressed], STAGE)
+    job.show_run([run_of("popularity-1", "popularity", metrics(0.1)), original, compressed], STAGE)
     out = capsys.readouterr().out
     assert row_of(out, "sasrec (original)")[-5:] == ["1.2M", "3.4MB", "1.3 ms", "12.3 s", "reused"]
     assert row_of(out, "sasrec (int8)")[-5:] == ["1.2M", "900.0kB", "0.9 ms", "-", ""]
     assert row_of(out, "popularity")[-5:] == ["1.2M", "-", "-", "12.3 s", ""]
-    assert max(len(line) for line in out.splitlines() if line.startswith("|")) <= console.PLAIN_WIDTH
+    assert max(len(line) for line in out.splitlines() if line.startswith("|")) <= PLAIN_WIDTH
 
 
 def test_the_best_achievable_stands_where_the_data_know_it(capsys):
-    console.show_run([run_of("a-1", "a", metrics(0.1))], STAGE)
+    job.show_run([run_of("a-1", "a", metrics(0.1))], STAGE)
     assert row_of(capsys.readouterr().out, "best achievable")[1:4] == ["0.7777", "0.8888", "-"]
-    console.show_run([run_of("a-1", "a", metrics(0.1, oracle={}))], STAGE)
+    job.show_run([run_of("a-1", "a", metrics(0.1, oracle={}))], STAGE)
     assert "best achievable" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("cutoffs", "k"), [((1, 10, 20), 10), ((5, 20), 20), ((5,), 5)])
 def test_figures_are_those_at_ten_or_at_the_largest_cutoff(capsys, cutoffs, k):
-    console.show_run([run_of("a-1", "a", metrics(0.1, cutoffs=cutoffs))], STAGE)
+    job.show_run([run_of("a-1", "a", metrics(0.1, cutoffs=cutoffs))], STAGE)
     out = capsys.readouterr().out
     assert f"ndcg@{k}" in out
     assert row_of(out, "a")[1] == f"{0.1 + k / 1000:.4f}"
 
 
 def test_figures_of_a_sampled_protocol_keep_their_name(capsys):
-    console.show_run([run_of("a-1", "a", metrics(0.1, prefix="sampled999_"))], STAGE)
+    job.show_run([run_of("a-1", "a", metrics(0.1, prefix="sampled999_"))], STAGE)
     out = capsys.readouterr().out
     assert "sampled999_ndcg@10" in out
     assert row_of(out, "a")[1] == "0.1100"
@@ -202,7 +204,7 @@ def test_long_lines_are_left_whole_to_be_copied(capsys):
     path = "/" + "/".join(["a-long-folder-name"] * 12)
     last = run_of("a-1", "a", metrics(0.1))
     last.folder.path = path
-    console.show_run([last], STAGE)
+    job.show_run([last], STAGE)
     assert f"run: {path}" in capsys.readouterr().out
 
 
@@ -210,7 +212,7 @@ def test_long_lines_are_left_whole_to_be_copied(capsys):
     ("value", "shown"), [(0, "0"), (999, "999"), (1500, "1.5k"), (2_340_000, "2.3M"), (7e9, "7.0B")]
 )
 def test_counts_are_short(value, shown):
-    assert console._count(value) == shown
+    assert short_number(value) == shown
 
 
 def test_a_run_with_auxiliaries_says_which(capsys, tmp_path):
@@ -222,7 +224,7 @@ def test_a_run_with_auxiliaries_says_which(capsys, tmp_path):
     console.show_sweep([{"status": 0, "overrides": [], "folders": folders}])
     both = run_of("sasrec-1", "sasrec", metrics(0.2))
     both.config.model.auxiliary = model["auxiliary"]
-    console.show_run([both], STAGE)
+    job.show_run([both], STAGE)
     out = capsys.readouterr().out
     for label in ("sasrec (cl4srec, duorec) seed 1", "sasrec seed 1", "sasrec (cl4srec, duorec)"):
         assert row_of(out, label)
@@ -244,7 +246,7 @@ def codes(**more):
 
 
 def test_item_codes_have_a_table_of_their_own(capsys):
-    console.show_run([run_of("t-1", "rq_kmeans", codes())], STAGE)
+    job.show_run([run_of("t-1", "rq_kmeans", codes())], STAGE)
     out = capsys.readouterr().out
     for words in ("item codes", "rq_kmeans", "87.5%", "23", "50.0% (25.0%)", "run: /runs/t-1"):
         assert words in out
@@ -261,7 +263,7 @@ def test_a_generator_shows_its_codes_above_its_figures(capsys):
         run_of("p-1", "popularity", metrics(0.1)),
         run_of("g-1", "tiger", metrics(0.2), {"tokenizer": tokenizer}),
     )
-    console.show_run([floor, tokenizer, asked], STAGE)
+    job.show_run([floor, tokenizer, asked], STAGE)
     out = capsys.readouterr().out
     assert out.index("item codes") < out.index("ndcg@10") < out.index("run: /runs/g-1")
     assert "rq_kmeans (tokenizer)" in out

@@ -346,7 +346,8 @@ def test_a_model_that_brings_code_of_its_own_is_refused(tmp_path, mark):
 def test_pickled_weights_of_a_backbone_are_refused(stored_llama, tmp_path, mark):
     import shutil
 
-    from recbench.nn.language.backbone import Backbone, BackboneConfig
+    from recbench.nn.language.backbone import Backbone
+    from recbench.nn.language.backbone_config import BackboneConfig
 
     folder = tmp_path / "llama"
     shutil.copytree(stored_llama, folder)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from recbench.config.compose import compose
 from recbench.experiment.dependencies import dependency_configs, run_key
 from recbench.study.definition import load_study
-from recbench.study.jobs import Planner, choices, compose
+from recbench.study.jobs import Planner, choices
 from recbench.study.results import BEGIN, END
 
 ROOT = Path(__file__).resolve().parents[2]

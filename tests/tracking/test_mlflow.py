@@ -234,7 +234,7 @@ def test_with_the_server_away_a_run_finishes_and_is_sent_later(cli, cli_process,
     assert finished.status == 0
     assert time.monotonic() - started < 30
     assert "MLflow is not reachable" in finished.err
-    assert "python -m recbench.tracking sync" in finished.err
+    assert "recbench tracking sync" in finished.err
     assert "Traceback" not in finished.err
     assert "markov" in finished.out
     folders = [RunFolder(path) for path in sorted((tmp_path / "runs").glob("*-*"))]

@@ -1,4 +1,4 @@
-"""``python -m recbench.compare RUN_FOLDER ...``: finished runs judged against each other, from their stored ranks.
+"""``recbench compare RUN_FOLDER ...``: finished runs judged against each other, from their stored ranks.
 
 Runs of one configuration but for the seed stand for one entrant. Means have 95 % intervals of users and seeds (paired bootstrap over
 users, variance over seeds); entrants that share a letter are not told apart (all pairs, Holm, 5 %). With --reference every entrant's
@@ -8,7 +8,6 @@ difference to that one is given as a share of it, with its interval and p values
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 def read_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command line. Raises UserError for what is no option."""
-    parser = Parser(prog="python -m recbench.compare", description=__doc__)
+    parser = Parser(prog="recbench compare", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_FOLDER", help="as in runs/sasrec-*")
     parser.add_argument("--metric", default="ndcg@10", help="ndcg, hr, mrr, recall or precision with a cutoff, or mrr")
     parser.add_argument("--reference", help="the entrant, or one of its runs, that the others are compared with")
@@ -86,22 +85,18 @@ def run_compare(arguments: list[str]) -> int:
     """Judge and print; returns the exit status. Raises UserError for wrong use."""
     chosen = read_arguments(arguments)
     from recbench.core.run_folder import RunFolder
+    from recbench.core.terminal import show
     from recbench.evaluation.statistics.compare import judge
-    from recbench.report.console import _print
     from recbench.report.entrants import entrants_of, find_reference
 
     entrants = entrants_of(chosen.folders)
     reference = None if chosen.reference is None else find_reference(chosen.reference, entrants)
     verdicts = judge(entrants, chosen.metric, reference, chosen.resamples, chosen.seed)
     protocol = RunFolder(entrants[0].runs[0]).read("metrics.json")["protocol"]
-    _print(verdict_table(verdicts, chosen.metric, protocol, reference), notes(verdicts))
+    show(verdict_table(verdicts, chosen.metric, protocol, reference), notes(verdicts))
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Returns the exit status: 0, or 2 for wrong use."""
-    return exit_status(lambda: run_compare(sys.argv[1:] if arguments is None else arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return exit_status(lambda: run_compare(arguments))

@@ -1,7 +1,7 @@
-"""``python -m recbench.report``: what finished runs say, as one page with its tables. Trains nothing, and changes no run.
+"""``recbench report``: what finished runs say, as one page with its tables. Trains nothing, and changes no run.
 
-    python -m recbench.report NAME [key=value ...]                      a study: NAME is a folder of experiments/
-    python -m recbench.report runs_dir=FOLDER [model=sasrec,slmrec]     the runs of a folder, and of these only those that fit
+    recbench report NAME [key=value ...]                      a study: NAME is a folder of experiments/
+    recbench report runs_dir=FOLDER [model=sasrec,slmrec]     the runs of a folder, and of these only those that fit
 
 writes report.html (one self-contained page), report.md, report.tex, leaderboard.csv and runs.csv into reports/NAME. For a study it also
 rewrites the study's results.csv and the table of its README, unless out= is given; other words are keys of its runs, as in data.raw_dir=FOLDER.
@@ -30,7 +30,7 @@ def read_words(arguments: list[str]) -> tuple[str | None, dict[str, str], tuple[
     names = [word for word in arguments if "=" not in word]
     flags = [word for word in names if word.startswith("-")]
     if flags:
-        raise UserError(f"unknown option {flags[0]}; see python -m recbench.report --help")
+        raise UserError(f"unknown option {flags[0]}; see recbench report --help")
     if len(names) > 1:
         raise UserError(f"one study at a time, not {' and '.join(names)}; other words are key=value, as in out=FOLDER")
     pairs = [word.partition("=") for word in arguments if "=" in word]
@@ -58,9 +58,7 @@ def report(arguments: list[str]) -> Path:
         filters = dict(word.split("=", 1) for word in words)
         material = folder_material(Path(own["runs_dir"]).expanduser().absolute(), filters, *choices)
     else:
-        raise UserError(
-            "say what to report on: the name of a study, or runs_dir=FOLDER; see python -m recbench.report --help"
-        )
+        raise UserError("say what to report on: the name of a study, or runs_dir=FOLDER; see recbench report --help")
     out = Path(own.get("out", f"reports/{material.name}")).expanduser().absolute()
     page = write_report(material, out)
     if own.get("tracking") != "off":
@@ -68,22 +66,17 @@ def report(arguments: list[str]) -> Path:
     return page
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Returns the exit status: 0, or 2 for wrong use."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if {"--help", "-h"} & set(given):
+    if {"--help", "-h"} & set(arguments):
         print(__doc__)
         return 0
-    from recbench.cli.main import speak
+    from recbench.core.terminal import speak
 
     speak()
 
     def write() -> int:
-        print(f"report: {report(given)}", file=sys.stderr)
+        print(f"report: {report(arguments)}", file=sys.stderr)
         return 0
 
     return exit_status(write, stopped="stopped; nothing but the report's own folder was written")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

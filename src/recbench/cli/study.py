@@ -1,23 +1,21 @@
-"""``python -m recbench.study NAME``: run what is missing of a study, then write its results and its table."""
+"""``recbench study NAME``: run what is missing of a study, then write its results and its table."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import signal
-import sys
 from typing import Any, NoReturn
 
-from recbench.cli.main import speak
 from recbench.core.errors import UserError
-from recbench.core.terminal import Parser, exit_status
+from recbench.core.terminal import Parser, exit_status, speak
 
 
-def read_arguments(arguments: list[str], program: str = "recbench.study") -> argparse.Namespace:
+def read_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command line. Raises UserError for what is no option and no key=value."""
     from recbench.study.values import WORD
 
-    parser = Parser(prog=f"python -m {program}", description=__doc__)
+    parser = Parser(prog="recbench study", description=__doc__)
     parser.add_argument("study", help="a folder of experiments/, or the path of a study.yaml")
     parser.add_argument("words", nargs="*", metavar="key=value", help="keys for every run, as in data.raw_dir=FOLDER")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one a core)")
@@ -34,13 +32,13 @@ def read_arguments(arguments: list[str], program: str = "recbench.study") -> arg
     return chosen
 
 
-def main(arguments: list[str] | None = None, program: str = "recbench.study") -> int:
+def main(arguments: list[str]) -> int:
     """Returns the exit status: 0 all there, 1 a run failed, 2 wrong use, 130 stopped from the keyboard."""
     speak()
     signal.signal(signal.SIGTERM, _interrupt)
 
     def run() -> int:
-        chosen = read_arguments(sys.argv[1:] if arguments is None else arguments, program)
+        chosen = read_arguments(arguments)
         from recbench.study.run import run_study
 
         return run_study(chosen.study, tuple(chosen.words), chosen.jobs, dry=chosen.dry, table_only=chosen.table)
@@ -50,7 +48,3 @@ def main(arguments: list[str] | None = None, program: str = "recbench.study") ->
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
-
-
-if __name__ == "__main__":
-    sys.exit(main())

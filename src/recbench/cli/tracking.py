@@ -1,4 +1,4 @@
-"""``python -m recbench.tracking sync``: send finished runs that a tracking server has not heard of yet."""
+"""``recbench tracking sync``: send finished runs that a tracking server has not heard of yet."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from recbench.config.schemas import option_values
 from recbench.config.settings import TrackingConfig
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Returns the exit status: 0 all sent, 1 the server cannot be reached, 2 wrong use."""
     defaults = TrackingConfig(**option_values("tracking", "mlflow"))
-    parser = argparse.ArgumentParser(prog="python -m recbench.tracking", description=__doc__)
+    parser = argparse.ArgumentParser(prog="recbench tracking", description=__doc__)
     parser.add_argument("action", choices=["sync"])
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder of runs (default: runs)")
     parser.add_argument("--uri", default=defaults.uri, help=f"MLflow store (default: {defaults.uri})")
@@ -40,7 +40,3 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(f"{len(sent)} sent, nothing left to send")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,7 +11,7 @@ JOBS = "hydra.launcher.n_jobs="
 
 
 def asked_studies(arguments: list[str]) -> list[list[str]] | None:
-    """The arguments of ``recbench.study`` for each study that is asked for; None where none is. Raises UserError for what fits no study.
+    """The arguments of ``recbench study`` for each study that is asked for; None where none is. Raises UserError for what fits no study.
 
     >>> asked_studies(["-m", "+experiment=a,b", "tracking=off"])
     [['a', 'tracking=off'], ['b', 'tracking=off']]
@@ -22,7 +22,7 @@ def asked_studies(arguments: list[str]) -> list[list[str]] | None:
     flags = [argument for argument in arguments if argument.startswith("-")]
     strange = sorted(set(flags) - {"-m", "--multirun"})
     if strange:
-        raise UserError(f"{strange[0]} does not go with +experiment=NAME; see python -m recbench.study --help")
+        raise UserError(f"{strange[0]} does not go with +experiment=NAME; see recbench study --help")
     names = [name for text in named for name in text.split(",") if name]
     if len(names) > 1 and not flags:
         raise UserError(f"put -m before the keys to run several studies: {', '.join(names)}")

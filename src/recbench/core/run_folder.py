@@ -212,3 +212,17 @@ def recording(folder: RunFolder) -> Iterator[None]:
     finally:
         package.removeHandler(handler)
         handler.close()
+
+
+def sampled_file(n_candidates: int) -> str:
+    """Name of the file in a run folder with the metrics of its weights among sampled items."""
+    return f"metrics-sampled{n_candidates}.json"
+
+
+def rule_file(seen_items: str) -> str:
+    """Name of the file in a run folder with the metrics of its weights under the rule on seen items that it was not trained for."""
+    return f"metrics-{seen_items}.json"
+
+
+#: Name of the file in a run folder with its time to score, measured alone on the machine.
+LATENCY_FILE = "latency.json"

@@ -1,12 +1,16 @@
-"""What the small commands share: wrong use is one line and exit status 2, Ctrl+C is 130, never a traceback."""
+"""How recbench speaks on a terminal: messages, tables, numbers, and what every command does with a mistake of its user.
+
+Wrong use is one line and exit status 2, Ctrl+C is 130, never a traceback.
+"""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from recbench.core.errors import UserError
 
@@ -39,3 +43,41 @@ def open_out(folder: Path) -> Path:
             f"cannot make {folder}: {error.strerror or error}; choose another folder with out=PATH"
         ) from error
     return folder
+
+
+def speak() -> None:
+    """Messages of recbench go to stderr as plain lines, in a job of a sweep as in a single run."""
+    package = logging.getLogger("recbench")
+    if not package.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        package.addHandler(handler)
+        package.setLevel(logging.INFO)
+        package.propagate = False  # Hydra's own handler on the root would say everything twice
+
+
+#: Width of tables that go to a file or a pipe.
+PLAIN_WIDTH = 150
+
+
+def show(*things: Any) -> None:
+    """Print tables and lines of text; lines are left whole, so that a path or an id can be copied."""
+    from rich.console import Console
+
+    # What users typed is no markup: a list in brackets would vanish, or be an error.
+    console = Console(markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(markup=False, emoji=False, width=PLAIN_WIDTH)
+    for thing in things:
+        console.print(thing, highlight=False, soft_wrap=isinstance(thing, str))
+
+
+def short_number(value: float) -> str:
+    """
+    >>> short_number(950), short_number(12_340), short_number(3.2e9)
+    ('950', '12.3k', '3.2B')
+    """
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.1f}{unit}"
+    return str(int(value))

@@ -11,6 +11,9 @@ from recbench.core.run_folder import RunFolder
 from recbench.data.split import Split, make_split, protocol_view
 from recbench.data.store import PreparedData, prepare
 
+#: What another process of a run is started as.
+FOLLOWER = "recbench.experiment.follower"
+
 
 @dataclass(frozen=True)
 class Run:

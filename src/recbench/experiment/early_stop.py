@@ -8,18 +8,20 @@ A judge looks only at trials that were over before its own was started, so the s
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recbench.core.errors import StoppedEarly
 from recbench.core.run_folder import RunFolder
 from recbench.training.processes.ranks import here
+
+if TYPE_CHECKING:
+    from recbench.config.run import RunConfig
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,11 @@ class Judge:
     def search(self) -> str:
         return self.sweep_dir.name
 
-    @contextlib.contextmanager
-    def watching(self, config: Any, stage: Any) -> Iterator[None]:
-        """Judge the run of this config, and none of those that it stands on. Raises StoppedEarly at once if this search gave it up before."""
-        from recbench.experiment.dependencies import run_key
-
-        folder = RunFolder(config.runs_dir / run_key(config, stage))
+    def refuse_stopped(self, folder: RunFolder) -> None:
+        """Raises StoppedEarly if this search gave the run up before."""
         status = folder.read("status.json")
         if status.get("state") == "stopped" and status.get("search") == self.search:
             raise StoppedEarly(status["reason"], float(status["value"]), self.search, folder.path)
-        global _current
-        _current = (self, config)
-        try:
-            yield
-        finally:
-            _current = None
 
     def rivals(self, metric: str) -> list[list[float]]:
         """Best figure up to each epoch, of every finished trial that was over before the batch of this one began."""
@@ -83,10 +75,6 @@ class Judge:
         return f"given up after epoch {epoch}: {metric} {curve[-1]:.4f}, the median of {len(others)} finished trials is {median:.4f}"
 
 
-#: The judge of this process, and the config that it watches.
-_current: tuple[Judge, Any] | None = None
-
-
 def best_so_far(values: list[float]) -> list[float]:
     """
     >>> best_so_far([1.0, 3.0, 2.0])
@@ -100,13 +88,15 @@ def curve_of(history: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
     return best_so_far([epoch.get(metric, -math.inf) for epoch in history])
 
 
-def watchers(config: Any, folder: RunFolder) -> list[Any]:
-    """Lightning callbacks of the judge that watches this very config; none for every other run, and none for one of several processes."""
-    if _current is None or _current[1] is not config or here().world > 1:
-        return []
+def watchers(judge: Judge | None, config: RunConfig, folder: RunFolder) -> list[Any]:
+    """Lightning callbacks of the judge of a run; none without one, and none for a run of several processes."""
+    return [] if judge is None or here().world > 1 else [_watch(judge, config, folder)]
+
+
+def _watch(judge: Judge, config: RunConfig, folder: RunFolder) -> Any:
     from pytorch_lightning.callbacks import Callback
 
-    judge, metric = _current[0], f"validation/{config.protocol.metric_prefix}{config.evaluation.monitor}"
+    metric = f"validation/{config.protocol.metric_prefix}{config.evaluation.monitor}"
 
     class Watch(Callback):
         """Gives the training up when the judge says so."""
@@ -120,4 +110,4 @@ def watchers(config: Any, folder: RunFolder) -> list[Any]:
             if reason is not None:
                 raise StoppedEarly(reason, curve[-1], judge.search, folder.path)
 
-    return [Watch()]
+    return Watch()

@@ -22,7 +22,7 @@ from recbench.core.run_folder import RunFolder
 from recbench.data.training import TrainingData
 from recbench.evaluation.cost.meters import Meters, spent_figures
 from recbench.experiment.build import build_model, build_teaching, builder, load_model
-from recbench.experiment.context import Run, Stage
+from recbench.experiment.context import FOLLOWER, Run, Stage
 from recbench.experiment.dependencies import (
     check_lists,
     check_requirements,
@@ -40,18 +40,24 @@ from recbench.training.processes.leader import together
 from recbench.training.processes.ranks import here
 
 if TYPE_CHECKING:
+    from recbench.experiment.early_stop import Judge
     from recbench.objectives.distillation.teacher import Teaching
 
 logger = logging.getLogger(__name__)
 
 
-def run(config: RunConfig, stage: Stage | None = None) -> Run:
-    """Find the run of a config, or make it. Raises UserError for whatever the user can mend."""
+def run(config: RunConfig, stage: Stage | None = None, judge: Judge | None = None) -> Run:
+    """Find the run of a config, or make it. Raises UserError for whatever the user can mend.
+
+    judge: of a search that may give this run up, though none of those that it needs; then StoppedEarly is raised.
+    """
     stage = stage or Stage.of(config)
     check_requirements(config, stage.data)
     check_lists(config, stage)
     wanted = dependency_configs(config)
     key = run_key(config, stage)
+    if judge is not None:
+        judge.refuse_stopped(RunFolder(config.runs_dir / key))
     if key in stage.made:
         return stage.made[key]
     if wanted and not RunFolder(config.runs_dir / key).finished:
@@ -64,7 +70,7 @@ def run(config: RunConfig, stage: Stage | None = None) -> Run:
         reused = folder.finished
         if not reused:
             with run_folder.recording(folder), shared(config, needed, folder):
-                make(config, stage, needed, folder)
+                make(config, stage, needed, folder, judge)
         else:
             logger.info("%s is there already", key)
     stage.made[key] = Run(folder, config, folder.read("metrics.json"), needed, reused)
@@ -77,7 +83,9 @@ def shared(config: RunConfig, needed: Mapping[str, Run], folder: RunFolder) -> A
         return contextlib.nullcontext()
     keys = {name: part.folder.key for name, part in needed.items()}
     message = {"config": config.as_dict(), "key": folder.key, "needed": keys}
-    return together(config.hardware, message, on_lost=lambda reason: folder.set_state("failed", reason=reason))
+    return together(
+        config.hardware, FOLLOWER, message, on_lost=lambda reason: folder.set_state("failed", reason=reason)
+    )
 
 
 def try_out(config: RunConfig, stage: Stage) -> None:
@@ -89,7 +97,9 @@ def try_out(config: RunConfig, stage: Stage) -> None:
         skeleton({}, config.model, config.compression, builder(config, stage))
 
 
-def make(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: RunFolder) -> None:
+def make(
+    config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: RunFolder, judge: Judge | None = None
+) -> None:
     """Train, or compress, and test one run into its folder; called with its lock held."""
     from recbench.experiment.provenance import exit_reason, provenance
 
@@ -98,7 +108,7 @@ def make(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: Run
     folder.write(
         "provenance.json", provenance(config, stage.data, stage.split, {n: r.folder.key for n, r in needed.items()})
     )
-    found = produce(config, stage, needed, folder)
+    found = produce(config, stage, needed, folder, judge)
     found["cost/wall_seconds"] = time.perf_counter() - started
     metrics = {
         **found,
@@ -137,7 +147,9 @@ def with_dependencies(own: Mapping[str, Any], needed: Mapping[str, Run]) -> dict
     }
 
 
-def produce(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: RunFolder) -> dict[str, Any]:
+def produce(
+    config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: RunFolder, judge: Judge | None = None
+) -> dict[str, Any]:
     """The model of a run, trained and tested; returns its figures. Of several processes all do this, and the first one writes."""
     from recbench.experiment import evaluate
     from recbench.models.base import count_parameters
@@ -153,7 +165,8 @@ def produce(config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: 
         model = build_model(config, stage, loaded)
         train = TrainingData.of(stage.data, stage.split)
         logger.info("%s: training on %s", folder.key, stage.data.folder.name)
-        figures = fit(model, train, config, stage, folder, build_teaching(config, model, loaded, needed))
+        teaching = build_teaching(config, model, loaded, needed)
+        figures = fit(model, train, config, stage, folder, teaching, judge)
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
     tested = evaluate.test if model.ranks else evaluate.report
     outcome = tested(model, stage.data, stage.split, config, folder)
@@ -167,6 +180,7 @@ def fit(
     stage: Stage,
     folder: RunFolder,
     teaching: Teaching | None,
+    judge: Judge | None = None,
 ) -> dict[str, float]:
     """Train or compute a model and leave its weights in the folder; returns figures on the training."""
     if isinstance(model, ClosedForm):
@@ -200,7 +214,7 @@ def fit(
         ),
         teaching=teaching,
         keep_last=stage.split.validation_in_training,
-        watchers=watchers(config, folder),
+        watchers=watchers(judge, config, folder),
     )
 
 

@@ -82,7 +82,7 @@ class Outcome:
 
 def _work(composed: DictConfig, sweep: Any) -> tuple[float | None, dict[str, Any]]:
     """Run a job; sweep: Hydra's config if it is one of many. Returns (its validation figure, what to record of it)."""
-    from recbench.cli.main import run_job
+    from recbench.experiment.job import run_job
 
     if sweep is None:
         runs = run_job(composed)
@@ -194,7 +194,7 @@ def _close(folder: Path, tracking: Any, failed: bool) -> None:
             logger.info("compare runs: %s", page)
     except Unreachable as error:
         logger.warning(
-            "MLflow is not reachable: %s; the sweep is complete on disk, send it later with: python -m recbench.tracking sync",
+            "MLflow is not reachable: %s; the sweep is complete on disk, send it later with: recbench tracking sync",
             error,
         )
 

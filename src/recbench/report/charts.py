@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from recbench.report.console import _count
+from recbench.core.terminal import short_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -174,7 +174,7 @@ def swatch(i: int) -> str:
 
 def _amount(value: float, _place: object = None) -> str:
     """A number on an axis, short."""
-    return _count(value).replace(".0", "") if value >= 1000 else f"{value:.3g}"
+    return short_number(value).replace(".0", "") if value >= 1000 else f"{value:.3g}"
 
 
 def _start() -> tuple[Figure, Axes]:

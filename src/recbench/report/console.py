@@ -7,31 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbench.core.terminal import short_number, show
 from recbench.data.split_audit import audit_line
 from recbench.posthoc.compression.configs import config_class as compression_class
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from recbench.experiment.context import Run, Stage
-
-#: Width of tables that go to a file or a pipe.
-PLAIN_WIDTH = 150
-
-
-def show_run(runs: Sequence[Run], stage: Stage) -> None:
-    """The asked run last, below popularity and its dependencies."""
-    rows = []
-    for run in runs:
-        role = next((name for name, part in runs[-1].dependencies.items() if part.folder.key == run.folder.key), "")
-        said = (*getattr(run.config.model, "auxiliary", []), run.config.compression.label)
-        detail = role or ", ".join(filter(None, said))
-        label = run.config.model.name + (f" ({detail})" if detail else "")
-        rows.append((label, run.metrics, "reused" if run.reused else ""))
-    _print(*codes_tables(rows))
-    if "tokenizer/items" not in rows[-1][1]:
-        _print(results_table(rows, stage.split.protocol_id), audit_line(stage.split.audit))
-    _print(f"run: {runs[-1].folder.path}")
 
 
 def show_sweep(records: Sequence[Mapping[str, Any]]) -> None:
@@ -45,13 +26,13 @@ def show_sweep(records: Sequence[Mapping[str, Any]]) -> None:
     protocols = sorted({metrics["protocol"] for _, metrics in finished.values()})
     for protocol in protocols:
         everything = [(label, metrics, "") for label, metrics in finished.values() if metrics["protocol"] == protocol]
-        _print(*codes_tables(everything))
+        show(*codes_tables(everything))
         rows = [row for row in everything if "tokenizer/items" not in row[1]]
         if not rows:
             continue
         audits = [metrics["audit"] for _, metrics, _ in rows]
         notes = [audit_line(audits[0])] if all(audit == audits[0] for audit in audits) else []
-        _print(results_table(rows, protocol), *notes)
+        show(results_table(rows, protocol), *notes)
     show_outcome(records)
 
 
@@ -59,9 +40,9 @@ def show_outcome(records: Sequence[Mapping[str, Any]]) -> None:
     """The jobs of a sweep that failed, each with its reason, and the count."""
     failed = [record for record in records if record["status"]]
     for record in failed:
-        _print(f"failed: {' '.join(record['overrides'])}: {record['reason']}")
+        show(f"failed: {' '.join(record['overrides'])}: {record['reason']}")
     there = sum(bool(record.get("reused")) for record in records)
-    _print(
+    show(
         f"{len(records) - len(failed)} of {len(records)} jobs finished" + (f", {there} of them before" if there else "")
     )
 
@@ -182,29 +163,10 @@ def _columns(metrics: Mapping[str, Any], protocol: str) -> list[str]:
     return [f"test/{prefix}{name}" for name in wanted if f"test/{prefix}{name}" in metrics]
 
 
-def _count(value: float) -> str:
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.1f}{unit}"
-    return str(int(value))
-
-
 #: What a run cost, by the name of the figure: heading and form.
 COSTS: Mapping[str, tuple[str, Callable[[float], str]]] = {
-    "cost/parameters_total": ("parameters", _count),
-    "cost/bytes_on_disk": ("disk", lambda value: f"{_count(value)}B"),
+    "cost/parameters_total": ("parameters", short_number),
+    "cost/bytes_on_disk": ("disk", lambda value: f"{short_number(value)}B"),
     "cost/latency_p50_ms": ("latency", lambda value: f"{value:.1f} ms"),
     "cost/train_seconds": ("training", lambda value: f"{value:.1f} s"),
 }
-
-
-def _print(*things: Any) -> None:
-    from rich.console import Console
-
-    # What users typed is no markup: a list in brackets would vanish, or be an error.
-    console = Console(markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(markup=False, emoji=False, width=PLAIN_WIDTH)
-    for thing in things:
-        # Lines of text are left whole, so that a path or an id can be copied.
-        console.print(thing, highlight=False, soft_wrap=isinstance(thing, str))

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from recbench.core.terminal import short_number
 from recbench.report.board import BOUND, MEASURED, PUBLISHED, Board, Line
-from recbench.report.console import _count
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Table:
 EMPTY = Cell("")
 #: Costs of a board, by the figure's name: heading, form, what it is.
 COSTS: Mapping[str, tuple[str, Callable[[float], str], str]] = {
-    "parameters_total": ("parameters", _count, "values that are trained or part of the network"),
-    "parameters_active": ("active", _count, "values that one answer reads, tables counted by the rows it reads"),
+    "parameters_total": ("parameters", short_number, "values that are trained or part of the network"),
+    "parameters_active": ("active", short_number, "values that one answer reads, tables counted by the rows it reads"),
     "train_seconds": ("training s", lambda v: _seconds(v), "seconds of training, dependencies not included"),
     "train_seconds_with_dependencies": (
         "with deps s",
@@ -53,10 +53,10 @@ COSTS: Mapping[str, tuple[str, Callable[[float], str], str]] = {
         "seconds of training, those of the runs it stands on included",
     ),
     "latency_p50_ms": ("latency ms", lambda v: f"{v:.2f}", "median time of one answer to one user"),
-    "bytes_on_disk": ("disk", lambda v: f"{_count(v)}B", "bytes of the stored weights"),
-    "flops_per_user": ("FLOP", _count, "work of one answer, by torch's counter"),
-    "peak_memory_bytes": ("peak memory", lambda v: f"{_count(v)}B", "largest memory held"),
-    "peak_gpu_memory_bytes": ("peak GPU memory", lambda v: f"{_count(v)}B", "largest memory held on the GPU"),
+    "bytes_on_disk": ("disk", lambda v: f"{short_number(v)}B", "bytes of the stored weights"),
+    "flops_per_user": ("FLOP", short_number, "work of one answer, by torch's counter"),
+    "peak_memory_bytes": ("peak memory", lambda v: f"{short_number(v)}B", "largest memory held"),
+    "peak_gpu_memory_bytes": ("peak GPU memory", lambda v: f"{short_number(v)}B", "largest memory held on the GPU"),
     "energy_joules": ("energy J", lambda v: f"{v:,.0f}", "energy of training, where a counter is readable"),
 }
 
@@ -207,7 +207,7 @@ def number(value: float) -> str:
     ('.0546', '-.5000', '11.72')
     """
     if abs(value) >= 1000:
-        return _count(value) if value > 0 else f"{value:,.0f}"
+        return short_number(value) if value > 0 else f"{value:,.0f}"
     if abs(value) >= 1:
         return f"{value:.4g}"
     return f"{value:.4f}".replace("0.", ".", 1)
@@ -218,7 +218,7 @@ def _figure(line: Line, name: str) -> Cell:
         return EMPTY
     mean, deviation = line.figures[name]
     if name.startswith(("parameters", "bytes")):
-        return Cell(_count(mean), mean)
+        return Cell(short_number(mean), mean)
     if name in AMOUNTS:
         return Cell(f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}", mean)
     return Cell(number(mean) + (f" ± {number(deviation)}" if deviation is not None else ""), mean)

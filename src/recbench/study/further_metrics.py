@@ -12,13 +12,13 @@ from typing import Any
 from recbench.config.run import RunConfig
 from recbench.core import run_folder
 from recbench.core.errors import UserError
+from recbench.core.run_folder import rule_file, sampled_file
 from recbench.data.protocol import SampledConfig
 from recbench.experiment import evaluate
 from recbench.experiment.build import load_model
 from recbench.experiment.context import Run, Stage
 from recbench.models.base import Recommender
 from recbench.study.jobs import Job, Planner
-from recbench.study.results import rule_file, sampled_file
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
-from recbench.cli.main import explain, opened
+from recbench.config.compose import compose
 from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
@@ -123,24 +123,3 @@ def choices(row: Row) -> Iterator[dict[str, str]]:
     """Every combination of the searched values; a single empty one where nothing is searched."""
     for values in product(*row.search.values()):
         yield dict(zip(row.search, values, strict=True))
-
-
-def compose(words: tuple[str, ...]) -> RunConfig:
-    """The config of a command line, without running it. Raises UserError as the command line would."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.plugins import Plugins
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from recbench.config.hydra_source import TOP, SchemaSource, SearchPath
-
-    Plugins.instance().register(SchemaSource)
-    Plugins.instance().register(SearchPath)
-    try:
-        GlobalHydra.instance().clear()
-        with initialize(version_base="1.3", config_path=None):
-            return RunConfig.from_hydra(hydra_compose(config_name=TOP, overrides=[opened(word) for word in words]))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error)) from error

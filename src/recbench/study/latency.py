@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from recbench.core import run_folder
+from recbench.core.run_folder import LATENCY_FILE
 from recbench.evaluation.cost.efficiency import Answer, batches_of, measure_efficiency
 from recbench.experiment import evaluate
 from recbench.study.definition import Latency
 from recbench.study.further_metrics import stored_model
 from recbench.study.jobs import Job, Planner
-from recbench.study.results import LATENCY_FILE
 
 logger = logging.getLogger(__name__)
 

@@ -51,7 +51,7 @@ def study_material(
             runs.append(read_run(runs_dir / key))
     if not runs:
         raise UserError(
-            f"{runs_dir} holds no run of the study {study.name}; run it with: python -m recbench.study {study.name}, or say runs_dir=PATH"
+            f"{runs_dir} holds no run of the study {study.name}; run it with: recbench study {study.name}, or say runs_dir=PATH"
         )
     about = tuple(
         filter(

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.core.errors import UserError
-from recbench.core.run_folder import replacing
+from recbench.core.run_folder import LATENCY_FILE, replacing, rule_file, sampled_file
+from recbench.core.terminal import short_number
 from recbench.evaluation.statistics.bootstrap import Difference, compare
 from recbench.evaluation.statistics.per_user import MEASURES
-from recbench.report.console import _count
 from recbench.training.convergence import cut_off_note, run_was_cut_off
 
 if TYPE_CHECKING:
@@ -30,20 +30,6 @@ COSTS = (
 TUNING = ("tuned", "budget", "best_validation")
 #: Where the table goes in a README.
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-
-
-def sampled_file(n_candidates: int) -> str:
-    """Name of the file in a run folder with the metrics of its weights among sampled items."""
-    return f"metrics-sampled{n_candidates}.json"
-
-
-def rule_file(seen_items: str) -> str:
-    """Name of the file in a run folder with the metrics of its weights under the rule on seen items that it was not trained for."""
-    return f"metrics-{seen_items}.json"
-
-
-#: Name of the file in a run folder with its time to score, measured alone on the machine.
-LATENCY_FILE = "latency.json"
 
 
 def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
@@ -188,7 +174,7 @@ def _mean(column: str, values: Sequence[Any]) -> str:
         return ""
     mean = statistics.mean(known)
     if column.startswith(("parameters", "bytes")):
-        return _count(mean)
+        return short_number(mean)
     if column in ("epochs", "best_epoch") or "second" in column or column.endswith("_ms"):
         return f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}"
     show = _counted if column.startswith("tokenizer/") and mean >= 2 else _short

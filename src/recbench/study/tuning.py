@@ -1,6 +1,6 @@
 """Rows of a study that Optuna tunes, each within the same budget: ``tune: {trials: 20}`` in study.yaml.
 
-Each tuning is ``python -m recbench.tune`` with the row's words. Its trials are runs like any other, so the best one is the final run of its seed.
+Each tuning is ``recbench tune`` with the row's words. Its trials are runs like any other, so the best one is the final run of its seed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recbench.cli.tune import hydra_words, read_arguments
 from recbench.study.definition import Row, Study
 from recbench.study.jobs import Planner
 from recbench.study.plan import StudyPlan
 from recbench.study.tune.result import read_search
+from recbench.study.tune.words import hydra_words, read_arguments
 from recbench.study.values import last_of_each
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def run_tuning(words: list[str], jobs: int, log: Path) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(jobs))}
     with log.open("ab") as file:
-        command = [sys.executable, "-m", "recbench.study.tune", *words]
+        command = [sys.executable, "-m", "recbench", "tune", *words]
         return subprocess.run(command, env={**os.environ, **threads}, stdout=file, stderr=file, check=False).returncode
 
 

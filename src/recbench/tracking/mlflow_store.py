@@ -158,7 +158,7 @@ def deliver(config: TrackingConfig, folders: list[RunFolder], parent: str | None
         store.send_with(folders[-1], folders[:-1], parent)
     except Unreachable as error:
         logger.warning(
-            "MLflow is not reachable: %s; the run is complete on disk, send it later with: python -m recbench.tracking sync",
+            "MLflow is not reachable: %s; the run is complete on disk, send it later with: recbench tracking sync",
             error,
         )
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
@@ -15,15 +15,31 @@ from torch.distributed.fsdp import FSDPModule
 from recbench.config.settings import TrainingConfig
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.models.base import Recommender, SequenceModel
-from recbench.objectives.contrastive.base import Auxiliary
+from recbench.models.base import Recommender
 from recbench.training.processes import ranks as processes
 from recbench.training.row_adam import RowAdam
 from recbench.training.strategies import shard
 
 if TYPE_CHECKING:
-    from recbench.objectives.distillation.base import Objective
     from recbench.objectives.distillation.teacher import Lessons
+
+
+class TaughtTerms(Protocol):
+    """What the learner asks of a distillation objective; whether the student fits it was checked when it was built."""
+
+    def terms(
+        self, student: Any, states: list[Tensor], taught: dict[str, Tensor], batch: Batch
+    ) -> Mapping[str, Tensor]: ...
+
+
+class FurtherTerms(Protocol):
+    """What the learner asks of an auxiliary; whether the student fits it was checked when it was built."""
+
+    def draw(self, batch: Batch) -> None: ...
+
+    def terms(self, model: Any) -> dict[str, Tensor]: ...
+
+    def after_step(self, model: Any) -> bool: ...
 
 
 class Learner(pl.LightningModule):
@@ -38,14 +54,14 @@ class Learner(pl.LightningModule):
         student: Recommender,
         config: TrainingConfig,
         total_steps: int,
-        objective: Objective | None = None,
+        objective: TaughtTerms | None = None,
         lessons: Lessons | None = None,
-        auxiliaries: Sequence[Auxiliary] = (),
+        auxiliaries: Sequence[FurtherTerms] = (),
     ) -> None:
         super().__init__()
         self.student, self.objective, self.config, self.total_steps = student, objective, config, total_steps
         self.lessons = lessons
-        self.auxiliaries = cast("Sequence[Auxiliary]", nn.ModuleList(auxiliaries))
+        self.auxiliaries = cast("Sequence[FurtherTerms]", nn.ModuleList(cast("Sequence[nn.Module]", auxiliaries)))
         self.sums: dict[str, Tensor] = {}
         self.steps = 0
 
@@ -62,7 +78,6 @@ class Learner(pl.LightningModule):
         """The loss and, where it is a sum, its terms by name."""
         own, terms = self._taught_terms(batch)
         for auxiliary in self.auxiliaries:
-            assert isinstance(self.student, SequenceModel)
             terms.update(auxiliary.terms(self.student))
         if not terms:
             return {"loss": own}
@@ -72,7 +87,6 @@ class Learner(pl.LightningModule):
         """(the student's own loss, the objective's terms), from one forward pass."""
         if self.objective is None:
             return self.student.training_loss(batch), {}
-        assert isinstance(self.student, SequenceModel)
         taught = self.lessons(batch) if self.lessons is not None else {}
         states = self.student.hidden_states(batch)
         own = self.student.loss_from_states(states, batch)
@@ -81,15 +95,13 @@ class Learner(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
         again = False
         for auxiliary in self.auxiliaries:
-            assert isinstance(self.student, SequenceModel)
             again |= auxiliary.after_step(self.student)
         if again:
             self._step_again(batch)
 
     def _step_again(self, batch: Batch) -> None:
         """One more step by the same loss on the same batch, which the epoch's means and the schedule do not count."""
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        assert isinstance(optimizer, torch.optim.Optimizer)
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
         optimizer.zero_grad()
         self._losses(batch)["loss"].backward()
         if self.config.gradient_clip:

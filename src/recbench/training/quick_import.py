@@ -11,7 +11,6 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from typing import Any
-from unittest.mock import patch
 
 #: What torchmetrics shall not find.
 ACCESSORIES = ("matplotlib", "transformers", "scipy")
@@ -39,9 +38,10 @@ def without_accessories() -> Iterator[None]:
             raise imports.PackageNotFoundError(name)
         return version(name)
 
-    with patch.object(imports, "package_available", there), patch.object(imports, "_version", version_of):
-        try:
-            yield
-        finally:
-            # What others ask later is answered anew.
-            imports.module_available.cache_clear()
+    imports.package_available, imports._version = there, version_of  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        imports.package_available, imports._version = package_available, version
+        # What others ask later is answered anew.
+        imports.module_available.cache_clear()

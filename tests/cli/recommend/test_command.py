@@ -57,7 +57,7 @@ def test_the_table_shows_names_and_titles(folder, tiny_data, capsys):
         (["--history", "i01", "--times", "1", "--times", "2"], "--times stands once for each --history"),
         (["--history", "["], "cannot read [ as JSON"),
         (["--history", " , "], "the history is empty"),
-        (["--usr", "u000"], "see python -m recbench.recommend --help"),
+        (["--usr", "u000"], "see recbench recommend --help"),
     ],
 )
 def test_wrong_use_is_one_line_and_status_2(folder, words, message, capsys):

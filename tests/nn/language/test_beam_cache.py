@@ -10,7 +10,8 @@ from recbench.nn.decoding.beam import beam_search
 from recbench.nn.decoding.causal import CausalHistory
 from recbench.nn.decoding.exact import score_catalogue
 from recbench.nn.decoding.trie import Trie
-from recbench.nn.language.backbone import Backbone, BackboneConfig
+from recbench.nn.language.backbone import Backbone
+from recbench.nn.language.backbone_config import BackboneConfig
 
 SIZES = (3, 4, 2)
 LENGTHS = torch.tensor([5, 2, 7])

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from recbench.core.errors import UserError
-from recbench.nn.language.backbone import Backbone, BackboneConfig
+from recbench.nn.language.backbone import Backbone
+from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.causal_decoder import check_decoder, check_reads, output_vectors
 
 

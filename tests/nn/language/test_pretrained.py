@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from recbench.core.errors import UserError
-from recbench.nn.language.backbone import Backbone, BackboneConfig
+from recbench.nn.language.backbone import Backbone
+from recbench.nn.language.backbone_config import BackboneConfig
 
 
 def assert_causal(backbone):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from recbench.core.errors import UserError
-from recbench.nn.language.backbone import Backbone, BackboneConfig
+from recbench.nn.language.backbone import Backbone
+from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.prompt import masked_positions
 
 TINY = {"tiny_hidden_size": 16, "tiny_n_heads": 2, "tiny_feedforward_size": 24}

@@ -9,6 +9,7 @@ import torch
 from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
 from recbench.data.batches import EpochSampler, Part, WindowDataset, training_windows
+from recbench.experiment.context import FOLLOWER
 from recbench.models.base import ModelContext
 from recbench.models.sequential.gru4rec import GRU4Rec, GRU4RecConfig
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
@@ -104,7 +105,7 @@ def test_a_process_alone_is_the_first_of_one():
 def test_other_machines_need_a_launcher(monkeypatch):
     monkeypatch.setattr("recbench.training.processes.leader.launched", Ranks)
     with pytest.raises(UserError, match=r"hardware.nodes=2.*srun or torchrun"):
-        Team(HardwareConfig(accelerator="cpu", nodes=2)).start()
+        Team(HardwareConfig(accelerator="cpu", nodes=2), FOLLOWER).start()
 
 
 def test_more_gpus_than_there_are_is_refused(monkeypatch):
@@ -112,4 +113,4 @@ def test_more_gpus_than_there_are_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match=r"hardware.devices=2.*1 GPUs here"):
-        Team(HardwareConfig(devices=2)).start()
+        Team(HardwareConfig(devices=2), FOLLOWER).start()

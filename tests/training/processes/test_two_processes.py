@@ -12,7 +12,7 @@ from recbench.core.run_folder import RunFolder
 from recbench.evaluation.evaluate import block_rows
 from recbench.experiment import evaluate
 from recbench.experiment.build import load_model
-from recbench.experiment.context import Stage
+from recbench.experiment.context import FOLLOWER, Stage
 from recbench.experiment.run import run
 from recbench.training.processes.leader import team
 from recbench.training.processes.ranks import here
@@ -40,7 +40,7 @@ def runs(tmp_path_factory, run_config):
     one, two, sharded = (tmp_path_factory.mktemp(name) for name in ("one", "two", "sharded"))
     found = {"one": run(run_config(one, *EXACT))}
     pair = run_config(two, *EXACT, "hardware.devices=2")
-    with team(pair.hardware):
+    with team(pair.hardware, FOLLOWER):
         found["two"] = run(pair)
         found["fsdp"] = run(run_config(sharded, *EXACT, "hardware.devices=2", "hardware.strategy=fsdp"))
         found["short"] = run(run_config(two, *SHORT, "hardware.devices=2"))

@@ -1,1 +1,1 @@
-"""What a reader must know of a data set and a protocol before believing a number: ``python -m recbench.audit``."""
+"""What a reader must know of a data set and a protocol before believing a number: ``recbench audit``."""

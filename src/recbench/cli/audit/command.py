@@ -1,4 +1,4 @@
-"""``python -m recbench.audit data=... protocol=...``: what to know of a data set and a protocol before believing a number.
+"""``recbench audit data=... protocol=...``: what to know of a data set and a protocol before believing a number.
 
 Writes audit.json, audit.md and audit.html into audit/<protocol id> under the prepared data, or into out=FOLDER. The floors (popularity
 and its recent form) and the probe are runs like any other: found in runs_dir by their keys, or made.
@@ -7,7 +7,6 @@ and its recent form) and the probe are runs like any other: found in runs_dir by
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command line. Raises UserError for what is no option and no key=value, and for a model= that no audit has."""
     from recbench.study.values import WORD, key_of
 
-    parser = Parser(prog="python -m recbench.audit", description=__doc__)
+    parser = Parser(prog="recbench audit", description=__doc__)
     parser.add_argument(
         "words", nargs="*", metavar="key=value", help="as for a run: data=, protocol=, their keys, out=FOLDER"
     )
@@ -52,8 +51,9 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
 def run_audit(chosen: argparse.Namespace) -> int:
     """Make the audit, write it, show what it found, send its runs; returns the exit status."""
     from recbench.cli.audit.make import default_folder, make_audit, write_audit
-    from recbench.report.console import _print
-    from recbench.study.jobs import compose
+    from recbench.config.compose import compose
+    from recbench.core.terminal import show
+    from recbench.experiment.context import FOLLOWER
     from recbench.training.processes.leader import team
 
     def composed(model: str) -> RunConfig:
@@ -62,12 +62,12 @@ def run_audit(chosen: argparse.Namespace) -> int:
 
     config = composed(chosen.probe[0])
     out = open_out(chosen.out) if chosen.out else None  # before anything is trained
-    with team(config.hardware):  # one for all the runs
+    with team(config.hardware, FOLLOWER):  # one for all the runs
         found, stage, made = make_audit(composed, chosen.probe)
     files = write_audit(found, out or open_out(default_folder(stage)))
     for finding in found["findings"]:
-        _print(("beware: " if finding["level"] == "beware" else "") + finding["text"])
-    _print(*(str(path) for path in files))
+        show(("beware: " if finding["level"] == "beware" else "") + finding["text"])
+    show(*(str(path) for path in files))
     if config.tracking.enabled:
         from recbench.tracking.mlflow_store import deliver
 
@@ -75,13 +75,9 @@ def run_audit(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Returns the exit status: 0, 2 for wrong use, 130 stopped from the keyboard."""
-    from recbench.cli.main import speak
+    from recbench.core.terminal import speak
 
     speak()
-    return exit_status(lambda: run_audit(read_arguments(sys.argv[1:] if arguments is None else arguments)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return exit_status(lambda: run_audit(read_arguments(arguments)))

@@ -1,4 +1,4 @@
-"""``python -m recbench.doctor``: what this machine has, what is missing for which model or extra, and the command that mends it.
+"""``recbench doctor``: what this machine has, what is missing for which model or extra, and the command that mends it.
 
 Ends with status 0 if recbench can run here, 1 if something is missing that it does not run without.
 """
@@ -17,13 +17,13 @@ from recbench.cli.doctor import packages
 from recbench.core.terminal import Parser, exit_status
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Returns the exit status: 0, 1 if the core is not complete, 2 for wrong use."""
     return exit_status(lambda: _main(arguments))
 
 
-def _main(arguments: list[str] | None) -> int:
-    parser = Parser(prog="python -m recbench.doctor", description=__doc__)
+def _main(arguments: list[str]) -> int:
+    parser = Parser(prog="recbench doctor", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON in place of lines")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs will lie (default: runs)")
     parser.add_argument("--cache-dir", type=Path, default=None, help="where data will lie (default: as recbench would)")
@@ -151,7 +151,3 @@ def _machine_lines(found: dict[str, Any], torch_sees: int) -> list[str]:
 
 def _size(value: int | None) -> str:
     return "unknown" if value is None else f"{value / 1e9:.1f} GB"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

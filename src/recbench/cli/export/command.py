@@ -1,17 +1,16 @@
-"""``python -m recbench.export RUN_FOLDER --to FOLDER``: the model of a finished run as a program that plain torch loads, with its items' names."""
+"""``recbench export RUN_FOLDER --to FOLDER``: the model of a finished run as a program that plain torch loads, with its items' names."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from recbench.core.terminal import Parser, exit_status
 
 
-def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
+def read_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command line. Raises UserError for wrong use."""
-    parser = Parser(prog="python -m recbench.export", description=__doc__)
+    parser = Parser(prog="recbench export", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/sasrec-3f9c2b71a0d4")
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="a new folder")
     parser.add_argument("--cache-dir", type=Path, help="where prepared data are, if not where the run found them")
@@ -19,12 +18,12 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Returns the exit status: 0, or 2 for wrong use and models that cannot be exported."""
     return exit_status(lambda: _main(arguments))
 
 
-def _main(arguments: list[str] | None) -> int:
+def _main(arguments: list[str]) -> int:
     chosen = read_arguments(arguments)
     from recbench.cli.export.folder import export_run
     from recbench.cli.recommend.model_of_run import open_model
@@ -35,7 +34,3 @@ def _main(arguments: list[str] | None) -> int:
         f"{described['largest_difference']:.2g} of the model's"
     )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

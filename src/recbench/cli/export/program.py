@@ -67,7 +67,7 @@ def export_model(model: Recommender, name: str, batch: Batch, width: int) -> Exp
     if model.gives_lists:
         raise UserError(
             f"'{name}' cannot be exported: it answers with the list that its search over item codes ends at, and gives no scores for a program "
-            "to return; python -m recbench.recommend serves it"
+            "to return; recbench recommend serves it"
         )
     example = inputs_of(model, twice(batch), width)
     dynamic = tuple({0: Dim("batch", min=1)} for _ in example)
@@ -77,9 +77,7 @@ def export_model(model: Recommender, name: str, batch: Batch, width: int) -> Exp
         with quiet(), torch.no_grad():
             return torch.export.export(Scorer(model.eval()), example, dynamic_shapes=shapes)
     except Exception as error:
-        raise UserError(
-            f"'{name}' cannot be exported: {reason(error)}; python -m recbench.recommend serves it"
-        ) from error
+        raise UserError(f"'{name}' cannot be exported: {reason(error)}; recbench recommend serves it") from error
 
 
 def reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""``python -m recbench.recommend RUN_FOLDER --user ID --k 10``: what a finished run recommends, with raw ids and titles.
+"""``recbench recommend RUN_FOLDER --user ID --k 10``: what a finished run recommends, with raw ids and titles.
 
 A user's history is all that the data hold of the user, the events that the run was tested on included; with --as-in-test what stood before the test
 target. A typed history is given oldest event first. Items of the history are left out where the run's protocol masks them.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
 PLAIN_WIDTH = 120
 
 
-def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
+def read_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command line. Raises UserError for wrong use."""
-    parser = Parser(prog="python -m recbench.recommend", description=__doc__)
+    parser = Parser(prog="recbench recommend", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/sasrec-3f9c2b71a0d4")
     parser.add_argument("--user", nargs="+", action="extend", default=[], metavar="ID", help="raw ids of known users")
     parser.add_argument(
@@ -62,12 +61,12 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return chosen
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Returns the exit status: 0, or 2 for wrong use."""
     return exit_status(lambda: _main(arguments))
 
 
-def _main(arguments: list[str] | None) -> int:
+def _main(arguments: list[str]) -> int:
     chosen = read_arguments(arguments)
     from recbench.cli.recommend.answer import named, recommend
     from recbench.cli.recommend.model_of_run import open_model
@@ -137,7 +136,3 @@ def show(found: dict[str, Any], k: int) -> None:
         console.print(table, highlight=False)
         if len(answer["items"]) < k:
             console.print(f"the model lists {len(answer['items'])} items here, not {k}", highlight=False)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -52,7 +52,8 @@ from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
 from recbench.nn.decoding.causal import CausalHistory
 from recbench.nn.language.alignment import FORMS, TASKS, Drawn, Example, ItemTokens, packed, word_rarity
-from recbench.nn.language.backbone import Backbone, BackboneConfig, check_backbone
+from recbench.nn.language.backbone import Backbone, check_backbone
+from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.causal_decoder import check_decoder, check_reads
 from recbench.nn.text.task_prompts import TaskPrompts, learned_prompts, worded_prompts
 from recbench.nn.text.word_table import WordTable

@@ -48,7 +48,8 @@ from recbench.data.batches import Batch
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.language.stored_config import config_of, packed
 from recbench.models.registry import lookup, model_names, register
-from recbench.nn.language.backbone import BackboneConfig, backbone_width, check_backbone
+from recbench.nn.language.backbone import backbone_width, check_backbone
+from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.graph_language import FrozenText, GraphLanguage
 from recbench.nn.losses.catalogue import CatalogueLoss
 from recbench.nn.prefix_rows import states_of_prefixes

@@ -34,7 +34,8 @@ from recbench.data.batches import Batch
 from recbench.models.base import HasItemVectors, ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
-from recbench.nn.language.backbone import Backbone, BackboneConfig, backbone_width, check_backbone
+from recbench.nn.language.backbone import Backbone, backbone_width, check_backbone
+from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.losses.catalogue import CatalogueLoss
 from recbench.nn.transformer.dropout import Dropout
 

@@ -10,7 +10,7 @@ from torch import nn
 from recbench.core.errors import UserError
 
 if TYPE_CHECKING:
-    from recbench.nn.language.backbone import BackboneConfig
+    from recbench.nn.language.backbone_config import BackboneConfig
 
 #: The feed-forward projections of each family, which the paper adapts; others name theirs in ``model.lora_targets``.
 FEEDFORWARD = (

@@ -19,7 +19,7 @@ from torch import nn
 from recbench.core.errors import UserError
 
 if TYPE_CHECKING:
-    from recbench.nn.language.backbone import BackboneConfig
+    from recbench.nn.language.backbone_config import BackboneConfig
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from recbench.core.errors import UserError
 from recbench.nn.language.pretrained import few_words, first_line, read_config
 
 if TYPE_CHECKING:
-    from recbench.nn.language.backbone import BackboneConfig
+    from recbench.nn.language.backbone_config import BackboneConfig
 
 
 class Prompt(nn.Module):

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from recbench.core.errors import UserError
-from recbench.nn.language.backbone import Backbone, BackboneConfig
+from recbench.nn.language.backbone import Backbone
+from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.pretrained import few_words, first_line
 
 #: Texts that a frozen encoder reads at a time.

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
-from recbench.nn.language.backbone import Backbone, BackboneConfig
+from recbench.nn.language.backbone import Backbone
+from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.causal_decoder import output_vectors
 from recbench.nn.text.item_text import hashed_words, tokens_of
 

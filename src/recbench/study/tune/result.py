@@ -104,7 +104,7 @@ def write_tuned(folder: Path, name: str, best: Mapping[str, Any], spent: str) ->
             node = node.setdefault(part, {})
         node[last] = value
     folder.mkdir(parents=True, exist_ok=True)
-    head = f"# Found by python -m recbench.tune: validation {best['value']:.4f}; {spent}. Run {best['key']}.\n"
+    head = f"# Found by recbench tune: validation {best['value']:.4f}; {spent}. Run {best['key']}.\n"
     path = folder / f"{name}.yaml"
     path.write_text(head + yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return path

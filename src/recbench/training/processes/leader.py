@@ -1,7 +1,7 @@
 """The processes of a run as the first of them sees it: started or met when the first training wants them, told what to do, dismissed.
 
 The first process lives through the whole story of a run: look-up, locks, dependencies, what is written and said. The others wait
-for a message, ``{"config", "key", "needed"}``, make that run with it (``recbench.training.processes.follower``), and wait for the next. So nothing
+for a message, ``{"config", "key", "needed"}``, make that run with it (a follower), and wait for the next. So nothing
 is decided twice. With torchrun or srun they are there from the start; else the first process starts them.
 
 Who fails says why in the store by which all met, and goes; the rest find the connection closed, and the first one reports the reason.
@@ -46,10 +46,13 @@ class RankLost(UserError):
 
 
 class Team:
-    """Several processes, from the first one's side. Nothing happens until ``start``."""
+    """Several processes, from the first one's side. Nothing happens until ``start``.
 
-    def __init__(self, hardware: HardwareConfig) -> None:
-        self.hardware = hardware
+    follower: the module that another process runs with ``python -m``; it makes the runs that it is told.
+    """
+
+    def __init__(self, hardware: HardwareConfig, follower: str) -> None:
+        self.hardware, self.follower = hardware, follower
         self.ranks = launched()
         self.spawned = self.ranks.world == 1
         if self.spawned:
@@ -83,7 +86,7 @@ class Team:
         for rank in range(1, n):
             # Its input stays open as long as we live, however we die. Ctrl+C in the terminal is for us alone.
             child = subprocess.Popen(
-                [sys.executable, "-m", "recbench.training.processes.follower"],
+                [sys.executable, "-m", self.follower],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 env=environment,
@@ -200,13 +203,13 @@ _team: Team | None = None
 
 
 @contextmanager
-def team(hardware: HardwareConfig) -> Iterator[Team]:
+def team(hardware: HardwareConfig, follower: str) -> Iterator[Team]:
     """The processes for all runs of this block, one team even where blocks stand within each other."""
     global _team
     if _team is not None:
         yield _team
         return
-    _team = Team(hardware)
+    _team = Team(hardware, follower)
     failed = True
     try:
         if not _team.spawned:
@@ -219,9 +222,11 @@ def team(hardware: HardwareConfig) -> Iterator[Team]:
 
 
 @contextmanager
-def together(hardware: HardwareConfig, message: dict[str, Any], on_lost: Callable[[str], None]) -> Iterator[None]:
+def together(
+    hardware: HardwareConfig, follower: str, message: dict[str, Any], on_lost: Callable[[str], None]
+) -> Iterator[None]:
     """Within: all processes of the hardware make the run of the message. Raises RankLost if one of the others fails."""
-    with team(hardware) as others, others.working(message, on_lost):
+    with team(hardware, follower) as others, others.working(message, on_lost):
         yield
 
 

@@ -1,0 +1,78 @@
+"""The commands beside a run, by name: which module answers to which first word. None of them is imported before it is asked for.
+
+Another package adds commands through the entry-point group ``recbench.commands``: each entry is ``name = "package.module"``, a module with a
+function ``main(arguments: list[str]) -> int``, whose docstring's first line stands in the help.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import NamedTuple
+
+from recbench.core.errors import UserError, nearest
+
+#: Group of entry points under which other packages add commands.
+GROUP = "recbench.commands"
+
+
+class Command(NamedTuple):
+    """A module whose ``main`` takes the words behind the command, and one line for the help."""
+
+    module: str
+    summary: str
+
+
+BUILT_IN = {
+    "audit": Command(
+        "recbench.cli.audit.command", "what to know of a data set and a protocol before believing a number"
+    ),
+    "compare": Command("recbench.cli.compare", "finished runs judged against each other"),
+    "doctor": Command("recbench.cli.doctor.command", "what this machine has, and what is missing for which model"),
+    "export": Command("recbench.cli.export.command", "the model of a run as a program for plain torch"),
+    "recommend": Command("recbench.cli.recommend.command", "what a finished run recommends"),
+    "report": Command("recbench.cli.report", "the page and the tables of a study, or of a folder of runs"),
+    "study": Command("recbench.cli.study", "run what is missing of a study, then write its table"),
+    "tracking": Command("recbench.cli.tracking", "send finished runs to a tracking server that was away"),
+    "tune": Command("recbench.cli.tune", "search for better values (extra 'tune')"),
+}
+
+
+def commands() -> dict[str, Command]:
+    """All commands by name, those of other packages too; a name of ours cannot be taken."""
+    outside = {p.name: Command(p.value, f"from {_owner(p)}") for p in entry_points(group=GROUP)}
+    return dict(sorted({**outside, **BUILT_IN}.items()))
+
+
+def _owner(point: object) -> str:
+    distribution = getattr(point, "dist", None)
+    return str(distribution.name) if distribution is not None else "another package"
+
+
+def is_command(word: str) -> bool:
+    """Whether a first word asks for a command: it is no flag and changes no key.
+
+    >>> [is_command(word) for word in ("report", "model=sasrec", "-m", "+experiment=mini", "~tracking")]
+    [True, False, False, False, False]
+    """
+    return "=" not in word and word[:1] not in ("-", "+", "~", "")
+
+
+def find(word: str) -> Callable[[list[str]], int]:
+    """The ``main`` of a command. Raises UserError for a word that is none, with the nearest one, and for a package that cannot be imported."""
+    known = commands()
+    if word not in known:
+        hint = nearest(word, list(known))
+        raise UserError(f"'{word}' is neither a command nor key=value; {hint}; recbench --help lists both")
+    module = known[word].module.removesuffix(":main")
+    if word in BUILT_IN:
+        main: Callable[[list[str]], int] = importlib.import_module(module).main
+        return main
+    try:
+        main = importlib.import_module(module).main
+    except Exception as error:
+        raise UserError(
+            f"the command '{word}' ({known[word].summary}) cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    return main

@@ -1,0 +1,82 @@
+"""One job: its runs are found or made, shown beside popularity, and sent to MLflow."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from recbench.config.run import RunConfig
+from recbench.core.terminal import show, speak
+from recbench.data.split_audit import audit_line
+from recbench.experiment.context import FOLLOWER, Run, Stage
+from recbench.experiment.dependencies import check_dependencies
+from recbench.experiment.run import reference, run
+from recbench.models.registry import lookup
+from recbench.report.console import codes_tables, results_table
+from recbench.training.processes.leader import team
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from recbench.experiment.early_stop import Judge
+
+logger = logging.getLogger(__name__)
+
+
+def run_job(composed: DictConfig, parent: str | None = None, judge: Judge | None = None) -> list[Run]:
+    """One job: run it, show it, send it. Returns the runs to show, the asked one last.
+
+    judge: of a search that may give it up. Raises StoppedEarly if it does, or did before.
+    """
+    config = RunConfig.from_hydra(composed)
+    speak()
+    with team(config.hardware, FOLLOWER):  # one for all the runs that the job is made of
+        return _run_job(config, parent, judge)
+
+
+def _run_job(config: RunConfig, parent: str | None, judge: Judge | None) -> list[Run]:
+    check_dependencies(config)
+    stage = Stage.of(config)
+    show_run_start(config, stage)
+    made = run(config, stage, judge)
+    floor = [reference(config, stage)] if lookup(config.model.name).model.ranks else []
+    shown = [*floor, *made.dependencies.values(), made]
+    # A run may be its own reference or stand twice among the dependencies.
+    unique = list({part.folder.key: part for part in reversed(shown)}.values())[::-1]
+    if parent is None:
+        show_run(unique, stage)
+    if config.tracking.enabled:
+        from recbench.tracking.mlflow_store import deliver
+
+        page = deliver(config.tracking, [part.folder for part in unique], parent)
+        if page and parent is None:
+            logger.info("compare runs: %s", page)
+    return unique
+
+
+def show_run_start(config: RunConfig, stage: Stage) -> None:
+    data = stage.data
+    logger.info(
+        "data %s: %s users, %s items, %s interactions; protocol %s",
+        data.folder.name,
+        f"{data.n_users:,}",
+        f"{data.n_items:,}",
+        f"{data.n_interactions:,}",
+        stage.split.protocol_id,
+    )
+
+
+def show_run(runs: Sequence[Run], stage: Stage) -> None:
+    """The asked run last, below popularity and its dependencies."""
+    rows = []
+    for one in runs:
+        role = next((name for name, part in runs[-1].dependencies.items() if part.folder.key == one.folder.key), "")
+        said = (*getattr(one.config.model, "auxiliary", []), one.config.compression.label)
+        detail = role or ", ".join(filter(None, said))
+        label = one.config.model.name + (f" ({detail})" if detail else "")
+        rows.append((label, one.metrics, "reused" if one.reused else ""))
+    show(*codes_tables(rows))
+    if "tokenizer/items" not in rows[-1][1]:
+        show(results_table(rows, stage.split.protocol_id), audit_line(stage.split.audit))
+    show(f"run: {runs[-1].folder.path}")

@@ -6,129 +6,11 @@ import logging
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 
 import pytest
 
-from recbench.config.run import RunConfig
-from recbench.core import run_folder
 from recbench.core.errors import UserError
-from recbench.core.run_folder import RunFolder, key_values, locked, make_key, open_folder, recording, replacing
-from recbench.experiment.context import Stage
-from recbench.experiment.dependencies import run_key
-
-
-@pytest.fixture(scope="module")
-def stage(tiny_data, tiny_split):
-    return Stage(tiny_data, tiny_split)
-
-
-@pytest.fixture(scope="module")
-def key_of(compose, tiny, stage):
-    """key_of("model=sasrec", ...) -> the key of that command line."""
-    return lambda *words: run_key(RunConfig.from_hydra(compose(*tiny, *words)), stage)
-
-
-def test_a_key_is_readable_and_the_same_in_every_process_and_release(monkeypatch):
-    # Another value here makes every stored run of every user a stranger.
-    monkeypatch.setattr(run_folder, "RESULTS_VERSION", 1)
-    assert make_key("sasrec", {"seed": 1, "model": {"a": 1, "b": [1, 2]}}) == "sasrec-7267f48985b4"
-    assert make_key("x", {"a": 1, "b": 2}) == make_key("x", {"b": 2, "a": 1})
-    assert make_key("x", {"a": 1}) != make_key("x", {"a": 2})
-
-
-def test_code_that_changes_results_makes_new_keys(monkeypatch):
-    before = make_key("x", {"a": 1})
-    monkeypatch.setattr(run_folder, "RESULTS_VERSION", run_folder.RESULTS_VERSION + 1)
-    assert make_key("x", {"a": 1}) != before
-
-
-@pytest.mark.parametrize(
-    "word",
-    [
-        "seed=2",
-        "model.hidden_size=32",
-        "model.dropout=0.1",
-        "model.loss=bce",
-        "training.lr=0.01",
-        "training.max_epochs=7",
-        "training.batch_size=64",
-        "training.max_length=10",
-        "training.patience=3",
-        "evaluation.cutoffs=[5]",
-    ],
-)
-def test_what_changes_a_result_changes_the_key(key_of, word):
-    assert key_of("model=sasrec", word) != key_of("model=sasrec")
-
-
-@pytest.mark.parametrize(
-    "word",
-    [
-        "hardware=auto",
-        "hardware.threads=2",
-        "hardware.logits=float32",
-        "runs_dir=elsewhere",
-        "cache_dir=elsewhere",
-        "tracking.experiment=other",
-        "tracking=mlflow",
-        "evaluation.cutoffs=[20,10,5,1]",
-    ],
-)
-def test_where_a_run_computes_and_lies_is_not_in_its_key(key_of, word):
-    assert key_of("model=sasrec", word) == key_of("model=sasrec")
-
-
-def test_another_split_or_other_data_is_another_run(key_of, compose, tiny, stage, tmp_path):
-    import numpy as np
-
-    from recbench.data.protocol import LeaveOneOutConfig
-    from recbench.data.split import make_split
-    from recbench.data.store import PreparedData
-
-    config = RunConfig.from_hydra(compose(*tiny, "model=sasrec"))
-    keeping = make_split(stage.data, LeaveOneOutConfig(seen_items="keep"), None)
-    items = np.array(stage.data.items)
-    items[[0, 1]] = items[[1, 0]]
-    other = PreparedData.from_arrays(
-        tmp_path, items, stage.data.offsets, stage.data.timestamps, n_items=stage.data.n_items
-    )
-    keys = {run_key(config, Stage(data, split)) for data, split in ((stage.data, keeping), (other, stage.split))}
-    assert len(keys | {run_key(config, stage)}) == 3
-
-
-def test_a_computed_model_knows_neither_seed_nor_learning_rate(key_of):
-    same = {key_of("model=markov", word) for word in ("seed=1", "seed=2", "training.lr=0.5", "training.max_epochs=3")}
-    assert len(same) == 1
-    assert key_of("model=markov", "model.backoff=0.5") not in same
-    assert key_of("model=markov", "training.max_length=10") not in same
-
-
-@pytest.mark.parametrize(
-    "word",
-    [
-        "model.item_table.hidden_size=32",
-        "model.item_table.training.max_epochs=3",
-        "distillation.teacher.n_layers=4",
-        "distillation.teacher.training.lr=0.01",
-        "distillation.norm_weight=0.5",
-        "distillation.form=released",
-    ],
-)
-def test_a_key_depends_on_what_a_run_stands_on(compose, tiny, stage, word):
-    def key(*words):
-        composed = compose(*tiny, "model=slmrec", *words)
-        return run_key(RunConfig.from_hydra(composed), stage)
-
-    assert key(word) != key()
-
-
-def test_the_item_table_of_slmrec_is_the_plain_run_of_that_model(compose, tiny, stage):
-    from recbench.experiment.dependencies import dependency_configs
-
-    slmrec = RunConfig.from_hydra(compose(*tiny, "model=slmrec"))
-    plain = RunConfig.from_hydra(compose(*tiny, "model=sasrec"))
-    assert run_key(dependency_configs(slmrec)["item_table"], stage) == run_key(plain, stage)
+from recbench.core.run_folder import RunFolder, locked, open_folder, recording, replacing
 
 
 def test_an_unfinished_replacement_leaves_the_old_file(tmp_path):
@@ -298,22 +180,3 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path, holder):
 def test_runs_of_different_keys_do_not_wait_for_each_other(tmp_path, holder):
     with locked(open_folder(tmp_path, "x-2")):
         assert holder.poll() is None
-
-
-def test_a_field_that_came_later_enters_a_key_only_where_it_says_something():
-    @dataclass
-    class Sizes:
-        width: int = 8
-        heads: int = field(default=1, metadata={"later": True})
-        rates: list[float] = field(default_factory=list, metadata={"later": True})
-
-    assert key_values(Sizes()) == {"width": 8}
-    assert key_values(Sizes(heads=2, rates=[0.1])) == {"width": 8, "heads": 2, "rates": [0.1]}
-
-    @dataclass
-    class Whole:
-        depth: int = 3
-        sizes: Sizes = field(default_factory=Sizes, metadata={"later": True})
-
-    assert key_values(Whole()) == {"depth": 3}
-    assert key_values(Whole(sizes=Sizes(heads=2))) == {"depth": 3, "sizes": {"width": 8, "heads": 2}}

@@ -9,15 +9,15 @@ import polars as pl
 import pytest
 
 from recbench.config.run import RunConfig
-from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.data.prepared import PreparedData
 from recbench.data.schema import PATH_ONLY, content_settings
 from recbench.data.sources.table_config import Columns, ItemColumns, TableConfig
 from recbench.data.store import folder_name, prepare
+from recbench.experiment import key
 from recbench.experiment.context import Stage
-from recbench.experiment.dependencies import run_key
+from recbench.experiment.key import run_key
 
 EVENTS = "user,item,timestamp\nu,b,2014-07-02T10:00:00Z\nu,a,2014-07-01\nv,a,2014-07-01 09:00\n"
 
@@ -318,7 +318,7 @@ def test_prepared_tables_keep_their_names(tmp_path):
 
 def test_runs_on_tables_keep_their_keys(tmp_path, compose, monkeypatch):
     """A run knows its data by their fingerprint alone, so no field of a data config enters its key."""
-    monkeypatch.setattr(run_folder, "RESULTS_VERSION", 1)
+    monkeypatch.setattr(key, "RESULTS_VERSION", 1)
     events = "".join(f"u{n % 3},i{n % 5},{n}\n" for n in range(30))
     (tmp_path / "events.csv").write_text("user,item,timestamp\n" + events)
     (tmp_path / "bare.csv").write_text(events)

@@ -12,7 +12,8 @@ import pytest
 from recbench.config.compose import compose
 from recbench.core.errors import UserError
 from recbench.experiment.context import Stage
-from recbench.experiment.dependencies import check_dependencies, check_lists, check_requirements, run_key
+from recbench.experiment.dependencies import check_dependencies, check_lists, check_requirements
+from recbench.experiment.key import run_key
 
 STORED = json.loads(Path(__file__).with_name("run_keys.json").read_text())
 MODELS = sorted({label.split()[0] for label in STORED})

@@ -10,7 +10,7 @@ import pytest
 from recbench.data.split import make_split, protocol_view
 from recbench.data.store import prepare
 from recbench.experiment.context import Stage
-from recbench.experiment.dependencies import run_key
+from recbench.experiment.key import run_key
 
 QUICK = ("protocol=sessions", "training.max_epochs=2", "training.patience=2")
 

@@ -9,7 +9,8 @@ import pytest
 from recbench.core.errors import UserError
 from recbench.experiment.build import build_model
 from recbench.experiment.context import Stage
-from recbench.experiment.dependencies import check_dependencies, dependency_configs, run_key
+from recbench.experiment.dependencies import check_dependencies, dependency_configs
+from recbench.experiment.key import run_key
 from recbench.experiment.teacher import is_untrained, teacher_config
 
 SLMREC = ["model=slmrec", "model.n_layers=4", "training.max_epochs=7", "training.lr=0.25", "training.patience=3"]

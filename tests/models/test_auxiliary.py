@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from recbench.core.errors import UserError
-from recbench.core.run_folder import key_values
+from recbench.core.key_fields import key_values
 from recbench.models.auxiliary import AUXILIARIES, AuxiliaryConfig, check_auxiliaries, check_number
 from recbench.models.base import ModelConfig
 from recbench.models.sequential.sasrec import SASRecConfig

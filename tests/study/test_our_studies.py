@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from recbench.config.compose import compose
-from recbench.experiment.dependencies import dependency_configs, run_key
+from recbench.experiment.dependencies import dependency_configs
+from recbench.experiment.key import run_key
 from recbench.study.definition import load_study
 from recbench.study.jobs import Planner, choices
 from recbench.study.results import BEGIN, END

@@ -15,8 +15,6 @@ Every file is written beside its place and then renamed, so that a reader never 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import hashlib
 import json
 import logging
 import os
@@ -31,36 +29,11 @@ from typing import Any
 import yaml
 
 from recbench.core.errors import StoppedEarly, UserError
-from recbench.core.key_fields import enters_no_key
 
 logger = logging.getLogger(__name__)
 
-#: Part of every key. Raise it when a change of code changes results of the same config, so that old runs are not taken for new ones.
-RESULTS_VERSION = 1
-
 #: Bytes of free space below which a failed write is put down to a full disk.
 NEARLY_NOTHING = 2**16
-
-
-def make_key(name: str, parts: Mapping[str, Any]) -> str:
-    """A readable prefix and a hash of everything that changes the result, such as ``sasrec-3f9c2b71a0d4``."""
-    text = json.dumps({"results_version": RESULTS_VERSION, **parts}, sort_keys=True, default=str)
-    return f"{name}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
-
-
-def key_values(config: Any) -> dict[str, Any]:
-    """The fields of a config dataclass as they enter a key.
-
-    Fields that came later are left out at their default (``recbench.core.key_fields``), and so are those of a dataclass within it.
-    """
-    values = dataclasses.asdict(config)
-    for entry in dataclasses.fields(config):
-        value = getattr(config, entry.name)
-        if enters_no_key(entry, value):
-            del values[entry.name]
-        elif dataclasses.is_dataclass(value):
-            values[entry.name] = key_values(value)
-    return values
 
 
 @dataclass(frozen=True)

@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
-from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.data.store import PreparedData
 from recbench.data.text_config import FILE
 from recbench.experiment.context import Stage
 from recbench.experiment.teacher import teacher_config
 from recbench.models.registry import lookup
-from recbench.nn.text.vectors import text_key
 from recbench.objectives.distillation.configs import DistillationConfig
 from recbench.posthoc.compression.configs import CompressionConfig
-
-
-def run_key(config: RunConfig, stage: Stage) -> str:
-    """The key of a run: everything that changes its result, its data, and the keys of what it stands on."""
-    model = lookup(config.model.name).model
-    trained = model.trains_by_gradient
-    training: Mapping[str, Any] = run_folder.key_values(config.training)
-    parts = {
-        "model": run_folder.key_values(config.model),
-        "protocol": stage.split.protocol_id,
-        "split": stage.split.split_hash,
-        "data": stage.data.fingerprint,
-        "cutoffs": sorted(config.evaluation.cutoffs),
-        # A computed model knows no learning rate, and most know no seed: it is the same run under all of them.
-        "training": training if trained else {"max_length": config.training.max_length},
-        "seed": config.seed if model.uses_seed else None,
-        "distillation": config.distillation.key_parts() if config.distillation.name != "none" else None,
-        "dependencies": {name: run_key(part, stage) for name, part in dependency_configs(config).items()},
-    }
-    if not model.ranks:
-        # It sees all training events whatever the length of a history, and no cutoff: one run for whoever needs it.
-        parts |= {"training": None, "cutoffs": None}
-    # Said only where there is one, so that the runs of before keep their keys.
-    if config.compression.name != "none":
-        parts["compression"] = dataclasses.asdict(config.compression)
-    if "text_vectors" in model.needs(config.model):
-        parts["text"] = text_key(config.data.text, config.cache_dir)
-    return run_folder.make_key(config.model.name, parts)
 
 
 def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:

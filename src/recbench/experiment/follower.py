@@ -83,7 +83,7 @@ def _make(message: dict[str, Any], stages: dict[str, Stage]) -> None:
     from recbench.config.run import RunConfig
     from recbench.core.run_folder import RunFolder
     from recbench.experiment.context import Stage
-    from recbench.experiment.dependencies import run_key
+    from recbench.experiment.key import run_key
     from recbench.experiment.run import produce
 
     config = RunConfig.from_dict(message["config"])

@@ -23,13 +23,8 @@ from recbench.data.training import TrainingData
 from recbench.evaluation.cost.meters import Meters, spent_figures
 from recbench.experiment.build import build_model, build_teaching, builder, load_model
 from recbench.experiment.context import FOLLOWER, Run, Stage
-from recbench.experiment.dependencies import (
-    check_lists,
-    check_requirements,
-    dependency_configs,
-    no_distillation,
-    run_key,
-)
+from recbench.experiment.dependencies import check_lists, check_requirements, dependency_configs, no_distillation
+from recbench.experiment.key import run_key
 from recbench.experiment.teacher import is_untrained
 from recbench.models.base import ClosedForm, Recommender
 from recbench.models.registry import lookup

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from recbench.core.errors import UserError, nearest
-from recbench.core.run_folder import RunFolder, key_values
+from recbench.core.key_fields import key_values
+from recbench.core.run_folder import RunFolder
 from recbench.evaluation.statistics.compare import Entrant
 
 
@@ -54,7 +55,7 @@ def _configuration(path: Path) -> tuple[dict[str, Any], int | None]:
     parts = {
         "model": key_values(config.model),
         "training": key_values(config.training) if trained else {"max_length": config.training.max_length},
-        "distillation": config.distillation.key_parts(),
+        "distillation": key_values(config.distillation),
         "compression": asdict(config.compression),
         "protocol": asdict(config.protocol),
     }

@@ -16,7 +16,8 @@ from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.experiment.context import Stage
-from recbench.experiment.dependencies import check_dependencies, check_requirements, dependency_configs, run_key
+from recbench.experiment.dependencies import check_dependencies, check_requirements, dependency_configs
+from recbench.experiment.key import run_key
 from recbench.study.definition import REFERENCE, Row, Study
 from recbench.study.values import key_of, last_of_each
 

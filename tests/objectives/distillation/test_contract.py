@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from recbench.config.settings import TrainingConfig
+from recbench.core.key_fields import key_values
 from recbench.core.run_folder import open_folder
 from recbench.data.batches import EpochSampler
 from recbench.objectives.distillation.base import build_objective
@@ -160,6 +161,6 @@ def test_every_taught_option_keeps_how_the_teacher_is_asked_out_of_the_run_key()
     for name in KEYS:
         config = config_class(name)()
         if isinstance(config, TaughtConfig):
-            parts = config.key_parts()
-            assert config_class(name)(mode="online", store="float16").key_parts() == parts
-            assert config_class(name)(force=True).key_parts() != parts
+            parts = key_values(config)
+            assert key_values(config_class(name)(mode="online", store="float16")) == parts
+            assert key_values(config_class(name)(force=True)) != parts

@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
-from recbench.experiment import evaluate
+from recbench.experiment import evaluate, key
 from recbench.experiment.build import load_model
-from recbench.experiment.dependencies import check_dependencies, dependency_configs, run_key
+from recbench.experiment.dependencies import check_dependencies, dependency_configs
+from recbench.experiment.key import run_key
 from recbench.experiment.run import open_run, run
 
 WAYS = {
@@ -100,9 +100,9 @@ def parts_of(run_config, tmp_path, stage, monkeypatch):
 
     def parts(*words):
         seen = []
-        make_key = run_folder.make_key
+        make_key = key.make_key
         with monkeypatch.context() as patch:
-            patch.setattr(run_folder, "make_key", lambda name, parts: seen.append(parts) or make_key(name, parts))
+            patch.setattr(key, "make_key", lambda name, parts: seen.append(parts) or make_key(name, parts))
             run_key(run_config(tmp_path, "model=sasrec", *words), stage)
         return seen
 

@@ -5,12 +5,12 @@ Every mistake that is visible in the configs of student, teacher and objective i
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from recbench.core.errors import UserError, nearest
+from recbench.core.key_fields import NO_KEY
 
 if TYPE_CHECKING:
     from recbench.models.base import Recommender
@@ -30,10 +30,6 @@ class DistillationConfig:
 
     def check_models(self, student: Any, teacher: Any) -> None:
         """Raise UserError where the configs of two models already say that one cannot teach the other."""
-
-    def key_parts(self) -> dict[str, Any]:
-        """What of this config changes a result, for the run key."""
-        return dataclasses.asdict(self)
 
 
 @dataclass
@@ -61,8 +57,10 @@ class TaughtConfig(StudentOnlyConfig):
     #: The teacher's keys, laid over the student's own where both are the same model: ``{"model": ..., "n_layers": ..., "training": {...}}``;
     #: ``init: random`` leaves it untrained.
     teacher: dict[str, Any] = field(default_factory=dict)
-    mode: str = "offline"  # offline: ask the teacher once and keep what it says on disk | online: ask it at every step
-    store: str = "float32"  # what offline keeps it in: float32 | float16 (half the disk, rounded to three digits)
+    #: offline: ask the teacher once and keep what it says on disk | online: ask it at every step
+    mode: str = field(default="offline", metadata=NO_KEY)
+    #: What offline keeps it in: float32 | float16 (half the disk, rounded to three digits).
+    store: str = field(default="float32", metadata=NO_KEY)
     force: bool = False  # learn even from a teacher that popularity beats
 
     #: What an objective compares of the teacher: its hidden states, or anything that ranks items.
@@ -84,10 +82,6 @@ class TaughtConfig(StudentOnlyConfig):
                 f"the teacher '{teacher.name}' has no hidden states, which distillation={self.name} compares; "
                 "use distillation=logits or distillation=ranking, or another teacher"
             )
-
-    def key_parts(self) -> dict[str, Any]:
-        # Neither changes a result beyond rounding: where the teacher's answers lie, and in how many digits.
-        return {key: value for key, value in dataclasses.asdict(self).items() if key not in ("mode", "store")}
 
 
 @dataclass

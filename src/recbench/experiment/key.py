@@ -1,0 +1,56 @@
+"""The law of run keys, all of it: what enters the key of a run, and how the key is made.
+
+A key is a hash of values: what changes the result, the data's fingerprint, and the keys of the runs that are needed. No module path, no
+machine and no place enters. Which fields of a config enter is said at each field (``core/key_fields``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from recbench.config.run import RunConfig
+from recbench.core.key_fields import key_values
+from recbench.experiment.context import Stage
+from recbench.experiment.dependencies import dependency_configs
+from recbench.models.registry import lookup
+from recbench.nn.text.vectors import text_key
+
+#: Part of every key. Raise it when a change of code changes results of the same config, so that old runs are not taken for new ones.
+RESULTS_VERSION = 1
+
+
+def run_key(config: RunConfig, stage: Stage) -> str:
+    """The key of a run: everything that changes its result, its data, and the keys of what it stands on."""
+    model = lookup(config.model.name).model
+    trained = model.trains_by_gradient
+    training: Mapping[str, Any] = key_values(config.training)
+    parts = {
+        "model": key_values(config.model),
+        "protocol": stage.split.protocol_id,
+        "split": stage.split.split_hash,
+        "data": stage.data.fingerprint,
+        "cutoffs": sorted(config.evaluation.cutoffs),
+        # A computed model knows no learning rate, and most know no seed: it is the same run under all of them.
+        "training": training if trained else {"max_length": config.training.max_length},
+        "seed": config.seed if model.uses_seed else None,
+        "distillation": key_values(config.distillation) if config.distillation.name != "none" else None,
+        "dependencies": {name: run_key(part, stage) for name, part in dependency_configs(config).items()},
+    }
+    if not model.ranks:
+        # It sees all training events whatever the length of a history, and no cutoff: one run for whoever needs it.
+        parts |= {"training": None, "cutoffs": None}
+    # Said only where there is one, so that the runs of before keep their keys.
+    if config.compression.name != "none":
+        parts["compression"] = key_values(config.compression)
+    if "text_vectors" in model.needs(config.model):
+        parts["text"] = text_key(config.data.text, config.cache_dir)
+    return make_key(config.model.name, parts)
+
+
+def make_key(name: str, parts: Mapping[str, Any]) -> str:
+    """A readable prefix and a hash of everything that changes the result, such as ``sasrec-3f9c2b71a0d4``."""
+    text = json.dumps({"results_version": RESULTS_VERSION, **parts}, sort_keys=True, default=str)
+    return f"{name}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"

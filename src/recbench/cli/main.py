@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from collections.abc import Callable
 
 from recbench.cli import commands
 from recbench.config.schemas import GROUPS, conf_dir
@@ -44,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-        return command(words[1:])
+        return _quietly(command, words[1:])
     if {"--help", "-h"} & set(words):
         print(help_text())
         return 0
@@ -56,6 +59,17 @@ def main(arguments: list[str] | None = None) -> int:
     from recbench.cli.run import run_words
 
     return run_words(words)
+
+
+def _quietly(command: Callable[[list[str]], int], words: list[str]) -> int:
+    """A reader that went away, as in ``recbench doctor | head``, ends a command without a word."""
+    try:
+        status = command(words)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        return 128 + signal.SIGPIPE
 
 
 def help_text() -> str:

@@ -1,8 +1,11 @@
-"""Failures of the disk as one clear line: full, read-only, not ours to write."""
+"""Files and folders that are written whole or not at all, and failures of the disk as one clear line."""
 
 from __future__ import annotations
 
 import errno
+import os
+import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,3 +42,38 @@ def disk_errors(folder: Path, setting: str) -> Iterator[None]:
                 f"cannot write under {folder} ({text}); set {setting} to a folder you may write to"
             ) from error
         raise
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes otherwise.
+
+    A reader sees the old file or the new one, never half of one; of several writers the last one wins.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A working folder, not made yet, beside ``folder`` that gets its name when the block ends well, and vanishes otherwise.
+
+    Raises OSError if ``folder`` is there by then and not empty.
+    """
+    working = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        yield working
+        os.rename(working, folder)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove ``folder`` and the working folders that killed processes left beside it. Call it with the lock of the folder held."""
+    for leftover in (folder, *folder.parent.glob(f".{folder.name}.*")):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)

@@ -28,6 +28,7 @@ from typing import Any
 
 import yaml
 
+from recbench.core.disk import write_atomically
 from recbench.core.errors import StoppedEarly, UserError
 
 logger = logging.getLogger(__name__)
@@ -105,15 +106,17 @@ class RunFolder:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place on success and vanishes on failure. A full disk is a UserError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    full = False
     try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException as error:
-        # Asked before the half-written file goes: safetensors and torch report a full disk in errors of their own.
-        full = shutil.disk_usage(path.parent).free < NEARLY_NOTHING if path.parent.is_dir() else False
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, Exception) and full:
+        with write_atomically(path) as temporary:
+            try:
+                yield temporary
+            except Exception:
+                # Asked before the half-written file goes: safetensors and torch report a full disk in errors of their own.
+                full = shutil.disk_usage(path.parent).free < NEARLY_NOTHING if path.parent.is_dir() else False
+                raise
+    except Exception as error:
+        if full:
             raise UserError(
                 f"the disk is full: cannot write {path}; free some space or set runs_dir to another disk"
             ) from error

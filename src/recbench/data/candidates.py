@@ -6,13 +6,12 @@ Shapes: C cases, K candidates a case, R rows of one chunk, M draws a row.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recbench.core.disk import write_atomically
 from recbench.core.errors import UserError
 from recbench.data.cases import Cases, flat_ranges
 from recbench.data.protocol import VERSION, SampledConfig
@@ -84,22 +83,18 @@ def _open_stored(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
 
 
 def _write(path: Path, data: PreparedData, cases: Cases, config: SampledConfig, part: str) -> None:
-    """Draw into a temporary file beside ``path`` and rename it. Two processes that do so write the same bytes."""
+    """Draw beside ``path`` and rename. Two processes that do so write the same bytes."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=path.stem, suffix=".part", dir=path.parent)
+        with write_atomically(path) as temporary:
+            shape = (len(cases), config.n_candidates)
+            drawn = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.int32, shape=shape)
+            _draw(data, cases, config, part, drawn)
+            drawn.flush()
     except OSError as error:
         raise UserError(
             f"cannot write the candidate file into {path.parent}: {error.strerror}; set cache_dir elsewhere"
         ) from error
-    os.close(handle)
-    try:
-        drawn = np.lib.format.open_memmap(name, mode="w+", dtype=np.int32, shape=(len(cases), config.n_candidates))
-        _draw(data, cases, config, part, drawn)
-        drawn.flush()
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _draw(data: PreparedData, cases: Cases, config: SampledConfig, part: str, out: np.ndarray) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recbench.core.disk import disk_errors
+from recbench.core.disk import disk_errors, write_atomically
 from recbench.core.errors import UserError
 from recbench.core.transfer_bar import Progress
 
@@ -133,9 +133,8 @@ def _record_path(path: Path) -> Path:
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(record, indent=2), encoding="utf-8")
-    os.replace(partial, path)
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=2), encoding="utf-8")
 
 
 def _finish(url: str, path: Path) -> dict[str, Any]:

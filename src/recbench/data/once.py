@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from recbench.core.disk import remove_leftovers, whole_folder
 from recbench.data.prepared import read_manifest
 
 log = logging.getLogger(__name__)
@@ -34,14 +33,8 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
         if read_manifest(folder) is not None:
             return
         # We hold the lock, so whoever made these is gone: a half-made folder, or one of another format.
-        for leftover in (folder, *folder.parent.glob(f".{folder.name}.*")):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-        working = folder.with_name(f".{folder.name}.{os.getpid()}")
-        try:
+        remove_leftovers(folder)
+        with whole_folder(folder) as working:
             build(working)
-            os.rename(working, folder)
-        finally:
-            shutil.rmtree(working, ignore_errors=True)
     finally:
         lock.release()

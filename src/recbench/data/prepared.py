@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbench.core.disk import write_atomically
 from recbench.core.errors import UserError
 from recbench.data.cases import blocks_of_users
 from recbench.data.schema import ITEM_COLUMNS
@@ -165,9 +165,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    partial = folder / "manifest.json.part"
-    partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
-    os.replace(partial, folder / "manifest.json")
+    with write_atomically(folder / "manifest.json") as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def _check(items: np.ndarray, offsets: np.ndarray, timestamps: np.ndarray | None, n_items: int) -> None:

@@ -8,8 +8,6 @@ README.md      how to load and ask it
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ import numpy as np
 import torch
 
 from recbench.cli.export.program import ABSOLUTE, RELATIVE, export_model, input_names, largest_difference, quiet
+from recbench.core.disk import whole_folder
 from recbench.core.errors import UserError
 from recbench.evaluation.cost.efficiency import batches_of, spread
 
@@ -78,8 +77,7 @@ def export_run(opened: Opened, to: Path) -> dict[str, Any]:
     chosen = np.array_split(spread(n_cases, sum(CHECKED)), np.cumsum(CHECKED)[:-1])
     batches = [take(cases) for cases in chosen if len(cases)]
     program = export_model(opened.model, opened.name, max(batches, key=len), width)
-    working = to.with_name(f".{to.name}.{os.getpid()}")
-    try:
+    with whole_folder(to) as working:
         try:
             working.mkdir(parents=True)
         except OSError as error:
@@ -93,9 +91,6 @@ def export_run(opened: Opened, to: Path) -> dict[str, Any]:
         _write_items(opened, working)
         (working / "export.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
         (working / "README.md").write_text(_readme(opened, described), encoding="utf-8")
-        os.rename(working, to)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
     return described
 
 

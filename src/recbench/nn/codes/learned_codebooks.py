@@ -49,7 +49,7 @@ class LearnedCodebooks(nn.Module):
         self.books = nn.Parameter(torch.zeros(levels, size, width))
         self.register_buffer("usage", torch.zeros(levels, size))
 
-    def _prepared(self, residual: Tensor) -> Tensor:
+    def prepared(self, residual: Tensor) -> Tensor:
         return F.normalize(residual, dim=-1) if self.normalize else residual
 
     def forward(self, x: Tensor) -> Coded:
@@ -59,7 +59,7 @@ class LearnedCodebooks(nn.Module):
         for level in range(self.levels):
             if self.normalize:
                 scale = scale * residual.norm(dim=-1, keepdim=True)
-            residual = self._prepared(residual)
+            residual = self.prepared(residual)
             code = self._choose(residual.detach(), level)
             chosen = self.books[level][code]
             loss = loss + F.mse_loss(chosen, residual.detach()) + self.beta * F.mse_loss(residual, chosen.detach())
@@ -80,10 +80,10 @@ class LearnedCodebooks(nn.Module):
     @torch.no_grad()
     def residuals(self, x: Tensor, level: int) -> Tensor:
         """[N, D]: what the levels before this one leave over of x, as this level codes it."""
-        residual = self._prepared(x)
+        residual = self.prepared(x)
         for before in range(level):
             code = torch.from_numpy(nearest_codes(residual.cpu().numpy(), self.books[before].cpu().numpy()))
-            residual = self._prepared(residual - self.books[before][code.to(x.device)])
+            residual = self.prepared(residual - self.books[before][code.to(x.device)])
         return residual
 
     @torch.no_grad()
@@ -119,7 +119,7 @@ class LearnedCodebooks(nn.Module):
         for level in range(self.levels):
             if self.normalize:
                 scale = scale * residual.norm(dim=-1, keepdim=True)
-            residual = self._prepared(residual)
+            residual = self.prepared(residual)
             choose = uniform_codes if self.uniform_last and level == self.levels - 1 else nearest_codes
             code = choose(residual.cpu().numpy(), self.books[level].cpu().numpy())
             chosen = self.books[level][torch.from_numpy(code).to(x.device)]
@@ -145,7 +145,7 @@ class MovingAverages:
         coded = self.codebooks(x)
         books, residual = self.codebooks.books, x
         for level in range(self.codebooks.levels):
-            residual = self.codebooks._prepared(residual)
+            residual = self.codebooks.prepared(residual)
             code = coded.codes[:, level]
             chosen = books[level][code]
             n = torch.bincount(code, minlength=self.codebooks.size).to(x.dtype)[:, None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.core.disk import disk_errors
+from recbench.core.disk import disk_errors, write_atomically
 from recbench.core.errors import UserError
 from recbench.data.download import hash_file
 from recbench.data.text_config import FILE, TFIDF, TextConfig
@@ -99,10 +98,5 @@ def _keep(path: Path, table: np.ndarray) -> None:
     """Written beside its place and renamed, so that a reader never sees half of it."""
     with disk_errors(path.parent, "cache_dir"):
         path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with partial.open("wb") as file:
-                np.save(file, table)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with write_atomically(path) as temporary, temporary.open("wb") as file:
+            np.save(file, table)

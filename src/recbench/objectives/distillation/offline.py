@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.core.disk import disk_errors
+from recbench.core.disk import disk_errors, remove_leftovers, whole_folder
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder, locked
 from recbench.data.batches import Batch, WindowDataset, Windows
@@ -165,20 +165,18 @@ def _make(
 ) -> None:
     """Ask the teacher and write the folder. Called with the lock of the teacher's run held."""
     folder.parent.mkdir(exist_ok=True)
-    for leftover in (folder, *folder.parent.glob(f".{folder.name}.*")):
-        shutil.rmtree(leftover, ignore_errors=True)  # damaged, or left by a process that was killed
-    working = folder.with_name(f".{folder.name}.{os.getpid()}")
-    working.mkdir()
+    remove_leftovers(folder)  # damaged, or left by a process that was killed
     try:
-        ask.to(device)
-        arrays = _fill(working, ask, dataset, store, device)
-        said = {name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in arrays.items()}
-        (working / "manifest.json").write_text(json.dumps({**about, "arrays": said}, indent=1) + "\n", encoding="utf-8")
-        for array in arrays.values():
-            array.flush()
-        os.rename(working, folder)
+        with whole_folder(folder) as working:
+            working.mkdir()
+            ask.to(device)
+            arrays = _fill(working, ask, dataset, store, device)
+            said = {name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in arrays.items()}
+            manifest = json.dumps({**about, "arrays": said}, indent=1) + "\n"
+            (working / "manifest.json").write_text(manifest, encoding="utf-8")
+            for array in arrays.values():
+                array.flush()
     finally:
-        shutil.rmtree(working, ignore_errors=True)
         if device.type != "cpu":
             ask.to(torch.device("cpu"))  # the student wants the device for itself
 

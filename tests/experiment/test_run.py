@@ -197,13 +197,13 @@ def test_the_same_config_gives_the_same_bits_elsewhere(student, tmp_path, run_co
 AGAIN = """
 import json, sys
 from pathlib import Path
-from recbench import measure
+from recbench.experiment import evaluate
 from recbench.experiment.build import load_model
 from recbench.experiment.run import open_run
 from recbench.core.run_folder import RunFolder
 finished, stage = open_run(Path(sys.argv[1]))
 model = load_model(finished, stage)
-print(json.dumps(measure.test(model, stage.data, stage.split, finished.config, RunFolder(Path(sys.argv[2])))))
+print(json.dumps(evaluate.test(model, stage.data, stage.split, finished.config, RunFolder(Path(sys.argv[2])))))
 """
 
 

@@ -339,7 +339,7 @@ def test_in_processes_of_their_own_a_study_is_stopped_cleanly(tmp_path, tiny):
     ]
     content = {"base": tiny, "seeds": [1], "rows": {"long": long, "short": ["model=markov"]}}
     (folder / "study.yaml").write_text(yaml.safe_dump(content))
-    command = [sys.executable, "-m", "recbench.study", "mini", "--jobs", "2"]
+    command = [sys.executable, "-m", "recbench", "study", "mini", "--jobs", "2"]
     # A shell that runs the tests in its background lets them, and what they start, ignore Ctrl+C.
     process = subprocess.Popen(
         command,

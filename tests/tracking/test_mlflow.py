@@ -244,7 +244,7 @@ def test_with_the_server_away_a_run_finishes_and_is_sent_later(cli, cli_process,
     assert len(unsent(tmp_path / "runs", away)) == 2
     # The same runs go to whichever store is there.
     words = ["sync", "--uri", store[0].uri, "--experiment", store[0].experiment]
-    process = cli_process(*words, cwd=tmp_path, module="recbench.tracking")
+    process = cli_process("tracking", *words, cwd=tmp_path)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert [line for line in out.splitlines() if line.startswith("sent ")] == [

@@ -9,7 +9,7 @@ SCRIPT = """
 import sys
 from recbench.training.quick_import import without_accessories
 with without_accessories():
-    import recbench.training
+    import recbench.training.fit
 assert {"torchmetrics", "pytorch_lightning"} <= set(sys.modules)
 assert not {"matplotlib", "scipy.signal", "transformers.models.auto"} & set(sys.modules)
 from lightning_utilities.core.imports import RequirementCache, module_available, package_available

@@ -120,7 +120,7 @@ def test_kill_9_of_a_search_and_the_same_command_again(cli_process, cli, tiny, t
     from recbench.core.run_folder import RunFolder
 
     words = [*tiny, *SMALL, SPACE, "training.max_epochs=30", "--trials=3", "--no-prune"]
-    process = cli_process(*words, cwd=tmp_path, module="recbench.study.tune")
+    process = cli_process("tune", *words, cwd=tmp_path)
     deadline = time.monotonic() + 300
 
     def folders(state):

@@ -12,7 +12,7 @@ What ``sasrec`` changes against the paper, and why:
   network stays far below what it can do, which made it a weak baseline for years [Klenitskiy and Vasilev, RecSys 2023].
 - Blocks are pre-norm with an output projection in attention; the paper adds the residual onto the normalised query and has no projection.
 What all four change: histories are padded on the right and positions counted from the oldest event, so that no real position sees a pad;
-weights start at N(0, 0.02); a negative may be an item of the user's past, only not the target; AdamW has its usual betas.
+weights start at N(0, 0.02), positions at ``position_deviation``; a negative may be an item of the user's past, only not the target; AdamW has its usual betas.
 
 Glossary (paper -> here): E_hat input matrix -> ``embed``; M item table -> ``item_embedding``; P positions -> ``position_embedding``;
 F_t^(b) -> entry b of ``hidden_states``; r_{i,t} relevance -> column i of ``score``; b blocks -> ``n_layers``; d -> ``hidden_size``.
@@ -59,6 +59,7 @@ class SASRecConfig(SequenceConfig):
     block: str = field(default="pre_norm", metadata=LATER)  # pre_norm | original | ligr
     scale_embedding: bool = field(default=True, metadata=LATER)  # item vectors times sqrt(hidden_size) at the input
     output_table: str = field(default="tied", metadata=LATER)  # tied | separate: what states are compared with
+    position_deviation: float = field(default=0.02, metadata=LATER)  # of the initial position vectors
 
 
 @register("sasrec", SASRecConfig)
@@ -72,6 +73,8 @@ class SASRec(SequenceModel):
         for key, known in (("block", tuple(BLOCKS)), ("output_table", ("tied", "separate"))):
             if (value := getattr(config, key)) not in known:
                 raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
+        if not config.position_deviation >= 0:
+            raise UserError(f"model.position_deviation={config.position_deviation:g} must be 0 or more")
         d = config.hidden_size
         self.item_embedding = nn.Embedding(context.n_items + 1, d, padding_idx=0)
         self.position_embedding = nn.Embedding(context.max_length, d)
@@ -86,6 +89,9 @@ class SASRec(SequenceModel):
         self.loss = CatalogueLoss(config, context.n_items, context.item_counts)
         self.width = d
         self.apply(_initialise)
+        if config.position_deviation != 0.02:  # the same draws, another scale
+            with torch.no_grad():
+                self.position_embedding.weight.mul_(config.position_deviation / 0.02)
 
     def embed(self, items: Tensor) -> Tensor:
         """Items [B, L] -> input states [B, L, D]: item vector, times sqrt(D) unless told otherwise, plus position vector.

@@ -13,8 +13,11 @@ weights start at 0, so the heads at the identity); token embeddings v_jc -> ``to
 Deviations, and why:
 - The full scoring of the paper's section on exact inference; its graph-constrained search, which trades accuracy for time on catalogues far larger
   than the published data, is not built.
-- The blocks are those of every transformer here: ReLU where GPT-2 has GELU.
-- Published training: lr 0.01 (Beauty) or 0.003, cosine with 10,000 steps of warm-up, 150 epochs, 50 events; see ``conf/tuned``.
+- Published training: lr 0.01 (Beauty) or 0.003, cosine with 10,000 steps of warm-up, gradients clipped at 1, 150 epochs, 50 events; see
+  ``conf/tuned``.
+
+Runs made before ``residual_dropout`` and ``activation`` existed have ReLU, and dropout also on what attention and feed-forward add and inside
+the feed-forward, where the published code has none. Their keys are others.
 
 Shapes: B rows, L positions, N real positions, D width, M codes an item, K most codes of a level, V = n_items + 1.
 """
@@ -28,13 +31,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext, check_heads, check_sizes
 from recbench.models.generative.coded import CodedItems
 from recbench.models.registry import register
-from recbench.nn.transformer.attention import TransformerLayer, at_position
+from recbench.nn.transformer.attention import at_position
 from recbench.nn.transformer.dropout import Dropout
+from recbench.nn.transformer.gpt2_layer import ACTIVATIONS, NORM_EPS, GPT2Layer
 
 
 @dataclass
@@ -47,8 +51,10 @@ class RPGConfig(ModelConfig):
     n_layers: int = 2
     n_heads: int = 4
     feedforward_size: int = 1024
-    dropout: float = 0.5
+    dropout: float = 0.5  # of the input vectors and of the attention weights
     temperature: float = 0.03
+    residual_dropout: float = 0.0  # of what attention and feed-forward add
+    activation: str = "gelu_new"
 
 
 @register("rpg", RPGConfig)
@@ -61,13 +67,25 @@ class RPG(CodedItems):
         check_heads(config)
         if not config.temperature > 0:
             raise UserError(f"model.temperature={config.temperature:g} must be positive")
+        if config.activation not in ACTIVATIONS:
+            raise UserError(
+                f"unknown model.activation '{config.activation}'; {nearest(config.activation, list(ACTIVATIONS))}"
+            )
         d = config.hidden_size
         self.position_embedding = nn.Embedding(context.max_length, d)
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(
-            TransformerLayer(d, config.n_heads, config.feedforward_size, config.dropout) for _ in range(config.n_layers)
+            GPT2Layer(
+                d,
+                config.n_heads,
+                config.feedforward_size,
+                config.dropout,
+                config.residual_dropout,
+                config.activation,
+            )
+            for _ in range(config.n_layers)
         )
-        self.final_norm = nn.LayerNorm(d)
+        self.final_norm = nn.LayerNorm(d, eps=NORM_EPS)
         self.apply(_initialise)
         if self.codes.numel():
             self.build()

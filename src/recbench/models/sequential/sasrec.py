@@ -12,7 +12,8 @@ What ``sasrec`` changes against the paper, and why:
   network stays far below what it can do, which made it a weak baseline for years [Klenitskiy and Vasilev, RecSys 2023].
 - Blocks are pre-norm with an output projection in attention; the paper adds the residual onto the normalised query and has no projection.
 What all four change: histories are padded on the right and positions counted from the oldest event, so that no real position sees a pad;
-weights start at N(0, 0.02), positions at ``position_deviation``; a negative may be an item of the user's past, only not the target; AdamW has its usual betas.
+weights start at N(0, 0.02), positions at ``position_deviation``; a negative may be an item of the user's past, only not the target; AdamW has
+its usual betas.
 
 Glossary (paper -> here): E_hat input matrix -> ``embed``; M item table -> ``item_embedding``; P positions -> ``position_embedding``;
 F_t^(b) -> entry b of ``hidden_states``; r_{i,t} relevance -> column i of ``score``; b blocks -> ``n_layers``; d -> ``hidden_size``.

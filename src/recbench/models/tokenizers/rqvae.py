@@ -11,8 +11,9 @@ Glossary: x item vector; z latent; r_l residual; e_lk -> ``LearnedCodebooks.book
 Where this deviates from the paper, and why: codes start at k-means centres of a few rounds over all items, not of the first batch; codes
 that no item chose for ``revive_every`` epochs are put on a residual drawn at random; AdamW at 1e-3 for some hundred epochs instead of
 Adagrad at 0.4 for 20,000; x is centred and scaled to unit variance, so that one learning rate suits every encoder; squared errors are means
-over the width. ``uniform_last: sinkhorn`` maps the last level uniformly, in training and in the end [Zheng et al., LC-Rec, ICDE 2024,
-section 3.2]; LC-Rec does so in the end for colliding items alone.
+over the width, so the terms of the codes weigh (width of x / latent width) times what they weigh in the paper's sums, 12 at 384 to 32, and a
+``reconstruction_weight`` of that size gives the paper's scale. ``uniform_last: sinkhorn`` maps the last level uniformly, in training and in
+the end [Zheng et al., LC-Rec, ICDE 2024, section 3.2]; LC-Rec does so in the end for colliding items alone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
+from recbench.core.key_fields import LATER
 from recbench.data.training import TrainingData
 from recbench.models.base import ModelContext
 from recbench.models.registry import register
@@ -55,6 +57,7 @@ class RQVAEConfig(LearnedTokenizerConfig):
     beta: float = 0.25
     latent_size: int = 32
     hidden_sizes: list[int] = field(default_factory=lambda: [512, 256, 128])
+    reconstruction_weight: float = field(default=1.0, metadata=LATER)  # beside the terms of the codes
 
 
 class Autoencoder(nn.Module):
@@ -64,6 +67,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         widths = [width, *config.hidden_sizes, config.latent_size]
         self.encoder, self.decoder = mlp(widths), mlp(widths[::-1])
+        self.reconstruction_weight = config.reconstruction_weight
         self.codebooks = LearnedCodebooks(
             config.levels,
             config.codebook_size,
@@ -76,7 +80,7 @@ class Autoencoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The loss of a batch."""
         coded = self.codebooks(self.encoder(x))
-        return F.mse_loss(self.decoder(coded.vectors), x) + coded.loss
+        return self.reconstruction_weight * F.mse_loss(self.decoder(coded.vectors), x) + coded.loss
 
     @torch.no_grad()
     def latents(self, x: Tensor) -> Tensor:
@@ -104,6 +108,8 @@ class RQVAE(ItemTokenizer):
             raise UserError(
                 f"model.beta={config.beta:g} and model.weight_decay={config.weight_decay:g} must not be negative"
             )
+        if not config.reconstruction_weight > 0:
+            raise UserError(f"model.reconstruction_weight={config.reconstruction_weight:g} must be positive")
         if config.latent_size < 1 or any(size < 1 for size in config.hidden_sizes):
             raise UserError(
                 f"model.latent_size={config.latent_size} and model.hidden_sizes={config.hidden_sizes} must be at least 1"

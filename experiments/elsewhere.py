@@ -94,7 +94,7 @@ def prepare(root: Path, clone: Path, given: argparse.Namespace) -> None:
 def study(clone: Path, given: argparse.Namespace, *more: str) -> int:
     """``recbench study`` in the clone, with the clone's code."""
     python = given.python or str(clone / ".venv" / "bin" / "python")
-    command = ["nice", "-n", "19", python, "-m", "recbench.cli.study", given.study, *given.words, *more]
+    command = ["nice", "-n", "19", python, "-m", "recbench", "study", given.study, *given.words, *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(clone / "src")}
     return subprocess.run(command, cwd=clone, env=environment, check=False).returncode
 

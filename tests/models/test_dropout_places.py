@@ -12,7 +12,8 @@ from torch import nn
 from recbench.config.schemas import compose_model
 from recbench.data.batches import WindowDataset, training_windows
 from recbench.data.item_text import item_texts
-from recbench.models.base import ClosedForm, ModelContext, TrainingData
+from recbench.data.training import TrainingData
+from recbench.models.base import ClosedForm, ModelContext
 from recbench.models.dropout_places import constant_dropout, dropout_places
 from recbench.models.registry import lookup, model_names
 from recbench.nn.transformer.dropout import Dropout

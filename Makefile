@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # One thread a worker: threads of several workers on the same cores wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-all lint format ui bench study study-elsewhere clean
+.PHONY: demo test test-all lint format ui bench study study-elsewhere tour clean
 
 demo: $(READY) ## popularity, markov, sasrec and slmrec with and without its teacher, side by side
 	$(BIN)/python -m recbench -m model=popularity,markov,sasrec,slmrec_plain,slmrec data=synthetic
@@ -35,6 +35,9 @@ bench: $(READY) ## ratios against rivals, in environments of their own: make ben
 
 study: $(READY) ## what is missing of one, as in: make study NAME=slmrec_depth ARGS="data.raw_dir=FOLDER"
 	$(BIN)/python -m recbench study $(NAME) $(ARGS)
+
+tour: $(READY) ## every model on the embedded data: what it answers, and what that costs
+	$(BIN)/python -m recbench study tour $(ARGS)
 
 study-elsewhere: $(READY) ## the same in a second clone at a fixed commit; brings results.csv and the table: ARGS="data.raw_dir=FOLDER --collect"
 	$(BIN)/python experiments/elsewhere.py $(NAME) $(ARGS)

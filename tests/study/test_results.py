@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from recbench.core.errors import UserError
-from recbench.study.results import markdown, write_csv, write_readme
+from recbench.study.results import markdown, share_of_best, write_csv, write_readme
 
 FULL = "leave_one_out-full-mask-v1"
 
@@ -176,3 +176,17 @@ def test_the_table_goes_between_the_markers_and_nowhere_else(tmp_path):
     with pytest.raises(UserError, match="only"):
         write_readme(path, "table")
     assert path.read_text() == "a <!-- results --> b"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "column", "oracle", "expected"),
+    [
+        ("leave_one_out-full-mask-v1", "ndcg@10", {"test/ndcg@10": 0.6}, 0.5),
+        ("leave_one_out-full-mask-v1", "hr@20", {"test/ndcg@10": 0.6}, None),
+        ("leave_one_out-full-mask-v1", "ndcg@10", {}, None),
+        ("temporal-q0.8-q0.9-last-full-mask-v1", "ndcg@10", {"test/ndcg@10": 0.6}, None),
+    ],
+)
+def test_the_share_of_the_best_score_is_said_where_that_is_known(protocol, column, oracle, expected):
+    metrics = {"protocol": protocol, "test/ndcg@10": 0.3, "test/hr@20": 0.4, "oracle": oracle}
+    assert share_of_best(metrics, column) == expected

@@ -45,12 +45,14 @@ REFERENCE = re.compile(r"<([^<>:]+):([^<>:]+)>")
 METRIC = re.compile(
     r"(validation_|sampled\d+_|keep_|mask_)*(ndcg|hr|mrr|coverage|gini|novelty|mean_popularity|recall|precision)(@\d+)?"
     r"|tokenizer/[a-z_]+\d*"  # of rows that make item codes
+    r"|share_of_best"  # of the best achievable score of generated data, of the first column
 )
 #: What a run costs, as columns of results.csv and of the table; ``alone_``: measured by the latency pass, with no job beside it.
 COSTS = (
     "parameters_total",
     "parameters_trainable",
     "train_seconds",
+    "train_cpu_seconds",
     "epochs",
     "best_epoch",
     "seconds_per_epoch",

@@ -32,6 +32,22 @@ TUNING = ("tuned", "budget", "best_validation")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
+#: The column with the share that a row has of the best achievable score.
+SHARE = "share_of_best"
+
+
+def share_of_best(metrics: Mapping[str, Any], column: str) -> float | None:
+    """Test figure over the best that any model could reach, from 0 to 1; None where that is not known: data that are not generated, another
+    protocol than leave_one_out, another metric."""
+    best = (
+        metrics.get("oracle", {}).get(f"test/{column}")
+        if metrics["protocol"].startswith("leave_one_out-full")
+        else None
+    )
+    found = metrics.get(f"test/{column}")
+    return found / best if found is not None and best else None
+
+
 def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
     """One line of results.csv for a finished job."""
     folder, prefix = job.folder, job.config.protocol.metric_prefix
@@ -43,6 +59,8 @@ def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
     figures |= {name: value for name, value in metrics.items() if name.startswith("tokenizer/")}
     costs = {name.removeprefix("cost/"): value for name, value in metrics.items() if name.startswith("cost/")}
     figures |= {name: costs.get(name) for name in COSTS} | costs
+    if SHARE in study.columns:
+        figures[SHARE] = share_of_best(metrics, study.columns[0])
     figures["cut_off"] = run_was_cut_off(job.config.as_dict(), metrics)
     if job.phase == "final":
         sampled = folder.read(sampled_file(study.n_sampled)) if study.n_sampled else {}

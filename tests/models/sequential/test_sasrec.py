@@ -55,3 +55,15 @@ def test_the_states_that_rank_are_those_at_the_last_event(block, n_layers):
     assert len(found) == n_layers + 1
     for state, right in zip(found, wanted, strict=True):
         torch.testing.assert_close(state, right)
+
+
+def test_positions_start_at_the_deviation_that_is_asked_for_and_all_else_as_before():
+    usual, wide = (
+        (torch.manual_seed(3), SASRec(SASRecConfig(**keys), ModelContext(200, 5, 200)))[1].state_dict()
+        for keys in ({}, {"position_deviation": 0.09})
+    )
+    assert wide["position_embedding.weight"].std().item() == pytest.approx(0.09, rel=0.03)
+    for name, value in usual.items():
+        torch.testing.assert_close(wide[name], value * (4.5 if name == "position_embedding.weight" else 1.0))
+    with pytest.raises(UserError, match="position_deviation=-1"):
+        SASRec(SASRecConfig(position_deviation=-1.0), ModelContext(20, 5, 20))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbench.config.schemas import HERE, one_line
+from recbench.config.schemas import GROUPS, HERE, conf_dir, one_line
 from recbench.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from recbench.config.run import RunConfig
 
 #: Nodes that take the keys of whatever model they name. Hydra would ask for a '+' before a key that is not there by default.
@@ -67,21 +72,77 @@ def explain(error: Exception) -> str:
 
 def compose(words: tuple[str, ...]) -> RunConfig:
     """The config of a command line, without running it. Raises UserError as the command line would."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from recbench.config.run import RunConfig
+
+    try:
+        return RunConfig.from_hydra(composed(words))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error
+
+
+def composed(words: Sequence[str]) -> DictConfig:
+    """What Hydra composes of the words of a command line.
+
+    Words that only set values are laid over what the other words choose, which is composed once: the rows and seeds of a study
+    mostly differ in values. Raises the errors of Hydra and OmegaConf.
+    """
+    words = [opened(word) for word in words]
+    chosen = tuple(word for word in words if not VALUE.fullmatch(word))
+    if any(not _from_our_files(word) for word in chosen):
+        return _by_hydra(words)
+    same = (str(conf_dir()), chosen)
+    if same not in _bases:
+        _bases[same] = _by_hydra(chosen)
+    found = _with_values(_bases[same], [word for word in words if VALUE.fullmatch(word)])
+    return _by_hydra(words) if found is None else found
+
+
+#: A word that sets one value, and so chooses no file: a key of a group, or one of the top that is no group.
+VALUE = re.compile(r"((\+\+)?(?!hydra\.)[a-z]\w*(\.\w+)+|seed|runs_dir|cache_dir)=.*", re.DOTALL)
+
+#: What was composed of words that choose files alone.
+_bases: dict[tuple[str, tuple[str, ...]], DictConfig] = {}
+
+
+def _from_our_files(word: str) -> bool:
+    """Whether a word chooses a file of ``conf/``, which does not change while we run."""
+    group, _, option = word.partition("=")
+    return group in GROUPS and (conf_dir() / group / f"{option}.yaml").is_file()
+
+
+def _with_values(base: DictConfig, words: list[str]) -> DictConfig | None:
+    """A copy of the base with the values of the words; None where Hydra has something to say to them."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    found = copy.deepcopy(base)
+    try:
+        for override in OverridesParser.create().parse_overrides(words):
+            if override.is_sweep_override():
+                return None
+            OmegaConf.update(
+                found, override.key_or_group, override.value(), merge=True, force_add=override.is_force_add()
+            )
+    except (HydraException, OmegaConfBaseException):
+        return None
+    return found
+
+
+def _by_hydra(words: Sequence[str]) -> DictConfig:
     from hydra import compose as hydra_compose
     from hydra import initialize
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.plugins import Plugins
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     from recbench.config.hydra_source import TOP, SchemaSource, SearchPath
-    from recbench.config.run import RunConfig
 
     Plugins.instance().register(SchemaSource)
     Plugins.instance().register(SearchPath)
-    try:
-        GlobalHydra.instance().clear()
-        with initialize(version_base="1.3", config_path=None):
-            return RunConfig.from_hydra(hydra_compose(config_name=TOP, overrides=[opened(word) for word in words]))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error)) from error
+    GlobalHydra.instance().clear()
+    with initialize(version_base="1.3", config_path=None):
+        return hydra_compose(config_name=TOP, overrides=list(words))

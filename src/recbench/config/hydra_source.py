@@ -9,14 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from recbench.config.schemas import GROUPS, HERE, conf_dir, with_schema
+from recbench.config.schemas import GROUPS, HERE, conf_dir, read_values, with_schema
 from recbench.config.settings import RootConfig
 from recbench.models.registry import model_names
 
@@ -43,7 +42,7 @@ class SchemaSource(ConfigSource):
         if not path.is_file() and not (group == "model" and option in model_names()):
             raise ConfigLoadError(f"Config not found : {path}")
         text = path.read_text(encoding="utf-8") if path.is_file() else f"name: {option}"
-        values = yaml.safe_load(text) or {}
+        values = read_values(text)
         defaults = values.pop("defaults", None)
         config = self._typed(group, option, values)
         if defaults is not None:

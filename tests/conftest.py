@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import io
 import logging
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +16,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
+
+from tests.fixtures.warm import WarmProcess
 
 # Before torch is imported: the models are so small that a second thread only costs, and one thread gives the same bits everywhere.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -41,6 +43,12 @@ TINY_DATA: dict[str, Any] = {
     "n_clusters": 6,
     "popularity_skew": 0.2,
 }
+
+
+def pytest_collection_finish() -> None:
+    """What the imports made stays: the garbage collector need not look at half a million objects again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 class Finished(NamedTuple):
@@ -143,20 +151,9 @@ def stored_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def compose() -> Callable[..., Any]:
     """compose("model=sasrec", ...) -> the composed DictConfig, as the command line would make it."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize
-    from hydra.core.plugins import Plugins
+    from recbench.config.compose import composed
 
-    from recbench.config.compose import opened
-    from recbench.config.hydra_source import TOP, SchemaSource, SearchPath
-
-    def composed(*words: str) -> Any:
-        Plugins.instance().register(SchemaSource)
-        Plugins.instance().register(SearchPath)
-        with initialize(version_base="1.3", config_path=None):
-            return hydra_compose(config_name=TOP, overrides=[opened(word) for word in words])
-
-    return composed
+    return lambda *words: composed(words)
 
 
 @pytest.fixture(scope="session")
@@ -212,18 +209,12 @@ def _as_found() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cli_process() -> Callable[..., subprocess.Popen[str]]:
-    """cli_process("model=popularity", ..., cwd=FOLDER, module="recbench"): the command line as a process that was just started."""
+def cli_process() -> Callable[..., WarmProcess]:
+    """cli_process("model=popularity", ..., cwd=FOLDER, module="recbench"): the command line as a process that was just started (and is warm)."""
 
-    def start(*words: str, cwd: Path, module: str = "recbench") -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", module, *words],
-            cwd=cwd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # A shell that starts the tests in its background has them ignore Ctrl+C, and so would what they start.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    def start(*words: str, cwd: Path, module: str = "recbench") -> WarmProcess:
+        return WarmProcess(
+            [sys.executable, "-m", module, *words], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
     return start

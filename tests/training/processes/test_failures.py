@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from recbench.core.run_folder import RunFolder
+from tests.fixtures.warm import WarmProcess, children_of
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "training.batch_size=100"]
 LONG = [*SASREC, "training.max_epochs=2000", "training.patience=2000"]
@@ -32,13 +34,6 @@ def wait_for_epochs(process, runs_dir, epochs=2, seconds=150):
         time.sleep(0.02)
 
 
-def children_of(pid):
-    """Process ids, by the kernel's word."""
-    return [
-        int(word) for task in Path(f"/proc/{pid}/task").iterdir() for word in (task / "children").read_text().split()
-    ]
-
-
 def is_alive(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -54,7 +49,7 @@ def gone(pids, seconds=20):
 
 
 pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/task").is_dir(), reason="reads the children of a process from /proc"
+    not Path("/proc/self/task").is_dir(), reason="reads from /proc whether a process is alive"
 )
 
 
@@ -108,31 +103,38 @@ def test_a_failure_of_both_is_told_once(cli_process, tiny, tmp_path):
     assert the_folder(tmp_path / "runs").state == "failed"
 
 
-def torchrun(words, cwd):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--standalone",
-        "-m",
-        "recbench",
-        *words,
-    ]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
-
-
 def test_torchrun_starts_one_run_of_two_processes(tiny, tmp_path):
-    done = torchrun([*tiny, *SASREC, "training.max_epochs=1", f"runs_dir={tmp_path}/runs"], tmp_path)
-    assert done.returncode == 0, done.stderr
+    """Two fresh interpreters."""
+    words = [*tiny, *SASREC, "training.max_epochs=1", f"runs_dir={tmp_path}/runs"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "recbench"]
+    process = WarmProcess([*launcher, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
     folder = the_folder(tmp_path / "runs")
     assert (folder.state, folder.read("metrics.json")["cost/processes"]) == ("finished", 2)
-    assert done.stdout.count("test, protocol") == 1
-    assert done.stderr.count("epoch 1/1") == 1
+    assert out.count("test, protocol") == 1
+    assert err.count("epoch 1/1") == 1
 
 
-def test_torchrun_and_a_mistake_is_one_line(tiny, tmp_path):
-    done = torchrun([*tiny, "model=sasrec", "training.max_epochs=0.5", f"runs_dir={tmp_path}/runs"], tmp_path)
-    assert done.returncode != 0
-    assert sum(line.startswith("error: ") for line in done.stderr.splitlines()) == 1
+def test_with_a_launcher_a_mistake_is_one_line(tiny, tmp_path):
+    """Two processes in the environment that torchrun gives them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [*tiny, "model=sasrec", "training.max_epochs=0.5", f"runs_dir={tmp_path}/runs"]
+    given = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        WarmProcess(
+            [sys.executable, "-m", "recbench", *words],
+            cwd=tmp_path,
+            env={**os.environ, **given, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    told = [process.communicate(timeout=100)[1] for process in processes]
+    assert all(process.returncode not in (0, None) for process in processes)
+    assert sum(line.startswith("error: ") for err in told for line in err.splitlines()) == 1
     assert not (tmp_path / "runs").exists()

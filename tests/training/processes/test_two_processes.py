@@ -16,6 +16,7 @@ from recbench.experiment.context import FOLLOWER, Stage
 from recbench.experiment.run import run
 from recbench.training.processes.leader import team
 from recbench.training.processes.ranks import here
+from tests.fixtures.warm import use_warm_processes
 
 #: So long a history makes blocks of 26 cases of the evaluation: seven, of which the first process gets four and the last has 4 cases.
 BLOCKS = ["training.max_length=2500", "hardware.logits=float32"]
@@ -34,8 +35,16 @@ STUDENT = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def warm():
+    """The second process of each pair is a warm one."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_warm_processes(patch)
+        yield
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, run_config):
+def runs(warm, tmp_path_factory, run_config):
     """Runs by name: of one process, and of the same two processes one after the other."""
     one, two, sharded = (tmp_path_factory.mktemp(name) for name in ("one", "two", "sharded"))
     found = {"one": run(run_config(one, *EXACT))}

@@ -58,29 +58,28 @@ def wait_for(condition, process, seconds=400):
 
 
 def test_two_jobs_side_by_side_train_what_both_need_once(cli, tiny, tmp_path):
-    """Two processes that import everything (15 s): both students stand on one item table."""
+    """Two processes that import everything: both students stand on one item table. It is the second sweep of this process, as from a
+    notebook: joblib would hand it the processes that stand in the folder of the first, and write its runs there."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    finished = cli("-m", *tiny, *STUDENT, "model.dropout=0.1,0.2", *SIDE, cwd=tmp_path)
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    finished = cli("-m", *tiny, "model=popularity,markov", *SIDE, cwd=first)
+    assert finished.status == 0, finished.err
+    left = sorted(first.glob("runs/*/metrics.json"))
+    assert len(left) == 2
+    finished = cli("-m", *tiny, *STUDENT, "model.dropout=0.1,0.2", *SIDE, cwd=second)
     assert finished.status == 0, finished.err
     assert "2 of 2 jobs finished" in finished.out
-    folders = [set(record["folders"]) for record in records_of(tmp_path)]
+    assert sorted(first.glob("runs/*/metrics.json")) == left
+    folders = [set(record["folders"]) for record in records_of(second)]
     assert len(folders[0] ^ folders[1]) == 2  # they differ in the students only
-    (table,) = (tmp_path / "runs").glob("sasrec-*")
+    (table,) = (second / "runs").glob("sasrec-*")
     assert str(table) in folders[0] & folders[1]
     assert (table / "log.txt").read_text().count("training on") == 1
-    starts = {RunFolder(Path(record["folders"][-1])).read("status.json")["pid"] for record in records_of(tmp_path)}
+    starts = {RunFolder(Path(record["folders"][-1])).read("status.json")["pid"] for record in records_of(second)}
     assert len(starts) == 2
     assert os.getpid() not in starts
-
-
-def test_a_second_sweep_of_the_same_process_has_workers_of_its_own(cli, tiny, tmp_path):
-    """As from a notebook (15 s): joblib would hand it processes that stand in the folder of the first, and write its runs there."""
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        finished = cli("-m", *tiny, "model=popularity,markov", *SIDE, cwd=tmp_path / name)
-        assert finished.status == 0, finished.err
-        assert len(list((tmp_path / name).glob("runs/*/metrics.json"))) == 2
 
 
 def test_the_same_command_again_says_what_was_there(cli, tiny, tmp_path):
@@ -94,7 +93,7 @@ def test_the_same_command_again_says_what_was_there(cli, tiny, tmp_path):
 
 def test_kill_9_of_a_sweep_loses_nothing_that_was_finished(cli, start, tiny, tmp_path):
     """A process that is killed in its second training (10 s); the same command skips the first run and resumes the second."""
-    words = ["-m", *tiny, *SASREC, "training.max_epochs=4,40", "training.patience=40"]
+    words = ["-m", *tiny, *SASREC, "training.max_epochs=4,25", "training.patience=25"]
     process = start(*words, cwd=tmp_path)
 
     def second_is_under_way():

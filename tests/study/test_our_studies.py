@@ -23,53 +23,66 @@ STUDIES = sorted((ROOT / "experiments").glob("*/study.yaml"))
 EFFICIENCY = ROOT / "experiments" / "slmrec_efficiency"
 
 
-def jobs_of(path, tiny, runs):
-    """One job a row, on the tiny data in place of Beauty."""
-    study = load_study(path)
-    words = [word for word in tiny if word != "data=synthetic"]
-    rows = dict(study.rows)
-    for name, row in study.rows.items():
-        own = tuple(word for word in row.overrides if not word.startswith("data") or word.startswith("data.text"))
-        rows[name] = type(row)(name, ("data=synthetic", *own), row.seeds, row.search)
-    planner = Planner(type(study)(**{**vars(study), "rows": rows}), tuple(words), runs)
-    chosen = {name: next(choices(row)) for name, row in rows.items()}
-    return {name: planner.job(row, "final", 1, chosen[name], chosen) for name, row in rows.items()}, planner
+@pytest.fixture(scope="module")
+def jobs_of(tiny, tmp_path_factory, stored_llama):
+    """jobs_of("slmrec_depth") -> (a job a row, on the tiny data in place of Beauty, and their planner); planned once."""
+    planned = {}
 
+    def plan(name):
+        study = load_study(ROOT / "experiments" / name / "study.yaml")
+        words = [word for word in tiny if word != "data=synthetic"]
+        rows = dict(study.rows)
+        for label, row in study.rows.items():
+            own = tuple(word for word in row.overrides if not word.startswith("data") or word.startswith("data.text"))
+            rows[label] = type(row)(label, ("data=synthetic", *own), row.seeds, row.search)
+        runs = tmp_path_factory.mktemp("runs")
+        planner = Planner(type(study)(**{**vars(study), "rows": rows}), tuple(words), runs)
+        chosen = {label: next(choices(row)) for label, row in rows.items()}
+        return {label: planner.job(row, "final", 1, chosen[label], chosen) for label, row in rows.items()}, planner
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parent.name)
-def test_every_row_composes_and_reads_the_item_vectors_of_the_row_sasrec(
-    path, tiny, tmp_path, stored_llama, monkeypatch
-):
     # Any model of eight layers stands for the pretrained one here.
+    folder = tmp_path_factory.mktemp("minilm")
     shape = json.loads((stored_llama / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**shape, "num_hidden_layers": 8}))
-    monkeypatch.setenv("RECBENCH_MINILM", str(tmp_path))
-    jobs, _ = jobs_of(path, tiny, tmp_path / "runs")
+    (folder / "config.json").write_text(json.dumps({**shape, "num_hidden_layers": 8}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECBENCH_MINILM", str(folder))
+
+        def get(name):
+            if name not in planned:
+                planned[name] = plan(name)
+            return planned[name]
+
+        yield get
+
+
+@pytest.mark.parametrize("name", [path.parent.name for path in STUDIES])
+def test_every_row_composes_and_reads_the_item_vectors_of_the_row_sasrec(name, jobs_of):
+    jobs, planner = jobs_of(name)
     # Rows on different data are one run here, where all are on the tiny data.
-    data = {name: [w for w in row.overrides if w.startswith("data")] for name, row in load_study(path).rows.items()}
-    assert len({(job.key, *data[name]) for name, job in jobs.items()}) == len(jobs)
-    for name, job in jobs.items():
-        if path.parent.name.startswith("slmrec"):
-            assert name == "sasrec" or jobs["sasrec"].key in job.needs, name
+    study = load_study(ROOT / "experiments" / name / "study.yaml")
+    data = {label: [w for w in row.overrides if w.startswith("data")] for label, row in study.rows.items()}
+    assert len({(job.key, *data[label]) for label, job in jobs.items()}) == len(jobs)
+    for label, job in jobs.items():
+        if name.startswith("slmrec"):
+            assert label == "sasrec" or jobs["sasrec"].key in job.needs, label
             # Equal steps for all that are compared, but for the converged run.
             training = job.config.training
-            assert training.patience >= training.max_epochs or name == "sasrec"
+            assert training.patience >= training.max_epochs or label == "sasrec"
+    if name.startswith("sequential"):
+        check_that_every_row_has_the_same_budget(study, jobs)
+    if name == "slmrec_distillation":
+        check_that_rows_learn_from_the_row_teacher(jobs)
+        check_that_the_item_table_is_the_run_of_sasrec_with_defaults(jobs, planner)
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in STUDIES if p.parent.name.startswith("sequential")], ids=lambda p: p.parent.name
-)
-def test_every_row_of_a_comparison_has_the_same_budget(path, tiny, tmp_path):
-    study = load_study(path)
+def check_that_every_row_has_the_same_budget(study, jobs):
     assert {len(values) for row in study.rows.values() for values in row.search.values()} <= {2}
     assert {len(row.search) for row in study.rows.values()} <= {0, 1}
-    jobs, _ = jobs_of(path, tiny, tmp_path / "runs")
     trainings = [vars(job.config.training) for job in jobs.values()]
     assert len({(t["max_epochs"], t["patience"], t["batch_size"], t["lr"]) for t in trainings}) == 1
 
 
-def test_the_distillation_rows_learn_from_the_row_teacher(tiny, tmp_path):
-    jobs, _ = jobs_of(ROOT / "experiments" / "slmrec_distillation" / "study.yaml", tiny, tmp_path)
+def check_that_rows_learn_from_the_row_teacher(jobs):
     teacher = jobs["teacher"].key
     taught = {"cos", "cos_norm", "cos_ms", "all", "all_released", "logits", "features", "ranking"}
     assert {name for name, job in jobs.items() if teacher in job.needs} >= taught
@@ -87,9 +100,8 @@ def test_the_distillation_rows_learn_from_the_row_teacher(tiny, tmp_path):
     }
 
 
-def test_their_item_table_is_the_run_of_model_sasrec_with_defaults(tiny, tmp_path):
+def check_that_the_item_table_is_the_run_of_sasrec_with_defaults(jobs, planner):
     """So that whoever has trained `model=sasrec data=amazon` does not train it again."""
-    jobs, planner = jobs_of(ROOT / "experiments" / "slmrec_distillation" / "study.yaml", tiny, tmp_path)
     config = jobs["none"].config
     (part,) = dependency_configs(config).values()
     assert part.training == compose(("model=sasrec", "data=amazon")).training

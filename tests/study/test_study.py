@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -326,7 +324,7 @@ def test_words_of_the_command_line_reach_every_run_and_runs_dir_moves_them(study
     assert (tmp_path / "elsewhere" / key / "metrics.json").is_file()
 
 
-def test_in_processes_of_their_own_a_study_is_stopped_cleanly(tmp_path, tiny):
+def test_in_processes_of_their_own_a_study_is_stopped_cleanly(cli_process, tmp_path, tiny):
     """Real processes (10 s): Ctrl+C while a run trains ends it with its state written, and leaves nothing behind."""
     folder = tmp_path / "experiments" / "mini"
     folder.mkdir(parents=True)
@@ -339,16 +337,7 @@ def test_in_processes_of_their_own_a_study_is_stopped_cleanly(tmp_path, tiny):
     ]
     content = {"base": tiny, "seeds": [1], "rows": {"long": long, "short": ["model=markov"]}}
     (folder / "study.yaml").write_text(yaml.safe_dump(content))
-    command = [sys.executable, "-m", "recbench", "study", "mini", "--jobs", "2"]
-    # A shell that runs the tests in its background lets them, and what they start, ignore Ctrl+C.
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = cli_process("study", "mini", "--jobs", "2", cwd=tmp_path)
     deadline = time.monotonic() + 300
     while not (
         list(tmp_path.glob("runs/sasrec-*/history.jsonl")) and list(tmp_path.glob("runs/markov-*/metrics.json"))

@@ -63,9 +63,10 @@ def test_the_readme_of_a_model_with_times_runs_too(run_config, tmp_path):
         "model.hidden_size=16",
         "model.head_size=8",
         "model.state_size=8",
+        "model.n_layers=1",
         "training.max_epochs=1",
     ]
-    timed = run(run_config(tmp_path, *words, "training.batch_size=256", "training.max_length=10"))
+    timed = run(run_config(tmp_path, *words, "training.batch_size=256", "training.max_length=5"))
     assert main([str(timed.folder.path), "--to", str(tmp_path / "out")]) == 0
     assert len(eval(without_recbench(readme_code(tmp_path / "out"), tmp_path / "out"))) == 10
 

@@ -16,7 +16,7 @@ from recbench.models.base import ModelContext
 from recbench.models.registry import lookup
 
 N_ITEMS, N_USERS, LENGTH, BEAMS = 300, 200, 6, 50
-STEPS, PART = 260, 100
+STEPS, PART = 140, 100
 SIZES = {
     "tiger": {
         "hidden_size": 32,

@@ -116,7 +116,7 @@ def kinds(monkeypatch):
 
 @pytest.mark.parametrize("case", ["slmrec", "logits", "ranking of counts", "features of a language model"])
 def test_offline_equals_online_in_a_whole_training(run_config, tmp_path, kinds, case):
-    words = [*CASES[case], "training.max_epochs=3", *SHORT[1:], "model.dropout=0.3"]
+    words = [*CASES[case], "training.max_epochs=2", *SHORT[1:], "model.dropout=0.3"]
     online = run(run_config(tmp_path / "online", *words, "distillation.mode=online"))
     assert set(kinds) == {"asked"}
     steps = len(kinds)

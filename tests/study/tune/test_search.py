@@ -25,7 +25,7 @@ SPACE = "training.lr=tag(log,interval(1e-4,1e-1))"
 @pytest.fixture
 def tune(cli, tiny, tmp_path):
     """tune("--trials", "3", words=[...]) -> (finished command, search.yaml)."""
-    from recbench.cli.tune import hydra_words, read_arguments
+    from recbench.study.tune.words import hydra_words, read_arguments
 
     def run(*arguments, words=(SPACE,)):
         _, line = hydra_words(read_arguments([*tiny, *SMALL, *words, *arguments]))
@@ -116,10 +116,10 @@ def test_a_search_of_nothing_is_refused(tune):
 
 def test_kill_9_of_a_search_and_the_same_command_again(cli_process, cli, tiny, tmp_path):
     """The storage of a search is its runs: what was tried is looked up, the trial that was cut short resumes, the values are the same (20 s)."""
-    from recbench.cli.tune import hydra_words, read_arguments
     from recbench.core.run_folder import RunFolder
+    from recbench.study.tune.words import hydra_words, read_arguments
 
-    words = [*tiny, *SMALL, SPACE, "training.max_epochs=30", "--trials=3", "--no-prune"]
+    words = [*tiny, *SMALL, SPACE, "training.max_epochs=12", "--trials=3", "--no-prune"]
     process = cli_process("tune", *words, cwd=tmp_path)
     deadline = time.monotonic() + 300
 

@@ -16,9 +16,13 @@ sessions' positives are those of the batch's other *rows*, at any position, as t
 a row's own events are no negatives to each other, as a lane's are not. So ``training.batch_size`` (512 events) plays the part of their N (80 to
 240 lanes).
 
-Other deviations: AdamW, as for every model here, where the authors use Adagrad with momentum (all models get one optimiser and one budget); a drawn
-negative that is the target is left out; dropout acts on what a state gives to the score, not on the state that is carried on; sessions
-are shuffled, not ordered by time. ``bptt: true`` lets gradients through time, as most rewrites of this model do without saying so.
+Other deviations:
+- AdamW, as for every model here; the authors use Adagrad with momentum. All models get one optimiser and one budget.
+- Popularity is count + 1, in the draws and in the logarithms of logQ; the code takes the count. So an item that training never shows can be drawn.
+- A drawn negative that is the target is left out.
+- Dropout acts on what a state gives to the score, not on the state that is carried on.
+- Sessions are shuffled, not ordered by time.
+``bptt: true`` lets gradients through time, as most rewrites of this model do without saying so.
 
 Glossary (code -> here): ``constrained_embedding`` -> always; Wy, By -> ``item_embedding``, ``item_bias``; bpreg -> ``bpr_reg``; sample_alpha ->
 ``sampling_power``; n_sample -> ``n_negatives``; dropout_p_embed, dropout_p_hidden -> ``embedding_dropout``, ``dropout``; layers -> ``hidden_size``.

@@ -13,8 +13,13 @@ d_qk = d_v -> ``head_size``; temperature tau -> ``temperature``; f_1, f_2 -> ``p
 be predicted, so at test the model reads *when* the target will happen. That is fair only where the time of the request is known and every rival is
 given it too. Here query i carries its own time t_i. ``time_of_target: true`` restores the released form, to compare with its published figures.
 
-Other deviations: n is max_length where the code has max_length + 11; only distances i - j >= 0 have a bias, because the causal mask hides the
-others; scores are not filtered for items in the input window by the model, but by the protocol for all models alike.
+Other deviations:
+- n is max_length where the code has max_length + 11.
+- Only distances i - j >= 0 have a bias, because the causal mask hides the others.
+- The model does not filter scores for items in the input window; the protocol does, for all models alike.
+- AdamW has betas of 0.9 and 0.999, as for every model here; the code has 0.9 and 0.98.
+- Item and position vectors start at a normal that is cut at -2 and 2. That is far out (100 standard deviations of an item vector) and cuts
+  nothing. The code cuts at two standard deviations.
 
 Shapes: B rows, L positions, D hidden size, H heads, V = n_items + 1.
 """

@@ -9,8 +9,13 @@ Each item has a bias.
 Glossary (paper -> here): lambda -> ``LinearRecurrence.decay``; nu, theta, gamma -> its ``log_nu``, ``log_theta``, ``log_gamma``; B, C -> ``enter``,
 ``leave``; the recursive parallel algorithm -> ``doubling_scan``; b -> ``item_bias``.
 
-Deviations: right padding, where the code pads on the left and must keep pads from reaching the events behind them; here a pad stands behind every
-event and cannot. Weights start at N(0, 0.02) without its cut at two deviations.
+Deviations:
+- Pads stand on the right. The code pads on the left, and must keep pads from reaching the events behind them.
+- Weights start at N(0, 0.02). The code cuts that normal at two standard deviations.
+- Biases, those of items too, start at 0. The code starts them as it starts weights.
+- The pad is no class of the softmax; in the code it is one.
+- Training is that of every model here: no gradient clipping and no weight decay unless they are asked for. The code clips gradients to a norm
+  of 5 and decays weights by 0.01, but not biases and norms: ``training.gradient_clip=5 training.weight_decay=0.01`` comes close.
 
 Shapes: B rows, L positions, D hidden size, V = n_items + 1.
 """

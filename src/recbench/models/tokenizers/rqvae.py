@@ -8,12 +8,18 @@ carries the sum of the chosen codes back, and all of it learns together:
 
 Glossary: x item vector; z latent; r_l residual; e_lk -> ``LearnedCodebooks.books``; beta -> ``config.beta``; sg -> ``detach``.
 
-Where this deviates from the paper, and why: codes start at k-means centres of a few rounds over all items, not of the first batch; codes
-that no item chose for ``revive_every`` epochs are put on a residual drawn at random; AdamW at 1e-3 for some hundred epochs instead of
-Adagrad at 0.4 for 20,000; x is centred and scaled to unit variance, so that one learning rate suits every encoder; squared errors are means
-over the width, so the terms of the codes weigh (width of x / latent width) times what they weigh in the paper's sums, 12 at 384 to 32, and a
-``reconstruction_weight`` of that size gives the paper's scale. ``uniform_last: sinkhorn`` maps the last level uniformly, in training and in
-the end [Zheng et al., LC-Rec, ICDE 2024, section 3.2]; LC-Rec does so in the end for colliding items alone.
+Where this deviates from the paper, and why:
+- Codes start at k-means centres of a few rounds over all items, not of the first batch.
+- Codes that no item chose for ``revive_every`` epochs are put on a residual drawn at random.
+- AdamW at 1e-3 for some hundred epochs instead of Adagrad at 0.4 for 20,000.
+- x is centred and scaled to unit variance, so that one learning rate suits every encoder.
+- Squared errors are means over the width, where the paper's are sums. A mean over the narrow latent divides by less than one over the wide
+  vectors, so beside the reconstruction the terms of the levels weigh (width of x) / ``latent_size`` times more than in the paper: 12 times for
+  text vectors of 384 and a latent of 32, 24 times for 768.
+- A ``reconstruction_weight`` of that size gives the scale of the paper.
+- LC-Rec takes the mean of the levels' terms where the paper and this file take their sum.
+``uniform_last: sinkhorn`` maps the last level uniformly, in training and in the end [Zheng et al., LC-Rec, ICDE 2024, section 3.2]; LC-Rec
+does so in the end for colliding items alone.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ position of a window; an auxiliary compares whole windows, so of each it takes t
 and compare them all. An epoch therefore compares as many histories as there are windows (on Beauty one for every six targets). The rows of
 a batch are alike in length, so length alone tells no pair from another.
 
+The papers' encoder is RecBole's SASRec: a norm of the input, norms behind each residual (post-norm) and GELU. Here an auxiliary stands beside
+any model. Beside ``sasrec`` the encoder is ours: norms before each part (pre-norm) and ReLU. So the published numbers are not this encoder's.
+
 Shapes: B rows of a batch, L positions, D width of the states.
 """
 

@@ -8,7 +8,7 @@ code adds a row to the table, which it then predicts as well).
 
 Glossary (paper -> here): lambda -> ``weight``; tau -> ``temperature``; eta -> ``crop``; gamma -> ``mask``; beta -> ``reorder``; [mask] ->
 ``mask_vector``.
-Deviation: the histories compared are whole windows; see ``base.py``.
+Deviations: the histories compared are whole windows, and the encoder is ours (pre-norm), not the released post-norm one with GELU; see ``base.py``.
 """
 
 from __future__ import annotations

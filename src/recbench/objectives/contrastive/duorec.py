@@ -6,8 +6,9 @@ This is the form that the released code calls ``us_x``, with which its tables we
 dropout compares plain states.
 
 Glossary (paper -> here): lambda (code: lmd_sem) -> ``weight``; tau -> ``temperature``; h' -> a second pass over the batch; s+ -> ``SameTarget``.
-Deviations: the histories compared are whole windows (see ``base.py``), while s+ may be any prefix of any training window. Rows of a batch that
-share a target are negatives of each other, and a row whose target nobody else has is its own s+, both as in the released code.
+Deviations: the histories compared are whole windows, while s+ may be any prefix of any training window; the encoder is ours (pre-norm), not
+the released post-norm one with GELU; see ``base.py`` for both. Rows of a batch that share a target are negatives of each other, and a row whose
+target nobody else has is its own s+, both as in the released code.
 """
 
 from __future__ import annotations

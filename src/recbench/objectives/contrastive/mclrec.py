@@ -18,7 +18,7 @@ Glossary (paper -> here): lambda -> ``random_weight``; beta -> ``weight``; gamma
 Deviations:
 - A masked event has the pad's vector, as in the released code; there attention skips it, here it keeps its place as an event without an item.
 - The released form's third stage is one step ahead on the schedule of the learning rate, if there is one.
-- The histories compared are whole windows; see ``base.py``.
+- The histories compared are whole windows, and the encoder is ours (pre-norm), not the released post-norm one with GELU; see ``base.py``.
 
 Shapes: B rows of a batch, D width of the states.
 """

@@ -140,7 +140,7 @@ class HICG(SessionGraphModel):
         graph = behaviour_graph(batch.items, kinds, mask, self.n_kinds)
         last = (batch.lengths - 1)[:, None]
         last_node = graph.alias.gather(1, last)[:, 0]
-        states = self.dropout(self.item_embedding(graph.items))
+        states = self.dropout(self.item_embedding(graph.item))
         of_last = [states[last_node]]
         for step in self.steps:
             states = step(states, graph)

@@ -7,6 +7,10 @@ each item the ``n_neighbours`` heaviest are kept, among equals those of lower id
 An item with fewer neighbours than that has empty places (id 0), which are masked; the authors' code fills them by drawing neighbours again, at
 random.
 
+The graph is torch-geometric's ``HeteroData`` (``item_graph``), made once; a layer reads the table, not the graph. A table has as many places for
+every item, so that one gather and one product serve all; the same layer over a ragged list of edges, with the library's softmax over them,
+takes longer (benchmarks/RESULTS.md).
+
 Shapes: V = n_items + 1, K neighbours, M nodes, B sessions, D width.
 """
 
@@ -14,12 +18,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from recbench.nn.graph.item_graph import item_graph, strongest
 from recbench.nn.transformer.dropout import Dropout
 
 if TYPE_CHECKING:
@@ -31,24 +35,8 @@ ROWS_AT_ONCE = 2**18
 
 def neighbour_table(train: TrainingData, window: int, n_neighbours: int) -> tuple[Tensor, Tensor]:
     """(neighbours [V, K] int32, weights [V, K] float32) of the training events, heaviest first; 0 and 0 in empty places."""
-    session, item, _ = train.flat()
-    size = train.n_items + 1
-    pairs = []
-    for step in range(1, window + 1):
-        near = session[step:] == session[:-step]
-        before, after = item[:-step][near].astype(np.int64), item[step:][near].astype(np.int64)
-        pairs += [before * size + after, after * size + before]
-    key, count = np.unique(np.concatenate(pairs), return_counts=True)
-    source, neighbour = key // size, key % size
-    order = np.lexsort((neighbour, -count, source))
-    source, neighbour, count = source[order], neighbour[order], count[order]
-    rank = np.arange(len(source)) - np.searchsorted(source, source)
-    kept = rank < n_neighbours
-    neighbours = np.zeros((size, n_neighbours), dtype=np.int32)
-    weights = np.zeros((size, n_neighbours), dtype=np.float32)
-    neighbours[source[kept], rank[kept]] = neighbour[kept]
-    weights[source[kept], rank[kept]] = count[kept]
-    return torch.from_numpy(neighbours), torch.from_numpy(weights)
+    neighbours, weights = strongest(item_graph(train, window), n_neighbours)
+    return neighbours.int(), weights.float()
 
 
 class GlobalLayer(nn.Module):

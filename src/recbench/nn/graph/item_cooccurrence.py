@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from recbench.nn.graph.item_graph import item_graph, strongest
 
 if TYPE_CHECKING:
     from recbench.data.training import TrainingData
@@ -22,27 +23,7 @@ def cooccurrence_table(train: TrainingData, window: int, n_kept: int, min_sessio
     Only training events are read. Counted are sessions, not events. A pair of fewer than ``min_sessions`` sessions is left out: from 2 on, every
     pair has a session besides the one in which it is met.
     """
-    session, item, _ = train.flat()
-    pairs = [
-        np.stack([session[:-k], item[:-k], item[k:]])[:, (session[:-k] == session[k:]) & (item[:-k] != item[k:])]
-        for k in range(1, min(window, len(item) - 1) + 1)
-    ]
-    table = np.zeros((train.n_items + 1, n_kept), dtype=np.int64)
-    if not pairs:
-        return torch.from_numpy(table)
-    forth = np.concatenate(pairs, axis=1).astype(np.int64)
-    both = np.concatenate([forth, forth[[0, 2, 1]]], axis=1)
-    v = train.n_items + 1
-    met = np.unique((both[0] * v + both[1]) * v + both[2]) % (v * v)  # each pair once a session
-    pair, count = np.unique(met, return_counts=True)
-    pair, count = pair[count >= min_sessions], count[count >= min_sessions]
-    first, second = pair // v, pair % v
-    order = np.lexsort((second, -count, first))
-    first, second = first[order], second[order]
-    rank = np.arange(len(first)) - np.searchsorted(first, first)
-    kept = rank < n_kept
-    table[first[kept], rank[kept]] = second[kept]
-    return torch.from_numpy(table)
+    return strongest(item_graph(train, window, once_a_session=True), n_kept, least=min_sessions)[0]
 
 
 class CooccurrenceContrast(nn.Module):

@@ -10,8 +10,8 @@ With a single kind nothing can be skipped, so there are two relations, in and ou
 mean. Edges are one flat list for the whole batch, sorted by relation: at 512 sessions of 20 events, 3 kinds and d 64 the messages take 21 ms
 forward and backward on one core, where dense [B, R, L, L] adjacencies take 237 ms; building the graphs takes 4 ms.
 
-The graph is torch-geometric's ``Data``, which costs less than 0.1 ms a batch, so any of its layers reads it. ``RelationStep`` gives what its ``RGCNConv`` with
-``aggr="mean"`` gives, in a sixth of the time (benchmarks/RESULTS.md): edges are sorted by relation, so each relation is one product.
+The graph is torch-geometric's ``Data``, which costs less than 0.1 ms a batch, so any of its layers reads it. ``RelationStep`` gives what its
+``RGCNConv`` with ``aggr="mean"`` gives, in a sixth of the time (benchmarks/RESULTS.md): edges are sorted by relation, so each is one product.
 
 Shapes: B rows, L positions, K kinds, R relations, M nodes and E edges of the whole batch, D hidden size.
 """

@@ -18,6 +18,7 @@ from recbench.experiment.run import load_model, open_run, run
 from recbench.models import weights
 from recbench.models.base import ModelContext, count_parameters
 from recbench.models.generative.lcrec import LCRec, LCRecConfig
+from recbench.nn.language import alignment
 from recbench.nn.language.alignment import FORMS, TASKS
 
 MAX_LENGTH = 20
@@ -163,7 +164,7 @@ def test_no_example_is_built_from_validation_or_test_events(context, windows, ti
     assert counts[hidden] == 0
     known = replace(context, item_texts=texts, item_counts=counts)
     model = build(known, **dict.fromkeys(TASKS, 1.0), text_buckets=1 << 16)
-    tokens = model._tokens_here()
+    tokens = model.item_tokens
     secret_codes = tokens.codes[hidden, :3]
     secret_words = set(tokens.words[hidden].tolist()) - {0}
     assert len(secret_words) == 3
@@ -171,7 +172,7 @@ def test_no_example_is_built_from_validation_or_test_events(context, windows, ti
     asked = WindowDataset(data, windows.windows)[np.arange(len(windows))]
     n_examples = 0
     for name, form in FORMS.items():
-        drawn = model.drawn(asked, 1.0)
+        drawn = alignment.drawn(asked, 1.0)
         assert len(drawn.target) == int(asked.lengths.sum())
         assert not (drawn.target == hidden).any()
         example = form.make(tokens, drawn)
@@ -182,12 +183,12 @@ def test_no_example_is_built_from_validation_or_test_events(context, windows, ti
         assert not spelled.all(-1).any(), name
     assert n_examples == len(FORMS) * int(asked.lengths.sum())
     # The same questions about the events as they are do meet that item.
-    real = model.drawn(windows[np.arange(len(windows))], 1.0)
+    real = alignment.drawn(windows[np.arange(len(windows))], 1.0)
     assert (real.target == hidden).any()
 
 
-def test_an_example_is_a_target_with_the_events_before_it(context, batch):
-    drawn = build(context).drawn(batch, 1.0)
+def test_an_example_is_a_target_with_the_events_before_it(batch):
+    drawn = alignment.drawn(batch, 1.0)
     row, last = batch.mask.nonzero(as_tuple=True)
     assert drawn.target.tolist() == batch.targets[row, last].tolist()
     for n in (0, 5, len(row) - 1):
@@ -198,7 +199,7 @@ def test_an_example_is_a_target_with_the_events_before_it(context, batch):
 def test_the_share_of_targets_that_make_examples(context, windows):
     torch.manual_seed(0)
     batch = windows[np.arange(len(windows))]
-    n = len(build(context).drawn(batch, 0.1).target)
+    n = len(alignment.drawn(batch, 0.1).target)
     assert n == pytest.approx(0.1 * int(batch.lengths.sum()), rel=0.3)
 
 
@@ -208,7 +209,7 @@ def test_items_without_a_text_are_left_out_and_no_text_at_all_is_refused(context
     loss = model.training_loss(batch)
     loss.backward()
     assert loss.isfinite()
-    example = FORMS["item2index"].make(model._tokens_here(), model.drawn(batch, 1.0))
+    example = FORMS["item2index"].make(model.item_tokens, alignment.drawn(batch, 1.0))
     assert len(model.example_losses("item2index", example)) == int((batch.targets[batch.mask] % 2).sum())
     nothing = [""] * len(some)
     with pytest.raises(

@@ -26,8 +26,7 @@ Deviations, and why:
   from the target's own text, and the preference the words of the history that are most frequent for their rarity. Off unless asked for.
 - Item tasks meet an item as often as it is a target of training, and no item that is none; the released code walks over the catalogue.
 - A weight of 1 lets a task count as much as the next item does. In the released code a task counts by its examples, and an item task has one an
-  item. On Beauty that is 12,101 against 131,413 next items, so the default weight of the item tasks is about 11 times theirs
-  (model.item2index=0.09 model.index2item=0.09 for theirs).
+  item: on Beauty 12,101 to 131,413 next items. So by default item tasks weigh about 11 times as much as there (0.09 gives theirs).
 - The default tokenizer is that of ``tiger``, so that the two read the same codes, and colliding items get a digit. The paper's: 4 levels, the last
   one spread (model.tokenizer.model=rqvae model.tokenizer.levels=4 model.tokenizer.uniform_last=sinkhorn).
 - The paper trains all of a LLaMA 7B at lr 5e-5 (cosine, 1 % warm-up, weight decay 0.01, 4 epochs, batch 128). ``tiny`` learns from nothing, words
@@ -54,10 +53,11 @@ from recbench.models.generative.generator import DECODERS, CodeGenerator, check_
 from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
 from recbench.nn.decoding.causal import CausalHistory
-from recbench.nn.language.alignment import FORMS, TASKS, Drawn, Example, ItemTokens, packed, word_rarity
+from recbench.nn.language.alignment import FORMS, TASKS, Example, ItemTokens, drawn, packed, word_rarity
 from recbench.nn.language.backbone import Backbone, check_backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.causal_decoder import check_decoder, check_reads
+from recbench.nn.language.token_ids import Kind, TokenIds
 from recbench.nn.text.task_prompts import TaskPrompts, learned_prompts, worded_prompts
 from recbench.nn.text.word_table import WordTable
 from recbench.nn.transformer.dropout import Dropout
@@ -98,6 +98,7 @@ class LCRec(CodeGenerator):
     prefixes_at_once: ClassVar[int | None] = 256
     #: Ids of the items' tokens, for alignment; None in a model that is not to be trained.
     item_tokens: ItemTokens | None
+    token_ids: TokenIds
 
     @classmethod
     def needs(cls, config: LCRecConfig) -> frozenset[str]:
@@ -120,7 +121,6 @@ class LCRec(CodeGenerator):
         if self.reads_words:
             self.words = WordTable(config, self.backbone, config.text_buckets)
         self.dropout = Dropout(config.dropout)
-        #: Ids of tokens: 0 nothing, then special ones, words, codes.
         self.prompts = self._prompts()
         self.special_embedding = nn.Embedding(self.prompts.n_special, self.width)
         nn.init.normal_(self.special_embedding.weight, std=0.02)
@@ -140,13 +140,12 @@ class LCRec(CodeGenerator):
         return learned_prompts(list(said), n_begin, n_answer if self.tasks else 0, config.separator)
 
     def build(self) -> None:
-        n_codes = sum(self.level_sizes)
-        self.token_embedding = nn.Embedding(n_codes, self.width)
+        n_words = len(self.words.inputs()) if self.reads_words else 0
+        self.token_ids = TokenIds(self.prompts.n_special, n_words, tuple(self.level_sizes))
+        self.token_embedding = nn.Embedding(self.token_ids.count(Kind.CODE), self.width)
         self.heads = nn.ModuleList(nn.Linear(self.width, size, bias=False) for size in self.level_sizes)
         for module in (self.token_embedding, *self.heads):
             nn.init.normal_(module.weight, std=0.02)
-        n_words = len(self.words.inputs()) if self.reads_words else 0
-        self.first_code = 1 + self.prompts.n_special + n_words
         if self.config.backbone != "tiny":
             what = f"{self.max_length} items of {self.tokens_per_item} codes and separators, prompts and texts"
             check_reads(self.config.backbone, self.backbone.model, self._longest(), what)
@@ -168,14 +167,14 @@ class LCRec(CodeGenerator):
                 "no item has a text, which the alignment tasks of 'lcrec' read; use data with titles or descriptions, or set "
                 + " ".join(f"model.{task}=0" for task in self.tasks)
             )
-        words = self.words.words_of(texts, config.text_words)
-        words = torch.where(words > 0, words + self.prompts.n_special, 0)
-        codes = torch.where(self.codes >= 0, self.tokens() + self.first_code, 0)
+        words = self.token_ids.of_words(self.words.words_of(texts, config.text_words))
+        codes = self.token_ids.of_items(self.codes)
         if self.prompts.separator:
             codes = torch.cat([codes, (codes[:, :1] > 0) * self.prompts.separator], 1)
         seen = torch.ones(len(words), dtype=torch.bool) if counts is None else counts > 0
-        sizes = len(self.level_sizes), config.title_words, config.query_words
-        self.item_tokens = ItemTokens(codes, words, word_rarity(words, seen, self.first_code), *sizes)
+        rarity = word_rarity(words, seen, self.token_ids.first(Kind.CODE))
+        n_levels = len(self.level_sizes)
+        self.item_tokens = ItemTokens(codes, words, rarity, n_levels, config.title_words, config.query_words)
 
     @property
     def tokens_per_item(self) -> int:
@@ -184,13 +183,12 @@ class LCRec(CodeGenerator):
     def embed(self, ids: Tensor) -> Tensor:
         """ids [N, M] -> [N, M, H], 0 where nothing stands."""
         out = torch.zeros(*ids.shape, self.width, device=ids.device)
-        tables = [self.special_embedding.weight, self.token_embedding.weight]
-        firsts = [1, self.first_code]
+        tables = {Kind.SPECIAL: self.special_embedding.weight, Kind.CODE: self.token_embedding.weight}
         if self.reads_words:
-            tables, firsts = [*tables, self.words.inputs()], [*firsts, 1 + self.prompts.n_special]
-        for table, first in zip(tables, firsts, strict=True):
-            here = (ids >= first) & (ids < first + len(table))
-            out = out.index_put((here,), F.embedding(ids[here] - first, table).float())
+            tables[Kind.WORD] = self.words.inputs()
+        for kind, table in tables.items():
+            here = self.token_ids.is_kind(ids, kind)
+            out = out.index_put((here,), F.embedding(self.token_ids.to_rows(ids[here], kind), table).float())
         return out
 
     def history(self, items: Tensor) -> Tensor:
@@ -198,9 +196,8 @@ class LCRec(CodeGenerator):
         b, length = items.shape
         x = self.token_embedding(self.tokens()[items])
         if self.prompts.separator:
-            x = torch.cat(
-                [x, self.special_embedding.weight[self.prompts.separator - 1].expand(b, length, 1, -1)], dim=2
-            )
+            separator = self.special_embedding.weight[self.prompts.separator - self.token_ids.first(Kind.SPECIAL)]
+            x = torch.cat([x, separator.expand(b, length, 1, -1)], dim=2)
         begin = self.embed(torch.tensor([self.prompts.begin[""]], dtype=torch.int64, device=items.device))
         return torch.cat([begin.expand(b, -1, -1), x.flatten(1, 2)], dim=1)
 
@@ -226,15 +223,6 @@ class LCRec(CodeGenerator):
         real = batch.mask
         return self.cross_entropy(states[real], batch.targets[real]) / (real.sum() * n_levels)
 
-    def drawn(self, batch: Batch, share: float) -> Drawn:
-        """This share of the batch's targets, each by its own lot, with the events of the window before them."""
-        assert batch.targets is not None
-        row, last = batch.mask.nonzero(as_tuple=True)
-        lot = torch.rand(len(row), device=row.device) < share
-        row, last = row[lot], last[lot]
-        before = torch.arange(batch.items.shape[1], device=row.device) <= last[:, None]
-        return Drawn(batch.items[row] * before, batch.targets[row, last])
-
     def _alignment(self, name: str, batch: Batch) -> Tensor:
         """What the examples of one form add to the mean of its task over all of the batch's targets.
 
@@ -243,18 +231,9 @@ class LCRec(CodeGenerator):
         form, share = FORMS[name], self.config.alignment_share
         n_forms = sum(other.task == form.task for other in FORMS.values())
         assert self.item_tokens is not None, "alignment needs item texts, which a stored run is built without"
-        losses = self.example_losses(name, form.make(self._tokens_here(), self.drawn(batch, share / n_forms)))
+        self.item_tokens = self.item_tokens.to(self.codes.device)
+        losses = self.example_losses(name, form.make(self.item_tokens, drawn(batch, share / n_forms)))
         return losses.sum() / (share * batch.lengths.sum())
-
-    def _tokens_here(self) -> ItemTokens:
-        """``item_tokens`` on the device of the codes."""
-        assert self.item_tokens is not None
-        if self.item_tokens.codes.device != self.codes.device:
-            here = {
-                name: getattr(self.item_tokens, name).to(self.codes.device) for name in ("codes", "words", "rarity")
-            }
-            self.item_tokens = replace(self.item_tokens, **here)
-        return self.item_tokens
 
     def example_losses(self, name: str, example: Example) -> Tensor:
         """[N']: mean over the tokens of each answer of -log p(token | what precedes it), of the examples with a text."""
@@ -276,14 +255,12 @@ class LCRec(CodeGenerator):
 
     def _token_losses(self, states: Tensor, ids: Tensor) -> Tensor:
         """states [K, H], ids [K] -> [K] of -log p: of a code among those of its level, of a word among the words."""
-        code = ids - self.first_code
-        if int(code.max()) < 0:  # an answer is all codes or all words
-            return F.cross_entropy(self.words.logits(states), ids - 1 - self.prompts.n_special, reduction="none")
-        losses, first = torch.zeros(len(ids), device=ids.device), 0
-        for head, size in zip(self.heads, self.level_sizes, strict=True):
-            here = (code >= first) & (code < first + size)
-            found = F.cross_entropy(head(states[here]), code[here] - first, reduction="none")
-            losses, first = losses.index_put((here,), found), first + size
+        if not self.token_ids.is_kind(ids, Kind.CODE).any():  # an answer is all codes or all words
+            rows = self.token_ids.to_rows(ids, Kind.WORD)
+            return F.cross_entropy(self.words.logits(states), rows, reduction="none")
+        losses = torch.zeros(len(ids), device=ids.device)
+        for head, (here, code) in zip(self.heads, self.token_ids.by_level(ids), strict=True):
+            losses = losses.index_put((here,), F.cross_entropy(head(states[here]), code, reduction="none"))
         return losses
 
     def read(self, batch: Batch) -> CausalHistory:

@@ -17,10 +17,12 @@ Q and R tokens of a question and an answer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from recbench.data.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ class ItemTokens:
     title_words: int
     query_words: int
 
+    def to(self, device: torch.device) -> ItemTokens:
+        """The same on a device; itself if it is there."""
+        if self.codes.device == device:
+            return self
+        return replace(self, codes=self.codes.to(device), words=self.words.to(device), rarity=self.rarity.to(device))
+
 
 @dataclass(frozen=True)
 class Example:
@@ -62,6 +70,16 @@ class Form:
     task: str
     instruction: str
     make: Callable[[ItemTokens, Drawn], Example]
+
+
+def drawn(batch: Batch, share: float) -> Drawn:
+    """This share of a training batch's targets, each by its own lot, with the events of the window before them."""
+    assert batch.targets is not None
+    row, last = batch.mask.nonzero(as_tuple=True)
+    lot = torch.rand(len(row), device=row.device) < share
+    row, last = row[lot], last[lot]
+    before = torch.arange(batch.items.shape[1], device=row.device) <= last[:, None]
+    return Drawn(batch.items[row] * before, batch.targets[row, last])
 
 
 def _text_to_codes(items: ItemTokens, drawn: Drawn) -> Example:

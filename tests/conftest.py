@@ -24,7 +24,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test asks a server for anything.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-pytest_plugins = ["tests.fixtures.run_folders", "tests.fixtures.small_data", "tests.fixtures.study"]
+pytest_plugins = [
+    "tests.fixtures.plug_ins",
+    "tests.fixtures.run_folders",
+    "tests.fixtures.small_data",
+    "tests.fixtures.study",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 

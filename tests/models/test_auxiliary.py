@@ -66,7 +66,7 @@ def test_a_dependency_with_a_mistake_is_named_before_it_is_trained(cli, tiny, tm
 
 
 def test_every_auxiliary_has_its_keys_under_its_name():
-    assert set(AUXILIARIES) | {"auxiliary"} == set(AuxiliaryConfig.__dataclass_fields__)
+    assert set(AUXILIARIES) | {"auxiliary", "auxiliary_keys"} == set(AuxiliaryConfig.__dataclass_fields__)
 
 
 def test_at_their_defaults_they_leave_the_key_of_a_run_as_it_was():

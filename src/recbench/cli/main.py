@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from recbench.cli import commands
-from recbench.config.schemas import GROUPS, conf_dir
+from recbench.config.schemas import GROUPS, conf_dir, registered
 from recbench.core.errors import UserError
 
 HELP = """recbench: recommenders compared under one split, one ranking kernel, one budget
@@ -27,7 +27,7 @@ groups (choose with group=option):
 keys (change with key=value):
   seed, runs_dir, cache_dir
   training.{{max_epochs,batch_size,lr,weight_decay,patience,max_length,warmup_steps,schedule,step_epochs,l2,gradient_clip,validate_every}}
-  evaluation.cutoffs
+  evaluation.{{cutoffs,metrics}}
   tracking.{{enabled,uri,experiment}}   hardware.{{accelerator,devices,nodes,strategy,precision,compile,threads,logits}}
   model.*  data.*  protocol.*  distillation.*  compression.*   as `--cfg job` prints them for the chosen options
 
@@ -74,13 +74,9 @@ def _quietly(command: Callable[[list[str]], int], words: list[str]) -> int:
 
 def help_text() -> str:
     """The help, from the file names of ``conf/`` and the registry; nothing heavy is imported for it."""
-    from recbench.models.registry import model_names
-
     said = [f"  {name:<10} {command.summary}" for name, command in commands.commands().items()]
     lines = []
     for group in GROUPS:
-        options = {path.stem for path in (conf_dir() / group).glob("*.yaml")} | (
-            set(model_names()) if group == "model" else set()
-        )
+        options = {*(path.stem for path in (conf_dir() / group).glob("*.yaml")), *registered(group)}
         lines.append(f"  {group:<13} {', '.join(sorted(options))}")
     return HELP.format(commands="\n".join(said) + "\n", groups="\n".join(lines) + "\n")

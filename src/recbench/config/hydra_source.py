@@ -1,7 +1,7 @@
 """How Hydra reads ``conf/``: YAML values laid over the dataclass that the option's name stands for, imported only when chosen.
 
 A group of many models would otherwise import all of them, and torch, to show a help text. An option without a YAML file is
-found by its registered name alone, so that a model from another package needs no file in ours.
+found by its registered name alone, so that a plug-in of another package needs no file in ours.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from recbench.config.schemas import GROUPS, HERE, conf_dir, read_values, with_schema
+from recbench.config.schemas import GROUPS, HERE, conf_dir, read_values, registered, with_schema
 from recbench.config.settings import RootConfig
-from recbench.models.registry import model_names
 
 #: The name of the top config; its schema is RootConfig.
 TOP = "config"
@@ -39,7 +38,7 @@ class SchemaSource(ConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         path = self._file(config_path)
         group, _, option = config_path.removesuffix(".yaml").rpartition("/")
-        if not path.is_file() and not (group == "model" and option in model_names()):
+        if not path.is_file() and option not in registered(group):
             raise ConfigLoadError(f"Config not found : {path}")
         text = path.read_text(encoding="utf-8") if path.is_file() else f"name: {option}"
         values = read_values(text)
@@ -72,13 +71,12 @@ class SchemaSource(ConfigSource):
 
     def is_config(self, config_path: str) -> bool:
         group, _, option = config_path.removesuffix(".yaml").rpartition("/")
-        return self._file(config_path).is_file() or (group == "model" and option in model_names())
+        return self._file(config_path).is_file() or option in registered(group)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         found: list[str] = []
         names = [entry.name for entry in (Path(self.path) / config_path).iterdir()]
-        if config_path.strip("/") == "model":
-            names += [f"{name}.yaml" for name in model_names()]
+        names += [f"{name}.yaml" for name in registered(config_path.strip("/"))]
         for name in names:
             self._list_add_result(found, f"{config_path}/{name}".lstrip("/"), name, results_filter)
         return sorted(set(found))

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from recbench.config.schemas import GROUPS, one_line, refuse_interpolation, refuse_stray_keys, schema_of, with_schema
 from recbench.config.settings import EvaluationConfig, HardwareConfig, TrackingConfig, TrainingConfig
 from recbench.core.errors import UserError, nearest
+from recbench.evaluation.added_metrics import check_metrics
 from recbench.models.auxiliary import check_auxiliaries
 from recbench.models.registry import lookup
 from recbench.posthoc.compression.configs import CompressionConfig
@@ -92,6 +93,7 @@ class RunConfig:
         self._check_embedding_gradients()
         if not self.evaluation.cutoffs or min(self.evaluation.cutoffs) < 1:
             raise UserError(f"evaluation.cutoffs must be positive numbers, not {self.evaluation.cutoffs}")
+        check_metrics(self.evaluation.metrics)
         for key, value, known in (
             ("accelerator", self.hardware.accelerator, ["auto", "cpu", "gpu"]),
             ("strategy", self.hardware.strategy, ["auto", "ddp", "fsdp"]),

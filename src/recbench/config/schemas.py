@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 import recbench
 from recbench.config.settings import HardwareConfig, SlurmConfig, TrackingConfig, TrainingConfig
 from recbench.core.errors import UserError, nearest
-from recbench.models.registry import lookup
+from recbench.models.registry import lookup, model_names
 from recbench.posthoc.compression.configs import config_class as compression_class
 
 #: Before the name of an option of ``tuned``: it lies in the folder ``tuned`` of the working folder, where a search wrote it.
@@ -37,11 +37,9 @@ def schema_of(group: str, name: str) -> type:
 
         return config_class(name)
     if group == "protocol":
-        from recbench.data.protocol import PROTOCOLS
+        from recbench.data.protocol import protocol_class
 
-        if name not in PROTOCOLS:
-            raise UserError(f"unknown protocol '{name}'; {nearest(name, PROTOCOLS)}")
-        return PROTOCOLS[name]
+        return protocol_class(name)
     if group == "distillation":
         from recbench.objectives.distillation.configs import config_class as distillation_class
 
@@ -51,6 +49,25 @@ def schema_of(group: str, name: str) -> type:
     if group == "hardware":
         return SlurmConfig if name == "slurm" else HardwareConfig
     return TrackingConfig
+
+
+def registered(group: str) -> list[str]:
+    """The names of a group that need no YAML file, such as those of other packages; imports none of what they stand for."""
+    if group == "model":
+        return model_names()
+    if group == "data":
+        from recbench.data.sources import source_names
+
+        return source_names()
+    if group == "protocol":
+        from recbench.data.protocol import protocol_names
+
+        return protocol_names()
+    if group == "distillation":
+        from recbench.objectives.distillation.configs import distillation_names
+
+        return distillation_names()
+    return []
 
 
 def with_schema(group: str, name: str, values: Mapping[str, Any]) -> DictConfig:

@@ -35,6 +35,8 @@ class EvaluationConfig:
     """What is reported. NDCG at 10, or at the largest cutoff where 10 is none of them, decides when training stops."""
 
     cutoffs: list[int] = field(default_factory=lambda: [1, 5, 10, 20])
+    # Metrics of installed packages, computed beside our own. In no key: a finished run that lacks one is tested once more.
+    metrics: list[str] = field(default_factory=list, metadata=LATER)
 
     @property
     def monitor(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -112,3 +113,17 @@ class Cases:
         yield from (self.user, self.start, self.end, self.target_offsets, self.targets, self.target_positions)
         if self.candidates is not None:
             yield self.candidates
+
+
+class SplitParts(NamedTuple):
+    """What a protocol makes of data with U users.
+
+    train_start, train_end [U] int64: the training events of user u are the flat positions ``train_start[u]:train_end[u]``. counts: what was
+    left out, by reason, for the audit.
+    """
+
+    train_start: np.ndarray
+    train_end: np.ndarray
+    validation: Cases
+    test: Cases
+    counts: dict[str, int]

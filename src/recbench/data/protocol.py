@@ -4,6 +4,9 @@ Only configs and their ids live here, so that the command line can import this f
 arrays are built in ``recbench.data.split``. Every protocol has an id that stands beside every number it produced; two
 numbers may share a table only if their ids are equal. An id is read from left to right: rule, cuts and targets,
 candidates, seen items, version of the code that builds it (raised whenever the same config would give other arrays).
+
+Another package adds protocols through the entry-point group ``recbench.protocols``: each entry is ``name = "package.module:Config"``, a
+ProtocolConfig with ``identity`` and ``parts``.
 """
 
 from __future__ import annotations
@@ -11,9 +14,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, nearest
+from recbench.core.plug_ins import PlugIns
+
+if TYPE_CHECKING:
+    from recbench.data.cases import SplitParts
+    from recbench.data.prepared import PreparedData
 
 VERSION = "v1"
 SEEN_ITEMS = ("auto", "mask", "keep")
@@ -54,7 +62,11 @@ class ProtocolConfig:
         return self.seen_items
 
     def identity(self, seen_items: str) -> str:
-        """The protocol id; seen_items is the resolved rule."""
+        """The protocol id; seen_items is the resolved rule. It must differ wherever two configs of this protocol could give other arrays."""
+        raise NotImplementedError
+
+    def parts(self, data: PreparedData) -> SplitParts:
+        """Training, validation and test. Protocols of other packages give this; our own are built in ``recbench.data.split``."""
         raise NotImplementedError
 
 
@@ -270,3 +282,26 @@ PROTOCOLS: dict[str, type[ProtocolConfig]] = {
     "sampled_999": SampledConfig,
     "sessions": SessionsConfig,
 }
+PLUG_INS = PlugIns("recbench.protocols", "protocol", PROTOCOLS)
+
+
+def protocol_names() -> list[str]:
+    """All known names, sorted; imports none of them."""
+    return sorted({*PROTOCOLS, *PLUG_INS.names()})
+
+
+def protocol_class(name: str) -> type[ProtocolConfig]:
+    """The config class of a protocol.
+
+    Raises UserError, with the nearest name, for an unknown one, and for a plug-in that cannot be loaded or bears a name of ours.
+    """
+    PLUG_INS.refuse_clash(name)
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    if name not in PLUG_INS:
+        raise UserError(f"unknown protocol '{name}'; {nearest(name, protocol_names())}")
+    config = PLUG_INS.load(name)
+    own = isinstance(config, type) and issubclass(config, ProtocolConfig)
+    if not own or config.parts is ProtocolConfig.parts:
+        raise PLUG_INS.refusal(name, "is no ProtocolConfig with a method parts")
+    return config

@@ -76,7 +76,9 @@ def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -
     validate or test on.
     """
     config.validate()
-    if isinstance(config, TemporalConfig):
+    if type(config).parts is not ProtocolConfig.parts:  # a protocol of another package
+        train_start, train_end, validation, test, counts = config.parts(data)
+    elif isinstance(config, TemporalConfig):
         train_start, train_end, validation, test, counts = temporal_cases(data, config)
     elif isinstance(config, SessionsConfig):
         train_start, train_end, validation, test, counts = session_cases(data, config)

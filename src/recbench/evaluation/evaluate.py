@@ -19,6 +19,7 @@ from recbench.data.batches import Batch, evaluation_batches
 from recbench.data.cases import Cases
 from recbench.data.split import Split
 from recbench.data.store import PreparedData
+from recbench.evaluation.added_metrics import RankedLists
 from recbench.evaluation.beyond_accuracy import beyond_accuracy
 from recbench.evaluation.metrics import ranking_metrics
 from recbench.evaluation.ranking import Seen, check_lists, check_scores, drop_seen, rank_from_lists, rank_targets
@@ -73,6 +74,11 @@ class Evaluation:
     def beyond_accuracy(self, training_counts: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float]:
         """Coverage, Gini, popularity and novelty of the lists. training_counts [n_items + 1]."""
         return beyond_accuracy(self.top_k, training_counts, cutoffs)
+
+    def ranked_lists(self, training_counts: np.ndarray) -> RankedLists:
+        """What metrics of other packages read. training_counts [n_items + 1]; the lists must have been asked for."""
+        _, row = np.unique(self.case, return_inverse=True)
+        return RankedLists(self.rank, row, self.target, self.history_length, self.top_k, training_counts, self.n_ranked)
 
     def table(self) -> dict[str, np.ndarray]:
         """Columns of the per-target table, [T] each."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from recbench.config.run import RunConfig
@@ -17,6 +19,7 @@ from recbench.data.cases import Cases
 from recbench.data.split import Split
 from recbench.data.store import PreparedData
 from recbench.data.training import TrainingData
+from recbench.evaluation import added_metrics
 from recbench.evaluation.cost.efficiency import WARM_UP, Answer, batches_of, measure_efficiency, spread
 from recbench.evaluation.cost.meters import peaks, reset_peaks
 from recbench.evaluation.evaluate import Evaluation, ScoreFunction, evaluate, evaluate_lists, is_wide, merge
@@ -104,10 +107,12 @@ def test(model: Recommender, data: PreparedData, split: Split, config: RunConfig
     ranked = rank_cases(model, data, split, split.test, config, top_k=min(max(cutoffs), data.n_items))
     seconds = time.perf_counter() - started
     leads = processes.here().leads
+    counts = TrainingData.of(data, split).item_counts()
+    added = added_metrics.per_case(config.evaluation.metrics, ranked.ranked_lists(counts), cutoffs)
     if leads:
-        write_ranks(ranked, folder)
-    lists = ranked.beyond_accuracy(TrainingData.of(data, split).item_counts(), cutoffs)
-    measured = {**ranked.metrics(cutoffs), **lists}
+        write_ranks(ranked, added, folder)
+    means = {name: float(values.mean()) for name, values in added.items()}
+    measured = {**ranked.metrics(cutoffs), **ranked.beyond_accuracy(counts, cutoffs), **means}
     figures: dict[str, Any] = {f"test/{split.metric_prefix}{name}": value for name, value in measured.items()}
     for name, value in validate(model, data, split, config).items():
         figures[f"validation/{name}"] = value
@@ -120,6 +125,23 @@ def test(model: Recommender, data: PreparedData, split: Split, config: RunConfig
         # What one answer costs is a matter of one process, undisturbed by the others.
         **(cost_of_use(model, data, split, config) if leads else {}),
     }
+
+
+def add_metrics(
+    model: Recommender, data: PreparedData, split: Split, config: RunConfig, folder: RunFolder
+) -> dict[str, float]:
+    """The test figures of ``evaluation.metrics`` for stored weights; their values for each case join those in ``ranks.parquet``."""
+    import polars as pl
+
+    cutoffs = config.evaluation.cutoffs
+    ranked = rank_cases(model, data, split, split.test, config, top_k=min(max(cutoffs), data.n_items))
+    lists = ranked.ranked_lists(TrainingData.of(data, split).item_counts())
+    added = added_metrics.per_case(config.evaluation.metrics, lists, cutoffs)
+    stored = pl.read_parquet(folder.ranks)
+    with replacing(folder.ranks) as temporary:
+        columns = [pl.Series(name, values[lists.case]) for name, values in added.items()]
+        stored.with_columns(columns).write_parquet(temporary)
+    return {f"test/{split.metric_prefix}{name}": float(values.mean()) for name, values in added.items()}
 
 
 def report(
@@ -239,9 +261,11 @@ def sizes(model: Recommender, folder: RunFolder) -> dict[str, int]:
     }
 
 
-def write_ranks(ranked: Evaluation, folder: RunFolder) -> None:
-    """One row a target: case, user, target, rank, n_equal, truncated, history_length."""
+def write_ranks(ranked: Evaluation, added: Mapping[str, np.ndarray], folder: RunFolder) -> None:
+    """One row a target: case, user, target, rank, n_equal, truncated, history_length, and for each added metric the value of its case."""
     import polars as pl
 
+    _, row = np.unique(ranked.case, return_inverse=True)
+    columns = {name: values[row] for name, values in added.items()}
     with replacing(folder.ranks) as temporary:
-        pl.DataFrame(ranked.table()).write_parquet(temporary)
+        pl.DataFrame({**ranked.table(), **columns}).write_parquet(temporary)

@@ -15,6 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import recbench
+from recbench.data.protocol import PLUG_INS as protocols
+from recbench.data.sources import PLUG_INS as sources
+from recbench.evaluation.added_metrics import PLUG_INS as metrics
+from recbench.models.auxiliary import PLUG_INS as auxiliaries
+from recbench.models.registry import PLUG_INS as models
+from recbench.objectives.distillation.configs import PLUG_INS as objectives
 
 if TYPE_CHECKING:
     from recbench.config.run import RunConfig
@@ -77,6 +83,7 @@ def provenance(config: RunConfig, data: PreparedData, split: Split, dependencies
         "raw_files": data.manifest.get("files", {}),
         "dependencies": dict(dependencies),
         "versions": versions(),
+        "plug_ins": plug_ins_of(config),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": processor(),
@@ -85,6 +92,20 @@ def provenance(config: RunConfig, data: PreparedData, split: Split, dependencies
         "drivers": drivers(),
         "gpu": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+def plug_ins_of(config: RunConfig) -> dict[str, str]:
+    """The parts of a run that other packages bring: ``model=mine`` -> ``package version``."""
+    named = [
+        (models, f"model={config.model.name}"),
+        (sources, f"data={config.data.name}"),
+        (protocols, f"protocol={config.protocol.name}"),
+        (objectives, f"distillation={config.distillation.name}"),
+        *((auxiliaries, f"model.auxiliary={name}") for name in getattr(config.model, "auxiliary", [])),
+        *((metrics, f"evaluation.metrics={name}") for name in config.evaluation.metrics),
+    ]
+    found = {word: plug_ins.origin(word.partition("=")[2]) for plug_ins, word in named}
+    return {word: origin for word, origin in found.items() if origin is not None}
 
 
 def config_hash(config: RunConfig) -> str:

@@ -68,6 +68,7 @@ def run(config: RunConfig, stage: Stage | None = None, judge: Judge | None = Non
                 make(config, stage, needed, folder, judge)
         else:
             logger.info("%s is there already", key)
+            add_metrics(config, stage, folder)
     stage.made[key] = Run(folder, config, folder.read("metrics.json"), needed, reused)
     return stage.made[key]
 
@@ -116,6 +117,22 @@ def make(
     folder.write("metrics.json", metrics)
     folder.set_state("finished", reason=exit_reason(config, found))
     folder.resume_checkpoint.unlink(missing_ok=True)
+
+
+def add_metrics(config: RunConfig, stage: Stage, folder: RunFolder) -> None:
+    """Give a finished run the metrics of other packages that it lacks: its stored weights are tested once more, and nothing else changes."""
+    metrics, prefix = folder.read("metrics.json"), stage.split.metric_prefix
+    first = config.evaluation.cutoffs[0]
+    lacking = [name for name in config.evaluation.metrics if f"test/{prefix}{name}@{first}" not in metrics]
+    if not lacking or not lookup(config.model.name).model.ranks:
+        return
+    from recbench.experiment import evaluate
+
+    logger.info("%s: testing it once more for %s", folder.key, ", ".join(lacking))
+    asked = replace(config, evaluation=replace(config.evaluation, metrics=lacking))
+    evaluate.prepare_device(config.hardware, config.seed)
+    model = load_model(Run(folder, config, metrics, {}, reused=True), stage)
+    folder.write("metrics.json", metrics | evaluate.add_metrics(model, stage.data, stage.split, asked, folder))
 
 
 #: What a run cost that is added up over the runs it stands on.

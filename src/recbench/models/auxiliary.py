@@ -2,16 +2,20 @@
 
 A model offers them all when its config derives from ``AuxiliaryConfig``; nothing else about the model changes. They stand in the model's config
 because they belong to how that model is trained: a teacher, an item table and a student may each have other ones.
+
+Another package adds auxiliaries through the entry-point group ``recbench.auxiliaries``: each entry is ``name = "package.module"``, a module that
+registers that name when it is imported (``recbench.objectives.contrastive.base.register``). Its keys lie in ``model.auxiliary_keys.<name>``.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import LATER
+from recbench.core.plug_ins import PlugIns
 
 
 @dataclass
@@ -77,29 +81,94 @@ class MCLRecConfig(AugmentedConfig):
             raise UserError(f"unknown {where}.stages '{self.stages}'; {nearest(self.stages, ('paper', 'released'))}")
 
 
-#: The known auxiliaries; each has a field of its name in AuxiliaryConfig.
+#: Our own auxiliaries; each has a field of its name in AuxiliaryConfig.
 AUXILIARIES = ("cl4srec", "duorec", "mclrec")
+PLUG_INS = PlugIns("recbench.auxiliaries", "auxiliary", AUXILIARIES)
+#: Config dataclasses of the auxiliaries that other packages registered.
+_added: dict[str, type[PairConfig]] = {}
+
+
+def auxiliary_names() -> list[str]:
+    """All known names, sorted; imports none of them."""
+    return sorted({*AUXILIARIES, *PLUG_INS.names(), *_added})
+
+
+def add_config(name: str, config: type[PairConfig]) -> None:
+    """Make the config of an added auxiliary known. Raises ValueError if the name is one of ours or another's."""
+    known = _added.get(name)
+    if name in AUXILIARIES or (known is not None and known.__qualname__ != config.__qualname__):
+        raise ValueError(f"the auxiliary name '{name}' is registered twice: {known or 'one of recbench'} and {config}")
+    _added[name] = config
 
 
 @dataclass
 class AuxiliaryConfig:
     """The part of a model's config that adds contrastive terms to its loss."""
 
-    auxiliary: list[str] = field(default_factory=list, metadata=LATER)  # any of cl4srec, duorec, mclrec
+    # Any of cl4srec, duorec, mclrec, and what other packages add.
+    auxiliary: list[str] = field(default_factory=list, metadata=LATER)
     cl4srec: CL4SRecConfig = field(default_factory=CL4SRecConfig, metadata=LATER)
     duorec: DuoRecConfig = field(default_factory=DuoRecConfig, metadata=LATER)
     mclrec: MCLRecConfig = field(default_factory=MCLRecConfig, metadata=LATER)
+    # Keys of the auxiliaries of other packages, by name. ``check_auxiliaries`` fills in the defaults, so that all of them enter the run's key.
+    auxiliary_keys: dict[str, Any] = field(default_factory=dict, metadata=LATER)
 
 
 def check_auxiliaries(config: Any, where: str = "model") -> None:
-    """Raise UserError for auxiliaries of a model config that are unknown or named twice, and for wrong keys of those that are named."""
+    """Raise UserError for auxiliaries of a model config that are unknown or named twice, and for wrong keys of those that are named.
+
+    The keys of those that other packages add are completed with their defaults.
+    """
     names = getattr(config, "auxiliary", [])
     for name in names:
-        if name not in AUXILIARIES:
-            raise UserError(f"unknown {where}.auxiliary '{name}'; {nearest(name, AUXILIARIES)}")
         if names.count(name) > 1:
             raise UserError(f"{where}.auxiliary names '{name}' twice")
-        getattr(config, name).check(f"{where}.{name}")
+        settings_of(config, name, where).check(where_of(name, where))
+    for name in getattr(config, "auxiliary_keys", {}):
+        if name not in names:
+            raise UserError(f"{where}.auxiliary_keys.{name} is set, but {where}.auxiliary does not name '{name}'")
+        if name in AUXILIARIES:
+            raise UserError(f"{where}.auxiliary_keys is for other packages; the keys of '{name}' are {where}.{name}")
+    for name in (name for name in names if name not in AUXILIARIES):
+        config.auxiliary_keys[name] = asdict(settings_of(config, name, where))
+
+
+def where_of(name: str, where: str = "model") -> str:
+    """The place of an auxiliary's keys on the command line."""
+    return f"{where}.{name}" if name in AUXILIARIES else f"{where}.auxiliary_keys.{name}"
+
+
+def settings_of(config: Any, name: str, where: str = "model") -> PairConfig:
+    """The keys of one auxiliary of a model config, as its own dataclass.
+
+    Raises UserError for an unknown auxiliary, for keys that it does not have, and for a plug-in that cannot be loaded or bears a name of ours.
+    """
+    PLUG_INS.refuse_clash(name)
+    if name in AUXILIARIES:
+        settings: PairConfig = getattr(config, name)
+        return settings
+    if name not in _added and name in PLUG_INS:
+        PLUG_INS.load(name)
+        if name not in _added:
+            raise PLUG_INS.refusal(name, "registers no auxiliary of that name with its config")
+    if name not in _added:
+        raise UserError(f"unknown {where}.auxiliary '{name}'; {nearest(name, auxiliary_names())}")
+    return _typed(_added[name], config.auxiliary_keys.get(name, {}), where_of(name, where))
+
+
+def _typed(schema: type[PairConfig], values: dict[str, Any], where: str) -> PairConfig:
+    """Loose keys as a dataclass. Raises UserError for a key that it does not have and a value of another type."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    known = [part.name for part in fields(schema)]
+    for key in values:
+        if key not in known:
+            raise UserError(f"unknown key '{where}.{key}'; {nearest(key, known)}")
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(values)))  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise UserError(f"{where}: {str(error).splitlines()[0]}") from error
 
 
 def check_number(

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
 from recbench.core.errors import UserError, nearest
+from recbench.core.plug_ins import PlugIns
 
 if TYPE_CHECKING:
     from recbench.models.base import Recommender
@@ -28,6 +27,7 @@ FAMILIES = {
 }
 #: name -> module that registers it.
 BUILT_IN = {name: f"recbench.models.{family}.{name}" for family, names in FAMILIES.items() for name in names}
+PLUG_INS = PlugIns("recbench.models", "model", BUILT_IN)
 
 
 class Entry(NamedTuple):
@@ -56,21 +56,24 @@ def register(name: str, config: type) -> Callable[[type], type]:
     return decorate
 
 
-@cache
-def _modules() -> dict[str, str]:
-    outside = {point.name: point.value for point in entry_points(group="recbench.models")}
-    return {**outside, **BUILT_IN}
-
-
 def model_names() -> list[str]:
     """All known names, sorted; imports none of them."""
-    return sorted({**_modules(), **_entries})
+    return sorted({*BUILT_IN, *PLUG_INS.names(), *_entries})
 
 
 def lookup(name: str) -> Entry:
-    """The entry of a model, importing its module on first use. Raises UserError, with a hint, for an unknown name."""
+    """The entry of a model, importing its module on first use.
+
+    Raises UserError, with a hint, for an unknown name, and for a plug-in that cannot be loaded or bears a name of ours.
+    """
+    PLUG_INS.refuse_clash(name)
     if name not in _entries:
-        if name not in _modules():
+        if name in BUILT_IN:
+            importlib.import_module(BUILT_IN[name])
+        elif name in PLUG_INS:
+            PLUG_INS.load(name)
+            if name not in _entries:
+                raise PLUG_INS.refusal(name, "registers no model of that name")
+        else:
             raise UserError(f"unknown model '{name}'; {nearest(name, model_names())}")
-        importlib.import_module(_modules()[name])
     return _entries[name]

@@ -19,6 +19,8 @@ from recbench.core.errors import UserError, nearest
 HALF_WRITTEN = "half-written"
 #: Keys of a config that change no result.
 OUTSIDE = ("hardware", "tracking", "runs_dir", "cache_dir")
+#: The same within a group: where raw files lie, and which further metrics were asked for.
+NO_RESULT = ("data.raw_dir", "data.mirror", "data.files", "evaluation.metrics")
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys of a config that can change a result, less the seed."""
     own = {key: value for key, value in config.items() if key not in (*OUTSIDE, "seed")}
-    return {key: value for key, value in flat(own).items() if key not in ("data.raw_dir", "data.mirror", "data.files")}
+    return {key: value for key, value in flat(own).items() if key not in NO_RESULT}
 
 
 def unfinished(runs: Iterable[StoredRun]) -> list[StoredRun]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbench.core.terminal import short_number, show
 from recbench.data.split_audit import audit_line
+from recbench.evaluation.added_metrics import TAKEN
 from recbench.posthoc.compression.configs import config_class as compression_class
 
 if TYPE_CHECKING:
@@ -160,7 +161,14 @@ def _columns(metrics: Mapping[str, Any], protocol: str) -> list[str]:
     wanted = [f"ndcg@{k}", f"hr@{k}", "mrr", f"coverage@{k}"]
     if protocol.startswith("sessions-") and k != 20:
         wanted[:0] = ["hr@20", "mrr@20"]
-    return [f"test/{prefix}{name}" for name in wanted if f"test/{prefix}{name}" in metrics]
+    return [f"test/{prefix}{name}" for name in wanted if f"test/{prefix}{name}" in metrics] + _added(metrics, prefix, k)
+
+
+def _added(metrics: Mapping[str, Any], prefix: str, k: int) -> list[str]:
+    """The metrics of other packages at k: those that no run has of itself."""
+    begin, end = f"test/{prefix}", f"@{k}"
+    found = (name for name in metrics if name.startswith(begin) and name.endswith(end))
+    return [name for name in found if name.removeprefix(begin).removesuffix(end) not in TAKEN]
 
 
 #: What a run cost, by the name of the figure: heading and form.

@@ -137,7 +137,7 @@ def _mean(line: Line, metric: str, groups: _Groups, column: str, counts: np.ndar
 
 def training_counts(run: StoredRun, cache_dirs: Sequence[Path]) -> np.ndarray | str:
     """[I + 1] training events of each item under the run's protocol; or why they cannot be had."""
-    from recbench.data.protocol import PROTOCOLS, LeaveOneOutConfig, SampledConfig
+    from recbench.data.protocol import LeaveOneOutConfig, SampledConfig, protocol_class
     from recbench.data.split import make_split
 
     data = find_data(str(run.provenance.get("data_fingerprint")), cache_dirs)
@@ -146,7 +146,7 @@ def training_counts(run: StoredRun, cache_dirs: Sequence[Path]) -> np.ndarray | 
         return f"the prepared data are not there any more (looked in {looked}; name another with cache_dir=PATH)"
     given: dict[str, Any] = dict(run.config.get("protocol", {}))
     try:
-        protocol = PROTOCOLS[given["name"]](**given)
+        protocol = protocol_class(given["name"])(**given)
         if isinstance(protocol, SampledConfig):
             protocol = LeaveOneOutConfig(seen_items=protocol.seen_items)  # it trains on the same events
             split = make_split(data, protocol, None)

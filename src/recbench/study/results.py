@@ -12,7 +12,7 @@ from recbench.core.errors import UserError
 from recbench.core.run_folder import LATENCY_FILE, replacing, rule_file, sampled_file
 from recbench.core.terminal import short_number
 from recbench.evaluation.statistics.bootstrap import Difference, compare
-from recbench.evaluation.statistics.per_user import MEASURES
+from recbench.evaluation.statistics.per_user import MEASURES, stores
 from recbench.training.convergence import cut_off_note, run_was_cut_off
 
 if TYPE_CHECKING:
@@ -171,10 +171,10 @@ def difference(group: Sequence[Record], reference: Sequence[Record], column: str
     by_seed, of_reference = (
         {r["seed"]: runs_dir / r["key"] / "ranks.parquet" for r in part} for part in (group, reference)
     )
-    if by_seed.keys() == of_reference.keys() and column.split("@")[0] in MEASURES:
-        paths = [*by_seed.values(), *of_reference.values()]
-        if all(path.is_file() for path in paths):
-            return _percent(compare(list(by_seed.values()), [of_reference[seed] for seed in by_seed], column))
+    paths = [*by_seed.values(), *of_reference.values()]
+    alike = by_seed.keys() == of_reference.keys() and all(path.is_file() for path in paths)
+    if alike and (column.split("@")[0] in MEASURES or all(stores(path, column) for path in paths)):
+        return _percent(compare(list(by_seed.values()), [of_reference[seed] for seed in by_seed], column))
     ours, theirs = ([r[column] for r in part if r.get(column) is not None] for part in (group, reference))
     if not ours or not theirs or not statistics.mean(theirs):
         return ""

@@ -1,4 +1,8 @@
-"""The data sources by name. A source's module is imported when it is asked for, and imports no heavy library then."""
+"""The data sources by name. A source's module is imported when it is asked for, and imports no heavy library then.
+
+Another package adds sources through the entry-point group ``recbench.data_sources``: each entry is ``name = "package.module:Config"``, the
+config class in a module that has ``read`` and perhaps ``locate`` (``recbench.data.schema``).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recbench.core.errors import UserError, nearest
+from recbench.core.plug_ins import PlugIns
 from recbench.data.schema import DataConfig, RawData
 
 #: name -> (module, name of its config class)
@@ -21,6 +26,7 @@ SOURCES = {
     "table": ("recbench.data.sources.table", "TableConfig"),
     "yoochoose": ("recbench.data.sources.yoochoose", "YoochooseConfig"),
 }
+PLUG_INS = PlugIns("recbench.data_sources", "data source", SOURCES)
 
 
 class Source(NamedTuple):
@@ -32,7 +38,8 @@ class Source(NamedTuple):
 
 
 def source_names() -> list[str]:
-    return sorted(SOURCES)
+    """All known names, sorted; imports none of them."""
+    return sorted({*SOURCES, *PLUG_INS.names()})
 
 
 def config_class(name: str) -> type[DataConfig]:
@@ -41,9 +48,20 @@ def config_class(name: str) -> type[DataConfig]:
 
 
 def lookup(name: str) -> Source:
-    """The source called ``name``. Raises UserError, with the nearest name, for an unknown one."""
-    if name not in SOURCES:
+    """The source called ``name``.
+
+    Raises UserError, with the nearest name, for an unknown one, and for a plug-in that cannot be loaded or bears a name of ours.
+    """
+    PLUG_INS.refuse_clash(name)
+    if name in SOURCES:
+        module_name, config_name = SOURCES[name]
+        module = importlib.import_module(module_name)
+        config = getattr(module, config_name)
+    elif name in PLUG_INS:
+        config = PLUG_INS.load(name)
+        module = importlib.import_module(PLUG_INS.point(name).module)
+        if not (isinstance(config, type) and issubclass(config, DataConfig) and hasattr(module, "read")):
+            raise PLUG_INS.refusal(name, "is no DataConfig in a module with a function read")
+    else:
         raise UserError(f"unknown data source '{name}'; {nearest(name, source_names())}")
-    module_name, config_name = SOURCES[name]
-    module = importlib.import_module(module_name)
-    return Source(getattr(module, config_name), module.read, getattr(module, "locate", None))
+    return Source(config, module.read, getattr(module, "locate", None))

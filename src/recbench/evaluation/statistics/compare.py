@@ -15,7 +15,7 @@ from recbench.core.errors import UserError, nearest
 from recbench.core.run_folder import RunFolder
 from recbench.evaluation.statistics.families import benjamini_hochberg, holm, letters
 from recbench.evaluation.statistics.panel import LEVEL, Panel
-from recbench.evaluation.statistics.per_user import UserValues, check_metric, per_user, same_users
+from recbench.evaluation.statistics.per_user import UserValues, check_measurable, per_user, same_users
 
 #: Holm's p value below which two entrants are told apart.
 ALPHA = 1 - LEVEL
@@ -63,11 +63,11 @@ def judge(
     reference: the name of the entrant that the others are compared with. Raises UserError for runs that are unfinished or rank nothing,
     for different protocol ids, data or user sets, for a run that is given twice, and for an unknown metric or reference.
     """
-    check_metric(metric)
     _check_entrants(entrants, reference, resamples)
     folders = [path for entrant in entrants for path in entrant.runs]
-    check_comparable(folders)
     ranks = [RunFolder(path).ranks for path in folders]
+    check_measurable(metric, ranks)
+    check_comparable(folders)
     values = [per_user(path, metric) for path in ranks]
     same_users(values, ranks)
     totals = _totals(entrants, values)

@@ -53,22 +53,55 @@ def user_values(metric: str, rank: np.ndarray, case: np.ndarray, user: np.ndarra
     name, cutoff = check_metric(metric)
     values = MEASURES[name](rank, case, cutoff)
     _, first = np.unique(case, return_index=True)
-    users, index, cases = np.unique(user[first], return_inverse=True, return_counts=True)
+    return by_user(values, user[first])
+
+
+def by_user(values: np.ndarray, user: np.ndarray) -> UserValues:
+    """Values of cases [C], each of a user [C], summed over the cases of a user."""
+    users, index, cases = np.unique(user, return_inverse=True, return_counts=True)
     return UserValues(users, np.bincount(index, weights=values, minlength=len(users)), cases)
+
+
+def stores(ranks: Path, metric: str) -> bool:
+    """Whether a ``ranks.parquet`` holds the values of a metric, such as one of another package, case by case."""
+    import polars as pl
+
+    try:
+        return metric in pl.read_parquet_schema(ranks)
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+
+
+def check_measurable(metric: str, files: Sequence[Path]) -> None:
+    """Raise UserError unless a metric can be had user by user from all files: because it is one of ours, or because each of them stores it."""
+    lacking = [path for path in files if not stores(path, metric)]
+    if lacking and len(lacking) < len(files):
+        raise UserError(
+            f"{lacking[0].parent.name} has no {metric}; make it once more with evaluation.metrics=[{metric.partition('@')[0]}], "
+            "which trains nothing"
+        )
+    if lacking or not files:
+        check_metric(metric)
 
 
 def per_user(ranks: Path, metric: str) -> UserValues:
     """The metric of every user of a ``ranks.parquet``. Raises UserError for an unknown metric and a file that cannot be read."""
     import polars as pl
 
-    check_metric(metric)
+    stored = stores(ranks, metric)
+    if not stored:
+        check_metric(metric)
     try:
-        table = pl.read_parquet(ranks, columns=["rank", "case", "user"])
+        table = pl.read_parquet(ranks, columns=["rank", "case", "user", *([metric] if stored else [])])
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UserError(
             f"cannot read {ranks}: {str(error).splitlines()[0]}; delete the run and make it again"
         ) from error
-    return user_values(metric, *(table[name].to_numpy() for name in ("rank", "case", "user")))
+    rank, case, user = (table[name].to_numpy() for name in ("rank", "case", "user"))
+    if not stored:
+        return user_values(metric, rank, case, user)
+    _, first = np.unique(case, return_index=True)
+    return by_user(table[metric].to_numpy()[first], user[first])
 
 
 def same_users(found: Sequence[UserValues], files: Sequence[Path]) -> None:

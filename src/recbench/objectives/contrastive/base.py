@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset
-from recbench.models.auxiliary import check_auxiliaries
+from recbench.models.auxiliary import PairConfig, add_config, check_auxiliaries, settings_of
 from recbench.models.base import Recommender, SequenceModel
 
 
@@ -47,10 +47,16 @@ class Auxiliary(nn.Module):
 _auxiliaries: dict[str, Callable[..., Auxiliary]] = {}
 
 
-def register(name: str) -> Callable[[type[Auxiliary]], type[Auxiliary]]:
-    """Class decorator: the auxiliary of that name, in the module of that name."""
+def register(name: str, config: type[PairConfig] | None = None) -> Callable[[type[Auxiliary]], type[Auxiliary]]:
+    """Class decorator: the auxiliary of that name, built as ``auxiliary(config, model, dataset)``.
+
+    config: of an auxiliary that another package adds. Ours stand in ``models/auxiliary.py`` and in the module of their name. Raises ValueError
+    if the name belongs to another auxiliary.
+    """
 
     def decorate(auxiliary: type[Auxiliary]) -> type[Auxiliary]:
+        if config is not None:
+            add_config(name, config)
         _auxiliaries[name] = auxiliary
         return auxiliary
 
@@ -63,7 +69,7 @@ def build_auxiliaries(model: Recommender, dataset: WindowDataset) -> list[Auxili
     check_auxiliaries(model.config)
     if names and not isinstance(model, SequenceModel):
         raise UserError(f"the model '{model.config.name}' has no state of a history that model.auxiliary could compare")
-    return [_class_of(name)(getattr(model.config, name), model, dataset) for name in names]
+    return [_class_of(name)(settings_of(model.config, name), model, dataset) for name in names]
 
 
 def _class_of(name: str) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from recbench.data.batches import Batch
 from recbench.models.base import Recommender, SequenceModel
-from recbench.objectives.distillation.configs import DistillationConfig
+from recbench.objectives.distillation.configs import DistillationConfig, add_config
 
 
 class Objective(nn.Module):
@@ -40,10 +40,16 @@ class Objective(nn.Module):
 _objectives: dict[str, Callable[..., Objective]] = {}
 
 
-def register(name: str) -> Callable[[type[Objective]], type[Objective]]:
-    """Class decorator: the objective of the config of that name, in the module of that name."""
+def register(name: str, config: type[DistillationConfig] | None = None) -> Callable[[type[Objective]], type[Objective]]:
+    """Class decorator: the objective of that name, built as ``objective(config, student, teacher)``.
+
+    config: of an objective that another package adds. Ours stand in ``configs.py`` and in the module of their name. Raises ValueError if the
+    name belongs to another objective.
+    """
 
     def decorate(objective: type[Objective]) -> type[Objective]:
+        if config is not None:
+            add_config(name, config)
         _objectives[name] = objective
         return objective
 

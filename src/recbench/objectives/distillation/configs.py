@@ -1,6 +1,9 @@
 """The schema of each distillation option, and what its config alone can tell to be wrong; light to import.
 
 Every mistake that is visible in the configs of student, teacher and objective is refused here, by name, before anything is trained.
+
+Another package adds objectives through the entry-point group ``recbench.distillation``: each entry is ``name = "package.module"``, a module that
+registers that name when it is imported (``recbench.objectives.distillation.base.register``).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import NO_KEY
+from recbench.core.plug_ins import PlugIns
 
 if TYPE_CHECKING:
     from recbench.models.base import Recommender
@@ -219,11 +223,39 @@ _CONFIGS: dict[str, type[DistillationConfig]] = {
 }
 
 
+PLUG_INS = PlugIns("recbench.distillation", "distillation objective", tuple(_CONFIGS))
+#: Of objectives that were registered with a config of their own.
+_added: dict[str, type[DistillationConfig]] = {}
+
+
+def distillation_names() -> list[str]:
+    """All known names, ``none`` among them, sorted; imports none of them."""
+    return sorted({*_CONFIGS, *PLUG_INS.names(), *_added})
+
+
+def add_config(name: str, config: type[DistillationConfig]) -> None:
+    """Make the config of an added objective known. Raises ValueError if the name is one of ours or another's."""
+    known = _CONFIGS.get(name) or _added.get(name)
+    if known is not None and known.__qualname__ != config.__qualname__:
+        raise ValueError(f"the distillation name '{name}' is registered twice: {known} and {config}")
+    _added[name] = config
+
+
 def config_class(name: str) -> type[DistillationConfig]:
-    """The dataclass of a distillation option. Raises UserError for an unknown name."""
-    if name not in _CONFIGS:
-        raise UserError(f"unknown distillation '{name}'; {nearest(name, sorted(_CONFIGS))}")
-    return _CONFIGS[name]
+    """The dataclass of a distillation option.
+
+    Raises UserError, with a hint, for an unknown name, and for a plug-in that cannot be loaded or bears a name of ours.
+    """
+    PLUG_INS.refuse_clash(name)
+    if name in _CONFIGS:
+        return _CONFIGS[name]
+    if name not in _added and name in PLUG_INS:
+        PLUG_INS.load(name)
+        if name not in _added:
+            raise PLUG_INS.refusal(name, "registers no objective of that name with its config")
+    if name not in _added:
+        raise UserError(f"unknown distillation '{name}'; {nearest(name, distillation_names())}")
+    return _added[name]
 
 
 def check_choice(key: str, value: str, known: tuple[str, ...]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,10 @@ README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding=
 
 
 @pytest.fixture
-def model_of_readme(tmp_path, monkeypatch):
+def model_of_readme(install):
     """The model that README shows, as a module of somebody's package."""
     (source,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "model_of_readme.py").write_text(source)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(registry._modules(), "mine", "model_of_readme")
-    yield
-    registry._entries.pop("mine", None)
-    sys.modules.pop("model_of_readme", None)
+    install("somebodys", "models", {"mine": "model_of_readme"}, model_of_readme=source)
 
 
 def test_its_model_trains_and_beats_popularity(cli, tiny, tmp_path, model_of_readme):

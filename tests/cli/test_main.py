@@ -270,21 +270,9 @@ class Constant(ClosedForm):
 
 
 @pytest.fixture
-def outside(tmp_path, monkeypatch):
+def outside(install):
     """A package that is not ours, installed with an entry point."""
-    package = tmp_path / "site"
-    (package / "their_models.dist-info").mkdir(parents=True)
-    (package / "their_models.py").write_text(OUTSIDE)
-    (package / "their_models.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: their_models\nVersion: 1\n"
-    )
-    (package / "their_models.dist-info" / "entry_points.txt").write_text("[recbench.models]\nconstant = their_models\n")
-    monkeypatch.syspath_prepend(str(package))
-    registry._modules.cache_clear()
-    yield
-    registry._modules.cache_clear()
-    registry._entries.pop("constant", None)
-    sys.modules.pop("their_models", None)
+    install("their_models", "models", {"constant": "their_models"}, their_models=OUTSIDE)
 
 
 def test_a_model_of_another_package_needs_no_file_of_ours(cli, tiny, tmp_path, outside):

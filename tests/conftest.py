@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -254,15 +253,6 @@ def our_softmax() -> Callable[..., Any]:
     return value
 
 
-def _contract() -> ModuleType:
-    """The contract tests, for their sizes and their way to build a model."""
-    path = Path(__file__).resolve().parent / "models" / "test_contract.py"
-    spec = importlib.util.spec_from_file_location("models_contract", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def opened_of(tiny_data, tiny_split, run_config, tmp_path_factory):
     """opened_of("sasrec") -> any model that ranks, built small, as an opened run on the tiny data; with fresh weights where it would be trained."""
@@ -271,15 +261,14 @@ def opened_of(tiny_data, tiny_split, run_config, tmp_path_factory):
     from recbench.cli.recommend.model_of_run import Opened
     from recbench.config.schemas import compose_model
     from recbench.experiment.context import Stage
-
-    known = _contract()
+    from recbench.experiment.model_contract.world import MAX_LENGTH
+    from recbench.experiment.model_contract.world import build as built
+    from tests.fixtures.model_sizes import SIZES
 
     def build(name, **keys):
-        sizes = {**known.SIZES.get(name, {}), **keys}
-        model = known.build(name, tiny_data, tiny_split, sizes).requires_grad_(False)
-        config = run_config(
-            tmp_path_factory.getbasetemp(), "model=popularity", f"training.max_length={known.MAX_LENGTH}"
-        )
+        sizes = {**SIZES.get(name, {}), **keys}
+        model = built(name, sizes, tiny_data, tiny_split).requires_grad_(False)
+        config = run_config(tmp_path_factory.getbasetemp(), "model=popularity", f"training.max_length={MAX_LENGTH}")
         config = replace(config, model=compose_model({"model": name, **sizes}, "model", "none")[0])
         return Opened(f"{name}-0", config, Stage(tiny_data, tiny_split), model)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from recbench.core.key_fields import LATER
+from recbench.core.key_fields import LATER, NO_KEY
 
 
 @dataclass
@@ -36,7 +36,7 @@ class EvaluationConfig:
 
     cutoffs: list[int] = field(default_factory=lambda: [1, 5, 10, 20])
     # Metrics of installed packages, computed beside our own. In no key: a finished run that lacks one is tested once more.
-    metrics: list[str] = field(default_factory=list, metadata=LATER)
+    metrics: list[str] = field(default_factory=list, metadata=NO_KEY)
 
     @property
     def monitor(self) -> str:

@@ -28,6 +28,7 @@ _PLACES = {
     # Data sources and protocols.
     "Cases": "recbench.data.cases",
     "DataConfig": "recbench.data.schema",
+    "PATH_ONLY": "recbench.data.schema",
     "PreparedData": "recbench.data.prepared",
     "ProtocolConfig": "recbench.data.protocol",
     "RawData": "recbench.data.schema",
@@ -45,8 +46,9 @@ _PLACES = {
     "PairConfig": "recbench.models.auxiliary",
     "WindowDataset": "recbench.data.batches",
     "register_auxiliary": "recbench.objectives.contrastive.base:register",
-    # All of them: a mistake of the user, and the mark of a config field that came later (at its default it enters no key).
+    # All of them: a mistake of the user, and the marks of config fields that stay out of keys (LATER at their default, NO_KEY always).
     "LATER": "recbench.core.key_fields",
+    "NO_KEY": "recbench.core.key_fields",
     "UserError": "recbench.core.errors",
 }
 

@@ -1,11 +1,13 @@
 from recbench.core.errors import UserError as UserError
 from recbench.core.key_fields import LATER as LATER
+from recbench.core.key_fields import NO_KEY as NO_KEY
 from recbench.data.batches import Batch as Batch
 from recbench.data.batches import WindowDataset as WindowDataset
 from recbench.data.cases import Cases as Cases
 from recbench.data.cases import SplitParts as SplitParts
 from recbench.data.prepared import PreparedData as PreparedData
 from recbench.data.protocol import ProtocolConfig as ProtocolConfig
+from recbench.data.schema import PATH_ONLY as PATH_ONLY
 from recbench.data.schema import DataConfig as DataConfig
 from recbench.data.schema import RawData as RawData
 from recbench.data.training import TrainingData as TrainingData
@@ -49,6 +51,8 @@ from recbench.objectives.distillation.configs import (
 
 __all__ = [
     "LATER",
+    "NO_KEY",
+    "PATH_ONLY",
     "Auxiliary",
     "Batch",
     "Cases",

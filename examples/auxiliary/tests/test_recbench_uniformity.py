@@ -2,7 +2,7 @@ import json
 
 from recbench.cli.main import main
 
-DATA = ["data=synthetic", "data.n_users=60", "data.n_items=30", "data.mean_length=12", "tracking=off"]
+DATA = ["data=synthetic", "data.n_users=60", "data.n_items=60", "data.mean_length=12", "tracking=off"]
 MODEL = [
     "model=sasrec",
     "model.hidden_size=16",

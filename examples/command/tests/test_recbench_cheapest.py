@@ -2,7 +2,7 @@ from recbench.cli.main import main
 
 
 def test_runs_are_listed_by_what_they_cost(tmp_path, capsys):
-    data = ["data=synthetic", "data.n_users=60", "data.n_items=30", "tracking=off", f"cache_dir={tmp_path}/cache"]
+    data = ["data=synthetic", "data.n_users=60", "data.n_items=60", "tracking=off", f"cache_dir={tmp_path}/cache"]
     assert main([*data, "model=itemknn", f"runs_dir={tmp_path}/runs"]) == 0
     capsys.readouterr()
     assert main(["cheapest", str(tmp_path / "runs")]) == 0

@@ -9,7 +9,7 @@ from recbench.models import RankedLists
 DATA = [
     "data=synthetic",
     "data.n_users=60",
-    "data.n_items=30",
+    "data.n_items=60",
     "data.mean_length=12",
     "tracking=off",
     "model=popularity",

@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 from recbench.report.charts import clusters, curves_chart, pareto_chart, swatch
 from recbench.report.curves import Curve
-from recbench.report.pareto import Axis, Point, front
+from recbench.report.columns import Axis
+from recbench.report.pareto import Point, front
 
 HOSTILE = "--> <script>alert(1)</script> $\\frac{\" & 'x'"
 

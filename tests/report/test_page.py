@@ -46,7 +46,11 @@ def test_the_page_needs_no_network(folders, tmp_path):
         if name in ("src", "href", "xlink:href", "action", "data")
     ]
     assert links
-    assert all(link.startswith("#") for link in links)
+    beside = {link for link in links if not link.startswith("#")}
+    assert beside == {"leaderboard.csv", "runs.csv", "report.tex", "report.md"}
+    assert all((tmp_path / "out" / name).is_file() for name in beside)
+    anchors = {attributes["id"] for _, attributes in tags if "id" in attributes}
+    assert {link[1:] for link in links if link.startswith("#")} <= anchors
     assert not {tag for tag, _ in tags} & {"link", "img", "iframe", "object", "embed", "base"}
     assert not re.search(r"url\((?!#)|@import|https?://", text)
     assert "default-src 'none'" in text
@@ -93,12 +97,12 @@ def test_failures_and_provenance_are_told(folders, tmp_path):
     (folders.add("f-1") / "metrics.json").write_text("{")
     write(folders, tmp_path / "out")
     text = (tmp_path / "out" / "report.md").read_text()
-    failures, provenance = text.split("## Runs without a result")[1].split("## Provenance")
+    failures, provenance = text.split("## Runs without a result")[1].split("## Where each run comes from")
     for said in (
         "NaN for user 7",
         "stopped from the keyboard",
         "given up at epoch 3",
-        "killed without a word",
+        "killed before it could say why",
         "half-written",
     ):
         assert said in failures
@@ -126,7 +130,7 @@ def test_nothing_finished_is_one_line(folders, tmp_path, capsys):
     assert main([f"runs_dir={folders.path}", f"out={tmp_path / 'out'}"]) == 2
     assert (
         capsys.readouterr().err
-        == "error: runs: none of its runs is finished (they are failed); a report needs at least one\n"
+        == "error: runs: no run is finished (they are failed); a report needs at least one finished run\n"
     )
     assert not (tmp_path / "out").exists()
 

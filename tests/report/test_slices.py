@@ -39,7 +39,7 @@ def test_activity_means_are_those_of_the_users_in_each_group(folders):
 def test_without_the_prepared_data_popularity_is_skipped_with_a_word(folders, tmp_path):
     folders.add("a-1")
     (board,) = boards_of(read_folder(folders.path))
-    assert "the prepared data are not there any more" in by_popularity(board, [tmp_path])
+    assert "the prepared data are not here" in by_popularity(board, [tmp_path])
 
 
 def test_without_ranks_both_are_skipped_with_a_word(folders):
@@ -69,4 +69,4 @@ def test_popularity_counts_are_those_of_training_alone(folders, tiny_data, tiny_
 def test_a_split_that_this_version_makes_otherwise_is_not_believed(folders, tiny_data, own_cache):
     folders.add("a-1", data=tiny_data.fingerprint, split="0" * 32)
     (run,) = read_folder(folders.path)
-    assert training_counts(run, [own_cache]) == "this version splits the prepared data otherwise than the run did"
+    assert training_counts(run, [own_cache]) == "this version splits the prepared data differently"

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from recbench.core.errors import UserError, nearest
-from recbench.report.collect import StoredRun
-from recbench.report.rows import Row, rows_of
-from recbench.training.convergence import cut_off_note, run_was_cut_off
+from recbench.report.collect import StoredRun, deciding
+from recbench.report.columns import BY_NAME
+from recbench.report.rows import MOST_KEYS, Row, rows_of
+from recbench.report.words import protocol_words
+from recbench.training.convergence import cut_off_note
 
 if TYPE_CHECKING:
     from recbench.evaluation.statistics.compare import Verdict
@@ -46,10 +48,27 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Lead:
+    """How far the best row is above what it is measured against.
+
+    floor: name of that row; None where there is none, or where it is the best row itself. is_floor: it is popularity, else the reference.
+    relative: difference as a share of the floor's mean; low, high: its 95 % interval, None where there are no ranks.
+    """
+
+    best: str
+    floor: str | None
+    is_floor: bool
+    relative: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
 class Board:
     """One leaderboard. metric: the name of what it is sorted and judged by, with the protocol's prefix; None for runs that rank nothing.
 
-    main: its runs were tested under this protocol, so their ranks and epochs belong to it; else their weights were only asked again.
+    title: data and protocol in words. main: its runs were tested under this protocol, so their ranks and epochs belong to it; else their
+    weights were only asked again. lead: the best row against the floor.
     """
 
     place: Place
@@ -61,6 +80,7 @@ class Board:
     audits: tuple[Mapping[str, Any], ...] = ()
     reference: str | None = None
     notes: tuple[str, ...] = field(default=())
+    lead: Lead | None = None
 
     @property
     def plain_metric(self) -> str:
@@ -178,12 +198,12 @@ def _board(
     }
     named = reference if reference in {row.name for row in rows} else None
     notes = [] if len(audits) == 1 else ["The audits of these runs differ: they were made by different versions."]
-    stopped = [row.name for row in rows if any(run_was_cut_off(run.config, run.metrics) for run in row.runs)]
+    stopped = [row.name for row in rows if any(run.cut_off for run in row.runs)]
     if stopped:
         notes.append(cut_off_note(stopped))
     return Board(
         place,
-        f"{place.data} · {place.protocol}",
+        f"{place.data}: {protocol_words(place.protocol)}",
         prefix,
         ranked_by,
         main,
@@ -240,14 +260,35 @@ def _check_choices(boards: Sequence[Board], metric: str | None, reference: str |
 
 
 def _told_apart(boards: Sequence[Board]) -> list[Board]:
-    """Titles that are never the same twice."""
+    """Titles that are never the same twice: where words are alike, by the keys of data and protocol that differ, else by hashes."""
     titles = [board.title for board in boards]
+    found = []
+    for board in boards:
+        alike = [other for other in boards if other.title == board.title]
+        said = _differing(board, alike) if titles.count(board.title) > 1 else ""
+        found.append(replace(board, title=f"{board.title} ({said})") if said else board)
+    titles = [board.title for board in found]
     return [
         board
         if titles.count(board.title) == 1
         else replace(board, title=f"{board.title} (data {board.place.fingerprint[:8]}, split {board.place.split[:8]})")
-        for board in boards
+        for board in found
     ]
+
+
+def _differing(board: Board, alike: Sequence[Board]) -> str:
+    """``key=value`` of data and protocol in which boards of one title differ; "" where their configs are the same."""
+    configs = {other.place: _asked(other) for other in alike}
+    keys = dict.fromkeys(key for config in configs.values() for key in config)
+    varying = [key for key in keys if len({str(config.get(key)) for config in configs.values()}) > 1]
+    own = configs[board.place]
+    return ", ".join(f"{key.partition('.')[2]}={own[key]}" for key in varying[:MOST_KEYS] if key in own)
+
+
+def _asked(board: Board) -> dict[str, Any]:
+    """The keys of data and protocol of a board's first run."""
+    run = next((line.row.runs[0] for line in board.measured if line.row), None)
+    return {} if run is None else {k: v for k, v in deciding(run.config).items() if k.startswith(("data.", "protocol."))}
 
 
 def with_published(
@@ -281,9 +322,7 @@ def with_published(
 
 def _belongs(name: str, board: Board) -> bool:
     """Whether a figure has a board's prefix, and no longer one; costs belong to the protocol that the runs were trained for."""
-    from recbench.study.definition import COSTS
-
-    if name in COSTS:
+    if name in BY_NAME:
         return board.main
     if name.startswith("tokenizer/") or board.metric is None:
         return name.startswith("tokenizer/") and board.metric is None

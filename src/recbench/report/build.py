@@ -1,4 +1,4 @@
-"""The story of one report: read the runs, group them, judge them, write page, tables and CSV into one folder."""
+"""One report from start to end: read the runs, group them, judge them, write page, tables and CSV into one folder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from recbench.core.run_folder import replacing
 from recbench.core.terminal import open_out
 from recbench.report.board import boards_of, views, with_published
 from recbench.report.collect import StoredRun, chosen, flat, read_folder, unfinished
-from recbench.report.origins import failures_table, provenance_table
-from recbench.report.page import Section, render, section
+from recbench.report.cells import Table
+from recbench.report.headline import headings
+from recbench.report.origins import configs_of, failures_table, provenance_table
+from recbench.report.page import Page, render, section
 from recbench.report.rows import Row
-from recbench.report.tables import Table
 from recbench.report.verdicts import judged
-from recbench.report.writers import latex_table, markdown_table, records
+from recbench.report.writers import latex_table, markdown_table, markdown_text, records
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +55,8 @@ def folder_material(
     runs = chosen(everything, filters) if filters else everything
     said = "".join(f", {key}={value}" for key, value in filters.items())
     about = (
-        f"{len(runs)} of {len(everything)} runs of the folder {runs_dir.name}{said}; {len(runs) - len(unfinished(runs))} are finished.",
-        "Rows are configurations; runs that differ by their seed only are one row.",
+        f"{len(runs)} of the {len(everything)} runs in the folder {runs_dir.name}{said}. {len(runs) - len(unfinished(runs))} are finished.",
+        "A row is a configuration. Its runs differ by their seed only.",
     )
     name = "-".join([runs_dir.name, *(f"{key}_{value}" for key, value in filters.items())])
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
@@ -67,11 +68,18 @@ def write_report(material: Material, out: Path, resamples: int = RESAMPLES) -> P
 
     Raises UserError if there is not one finished run, for an unknown metric or reference, and where the folder cannot be written.
     """
+    page = page_of(material, resamples)
+    _write(out, page, material)
+    return out / "report.html"
+
+
+def page_of(material: Material, resamples: int = RESAMPLES) -> Page:
+    """Everything that the report says. Raises UserError as ``write_report`` does."""
     finished = [run for run in material.runs if run.finished]
     if not finished:
         states = sorted({run.state for run in material.runs}) or ["not there"]
         raise UserError(
-            f"{material.name}: none of its runs is finished (they are {', '.join(states)}); a report needs at least one"
+            f"{material.name}: no run is finished (they are {', '.join(states)}); a report needs at least one finished run"
         )
     boards = boards_of(finished, material.rows, material.metric, material.reference)
     boards = [judged(board, resamples) for board in boards]
@@ -79,14 +87,26 @@ def write_report(material: Material, out: Path, resamples: int = RESAMPLES) -> P
     boards.sort(key=lambda board: not board.main)
     for note in (f"{board.title}: {note}" for board in boards if board.main for note in board.notes):
         logger.warning("%s", note)
-    caches = cache_dirs(material)
-    sections = [section(board, f"board{i + 1}", material.columns, caches) for i, board in enumerate(boards)]
-    others = [
-        ("failures", "Runs without a result", _failures(material)),
-        ("provenance", "Provenance", provenance_table(boards)),
+    caches, names = cache_dirs(material), headings(boards)
+    sections = [
+        section(board, f"board{i + 1}", names[i], material.columns, caches) for i, board in enumerate(boards)
     ]
-    _write(out, material, sections, others)
-    return out / "report.html"
+    configs = configs_of(boards)
+    others = (
+        ("failures", "Runs without a result", _failures(material)),
+        ("provenance", "Where each run comes from", provenance_table(boards, configs)),
+    )
+    texts = tuple((config.anchor, config.name, config.text) for config in configs)
+    return Page(f"recbench: {material.name}", material.about, tuple(sections), others, texts, FILES)
+
+
+#: Files beside the page, and what they hold.
+FILES = (
+    ("leaderboard.csv", "tables as CSV"),
+    ("runs.csv", "all figures of each run as CSV"),
+    ("report.tex", "tables as LaTeX"),
+    ("report.md", "this report as Markdown"),
+)
 
 
 def cache_dirs(material: Material) -> list[Path]:
@@ -100,19 +120,16 @@ def cache_dirs(material: Material) -> list[Path]:
 
 def _failures(material: Material) -> Table:
     names = material.names or {}
-    broken = [(names.get(run.key, str(flat(run.config).get("model", ""))), run) for run in unfinished(material.runs)]
+    broken = [(names.get(run.key, run.model), run) for run in unfinished(material.runs)]
     return failures_table(broken, material.absent)
 
 
-def _write(
-    out: Path, material: Material, sections: Sequence[Section], others: Sequence[tuple[str, str, Table]]
-) -> None:
+def _write(out: Path, page: Page, material: Material) -> None:
     open_out(out)
-    title = f"recbench: {material.name}"
-    boards = [part.board for part in sections]
-    _text(out / "report.html", render(title, material.about, sections, others))
-    _text(out / "report.md", markdown_report(title, material.about, sections, others))
-    _text(out / "report.tex", latex_report(title, sections))
+    boards = [part.board for part in page.sections]
+    _text(out / "report.html", render(page))
+    _text(out / "report.md", markdown_report(page))
+    _text(out / "report.tex", latex_report(page))
     write_csv(out / "leaderboard.csv", [record for board in boards for record in records(board)])
     write_csv(out / "runs.csv", [_run_record(run) for run in material.runs])
 
@@ -122,25 +139,25 @@ def _text(path: Path, content: str) -> None:
         temporary.write_text(content, encoding="utf-8")
 
 
-def markdown_report(
-    title: str, about: Sequence[str], sections: Sequence[Section], others: Sequence[tuple[str, str, Table]]
-) -> str:
+def markdown_report(page: Page) -> str:
     """All tables of the page as Markdown."""
-    parts = [f"# {title}", *about]
-    for part in sections:
-        parts += [f"## {part.board.title}", *(f"Split: {line}" for line in part.audits), markdown_table(part.table)]
-        parts += [*part.board.notes, *part.skipped]
+    parts = [f"# {markdown_text(page.title)}", *map(markdown_text, page.about)]
+    for part in page.sections:
+        parts += [f"## {markdown_text(part.heading)}", *map(markdown_text, part.sentences)]
+        parts += [*(f"Split: {markdown_text(line)}" for line in part.audits), markdown_table(part.table)]
+        parts += map(markdown_text, (*part.board.notes, *part.skipped))
+        parts.append(", ".join(f"{name} {markdown_text(value)}" for name, value in part.identity) + ".")
         for _, values in part.slices:
-            parts += [f"### {values.caption}", markdown_table(values)]
-    for _, heading, values in others:
+            parts += [f"### {markdown_text(values.caption)}", markdown_table(values)]
+    for _, heading, values in page.others:
         parts += [f"## {heading}", markdown_table(values) if values.rows else "None."]
     return "\n\n".join(parts) + "\n"
 
 
-def latex_report(title: str, sections: Sequence[Section]) -> str:
+def latex_report(page: Page) -> str:
     r"""The leaderboards as LaTeX tables, to be read in with ``\input``; they need the package booktabs."""
-    head = f"% {' '.join(title.split())}; needs \\usepackage{{booktabs}}"
-    return "\n\n".join([head, *(latex_table(part.table, part.anchor) for part in sections)]) + "\n"
+    head = f"% {' '.join(page.title.split())}; needs \\usepackage{{booktabs}}"
+    return "\n\n".join([head, *(latex_table(part.table, part.anchor) for part in page.sections)]) + "\n"
 
 
 def _run_record(run: StoredRun) -> dict[str, Any]:

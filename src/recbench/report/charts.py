@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from recbench.report.curves import Curve
-    from recbench.report.pareto import Axis, Point
+    from recbench.report.columns import Axis
+    from recbench.report.pareto import Point
     from recbench.report.slices import Slices
 
 #: Lines with a colour of their own; the others are grey.
@@ -220,6 +221,11 @@ def _svg(figure: Figure, name: str, text: str, tips: Mapping[str, str]) -> str:
         r"font-family: [^;\"]*;? ?",
     ):
         svg = re.sub(pattern, "", svg, flags=re.DOTALL)
+    # Hundredths of a point are not seen, and are a third of the file.
+    svg = re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), svg)
+    svg = re.sub(r' transform="rotate\(-?0 [^"]*"', "", svg)
+    referred = set(re.findall(r'(?:href="|url\()#([^")]+)', svg)) | set(tips)
+    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in referred else "", svg)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(href="|url\()#', rf"\g<1>#{name}-", svg)
     for role, value in {**ROLES, **{colour(i): f"var(--c{i})" for i in range(N_COLOURS)}}.items():

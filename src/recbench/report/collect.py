@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from recbench.core.errors import UserError, nearest
+from recbench.training.convergence import run_was_cut_off
 
 #: State of a folder that says it is finished but lacks what a finished run has, or of which a file is cut off.
 HALF_WRITTEN = "half-written"
@@ -25,7 +27,11 @@ NO_RESULT = ("data.raw_dir", "data.mirror", "data.files", "evaluation.metrics")
 
 @dataclass(frozen=True)
 class StoredRun:
-    """One run folder. asked: further figures of its weights under other protocols, one mapping a file ``metrics-*.json``."""
+    """One run, as its folder tells it, or as a study's results.csv does where the folder is not here.
+
+    asked: further figures of its weights under other protocols, one mapping a file ``metrics-*.json``. recorded: told by results.csv; its
+    config then holds what is known of it only. held: its ranks by column [T], where a study keeps them.
+    """
 
     path: Path
     state: str
@@ -35,6 +41,8 @@ class StoredRun:
     provenance: Mapping[str, Any]
     status: Mapping[str, Any]
     asked: tuple[Mapping[str, Any], ...] = ()
+    recorded: bool = False
+    held: Mapping[str, np.ndarray] | None = None
 
     @property
     def key(self) -> str:
@@ -63,9 +71,20 @@ class StoredRun:
                     break
         return [epoch for epoch in epochs if isinstance(epoch, dict)]
 
-    def value(self, dotted: str) -> Any:
-        """A config value by its name on the command line: ``model`` is ``model.name``. KeyError if there is none."""
-        return flat(self.config)[dotted]
+    @property
+    def model(self) -> str:
+        """Name of the model; empty where it is not known."""
+        return str(flat(self.config).get("model") or "")
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether ``max_epochs`` ended its training before validation had stopped rising."""
+        return bool(self.metrics.get("cut_off")) or run_was_cut_off(self.config, self.metrics)
+
+    def chosen_words(self) -> list[str]:
+        """Keys that the command which made the run named, in its order, as in ``training.lr``."""
+        words = str(self.provenance.get("command") or "").split()
+        return [word.lstrip("+").partition("=")[0] for word in words if "=" in word and not word.startswith("-")]
 
 
 def read_run(path: Path) -> StoredRun:

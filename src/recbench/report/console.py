@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbench.core.terminal import short_number, show
+from recbench.core.terminal import show
 from recbench.data.split_audit import audit_line
 from recbench.evaluation.added_metrics import TAKEN
 from recbench.posthoc.compression.configs import config_class as compression_class
+from recbench.report.columns import ON_TERMINAL
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,7 +74,7 @@ def results_table(rows: Sequence[tuple[str, Mapping[str, Any], str]], protocol: 
     table = Table(title=f"test, protocol {protocol}", title_justify="left", box=box.ASCII2, pad_edge=False)
     names = _columns(rows[-1][1], protocol)
     # Runs of before these were measured have none of them.
-    costs = {name: show for name, show in COSTS.items() if any(name in metrics for _, metrics, _ in rows)}
+    costs = {name: show for name, show in ON_TERMINAL.items() if any(name in metrics for _, metrics, _ in rows)}
     headings = (
         "model",
         *(name.removeprefix("test/") for name in names),
@@ -169,12 +170,3 @@ def _added(metrics: Mapping[str, Any], prefix: str, k: int) -> list[str]:
     begin, end = f"test/{prefix}", f"@{k}"
     found = (name for name in metrics if name.startswith(begin) and name.endswith(end))
     return [name for name in found if name.removeprefix(begin).removesuffix(end) not in TAKEN]
-
-
-#: What a run cost, by the name of the figure: heading and form.
-COSTS: Mapping[str, tuple[str, Callable[[float], str]]] = {
-    "cost/parameters_total": ("parameters", short_number),
-    "cost/bytes_on_disk": ("disk", lambda value: f"{short_number(value)}B"),
-    "cost/latency_p50_ms": ("latency", lambda value: f"{value:.1f} ms"),
-    "cost/train_seconds": ("training", lambda value: f"{value:.1f} s"),
-}

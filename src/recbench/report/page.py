@@ -6,15 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from recbench.data.split_audit import audit_line
 from recbench.report.board import Board
+from recbench.report.cells import EMPTY, Cell, Heading, Table, decimals_of, number
 from recbench.report.charts import N_COLOURS, Chart, curves_chart, pareto_chart, slices_chart, swatch
 from recbench.report.curves import curves_of
+from recbench.report.headline import Bars, bars_of, sentences
 from recbench.report.pareto import axes_of
 from recbench.report.slices import Slices, by_activity, by_popularity
-from recbench.report.tables import Cell, Heading, Table, leaderboard, number
+from recbench.report.tables import leaderboard
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
 
 FILES = Path(__file__).with_name("page_files")
 
@@ -24,7 +30,10 @@ class Section:
     """One board as the page shows it. quality: charts of quality against cost, one a kind of cost, of which one is seen at a time."""
 
     anchor: str
+    heading: str
     board: Board
+    sentences: tuple[str, ...]
+    bars: Bars | None
     table: Table
     audits: tuple[str, ...]
     legend: tuple[tuple[int, str, str], ...]
@@ -33,8 +42,27 @@ class Section:
     slices: tuple[tuple[Chart, Table], ...]
     skipped: tuple[str, ...]
 
+    @property
+    def identity(self) -> tuple[tuple[str, str], ...]:
+        """What a machine calls this board."""
+        place = self.board.place
+        return ("protocol", place.protocol), ("data fingerprint", place.fingerprint), ("split hash", place.split)
 
-def section(board: Board, anchor: str, columns: Sequence[str], cache_dirs: Sequence[Path]) -> Section:
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on the page. about: sentences below the title; others: (anchor, heading, table) of what stands below the boards; configs:
+    (anchor, name, YAML) of each row; files: (file beside the page, what it holds)."""
+
+    title: str
+    about: tuple[str, ...]
+    sections: tuple[Section, ...]
+    others: tuple[tuple[str, str, Table], ...]
+    configs: tuple[tuple[str, str, str], ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+
+
+def section(board: Board, anchor: str, heading: str, columns: Sequence[str], cache_dirs: Sequence[Path]) -> Section:
     """Everything on one board, drawn."""
     styles, numbers = _styles(board), {line.name: i + 1 for i, line in enumerate(board.measured)}
     metric = board.metric or ""
@@ -58,7 +86,10 @@ def section(board: Board, anchor: str, columns: Sequence[str], cache_dirs: Seque
     legend = tuple((numbers[name], name, swatch(i)) for name, i in styles.items() if learning or found)
     return Section(
         anchor,
+        heading,
         board,
+        sentences(board),
+        bars_of(board),
         leaderboard(board, columns),
         _audits(board),
         legend,
@@ -91,8 +122,12 @@ def _audits(board: Board) -> tuple[str, ...]:
 def _slices_table(slices: Slices, title: str, metric: str) -> Table:
     headings = (Heading("row", numeric=False), *(Heading(label) for label in slices.labels))
     counts = (Cell(slices.unit), *(Cell(f"{count:,}", count) for count in slices.counts))
+    decimals = decimals_of([float(value) for values in slices.values.values() for value in values if value == value])
     rows = [
-        (Cell(name), *(Cell(number(float(value)), float(value)) if value == value else Cell("") for value in values))
+        (
+            Cell(name),
+            *(Cell(number(float(v), decimals), float(v)) if v == v else EMPTY for v in values),
+        )
         for name, values in slices.values.items()
     ]
     return Table(
@@ -100,27 +135,34 @@ def _slices_table(slices: Slices, title: str, metric: str) -> Table:
     )
 
 
-def render(
-    title: str, about: Sequence[str], sections: Sequence[Section], others: Sequence[tuple[str, str, Table]]
-) -> str:
-    """The page. about: sentences below the title; others: (anchor, heading, table) of what stands below the boards."""
+def environment() -> Environment:
+    """Jinja2 on the files of the page; values are escaped, and a value that is missing is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
 
-    environment = Environment(
+    return Environment(
         loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    own: dict[str, Any] = {name: Markup((FILES / file).read_text(encoding="utf-8")) for name, file in OWN.items()}
-    return environment.get_template("report.html").render(
-        title=title,
-        about=about,
-        sections=sections,
-        others=others,
-        drawn=Markup,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        **own,
+
+
+def own_text(name: str) -> Markup:
+    """A file of ours that is put into a page as it is, such as ``style.css``; never anything of a run's."""
+    from markupsafe import Markup
+
+    return Markup((FILES / name).read_text(encoding="utf-8"))
+
+
+def render(page: Page) -> str:
+    """The page as HTML."""
+    from markupsafe import Markup
+
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            page=page,
+            drawn=Markup,
+            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            style=own_text("style.css"),
+            script=own_text("report.js"),
+        )
     )
-
-
-#: What is put into the page as it is: ours, never a run's.
-OWN = {"style": "style.css", "script": "report.js"}

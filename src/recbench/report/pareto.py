@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recbench.report.board import Board
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One kind of cost. name: the figure's name without ``cost/``; unit: as on the axis; scale: figure to unit."""
-
-    name: str
-    label: str
-    unit: str
-    scale: float = 1.0
-
-
-#: In the order in which they are offered; those that no two rows have are left out.
-AXES: Sequence[Axis] = (
-    Axis("parameters_total", "parameters", "values"),
-    Axis("train_seconds", "training time", "seconds"),
-    Axis("train_seconds_with_dependencies", "training with dependencies", "seconds"),
-    Axis("latency_p50_ms", "latency of one user, median", "ms"),
-    Axis("bytes_on_disk", "size on disk", "MB", 1e-6),
-    Axis("flops_per_user", "work of one answer", "FLOP"),
-    Axis("peak_memory_bytes", "peak memory", "MB", 1e-6),
-    Axis("peak_gpu_memory_bytes", "peak GPU memory", "MB", 1e-6),
-    Axis("energy_joules", "energy of training", "J"),
-)
+from recbench.report.columns import AXES, Axis
 
 
 @dataclass(frozen=True)

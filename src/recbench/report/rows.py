@@ -12,7 +12,7 @@ from typing import Any
 from recbench.core.errors import UserError
 from recbench.report.collect import StoredRun, deciding
 
-#: Keys in a name before the rest is left to a hash.
+#: Keys in a name, where fewer than all that differ are enough to tell rows apart.
 MOST_KEYS = 4
 
 
@@ -38,7 +38,8 @@ def rows_of(runs: Sequence[StoredRun]) -> list[Row]:
         )
         groups.setdefault(place, []).append(i)
     members = list(groups.values())
-    names = _names([configs[group[0]] for group in members])
+    named = dict.fromkeys(word for run in runs for word in run.chosen_words())
+    names = _names([configs[group[0]] for group in members], list(named))
     # Equal configs that are two rows all the same are told apart by their runs.
     names = [
         name if names.count(name) == 1 else f"{name} {runs[group[0]].key}"
@@ -74,12 +75,13 @@ def _completed(run: StoredRun) -> dict[str, Any]:
         return deciding(run.config)  # of a model or a key that is not known here any more
 
 
-def _names(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _names(configs: Sequence[Mapping[str, Any]], chosen: Sequence[str]) -> list[str]:
+    """Names that are all different. chosen: keys that a command named; of keys that vary together these are told."""
     bases = [_base(config) for config in configs]
     names = []
     for base, config in zip(bases, configs, strict=True):
         alike = [other for name, other in zip(bases, configs, strict=True) if name == base]
-        names.append(" ".join([base, *_differences(config, alike)]))
+        names.append(" ".join([base, *_differences(config, alike, chosen)]))
     return [
         name if names.count(name) == 1 else f"{name} #{_short_hash(config)}"
         for name, config in zip(names, configs, strict=True)
@@ -93,13 +95,29 @@ def _base(config: Mapping[str, Any]) -> str:
     )
 
 
-def _differences(config: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> list[str]:
-    """``key=value`` of what is not the same in all rows of one base; many keys end in a hash."""
-    keys = dict.fromkeys(key for other in alike for key in other)
-    absent = object()
-    varying = [key for key in keys if len({json.dumps(other.get(key, "absent"), default=str) for other in alike}) > 1]
-    shown = [f"{_short_key(key)}={_value(config[key])}" for key in varying if config.get(key, absent) is not absent]
-    return shown[:MOST_KEYS] + ([f"#{_short_hash(config)}"] if len(shown) > MOST_KEYS else [])
+def _differences(config: Mapping[str, Any], alike: Sequence[Mapping[str, Any]], chosen: Sequence[str]) -> list[str]:
+    """``key=value`` of what is not the same in all rows of one base."""
+    keys = _telling(alike, chosen)
+    return [f"{_short_key(key)}={_value(config[key])}" for key in keys if key in config]
+
+
+def _telling(alike: Sequence[Mapping[str, Any]], chosen: Sequence[str]) -> list[str]:
+    """The keys that tell rows apart. Of keys that vary together one is enough; of many keys, those without which two rows would be alike."""
+    kept: dict[tuple[int, ...], str] = {}
+    for key in dict.fromkeys(key for other in alike for key in other):
+        values = [json.dumps(other.get(key, "absent"), default=str) for other in alike]
+        pattern = tuple(values.index(value) for value in values)
+        if len(set(pattern)) > 1 and (pattern not in kept or (key in chosen and kept[pattern] not in chosen)):
+            kept[pattern] = key
+    patterns = list(kept)
+    if len(patterns) > MOST_KEYS:
+        distinct = len(set(zip(*patterns, strict=True)))
+        # Keys that nobody named go first, and among those the last ones.
+        for pattern in sorted(reversed(patterns), key=lambda pattern: kept[pattern] in chosen):
+            rest = [other for other in patterns if other != pattern]
+            if len(patterns) > MOST_KEYS and len(set(zip(*rest, strict=True))) == distinct:
+                patterns = rest
+    return [kept[pattern] for pattern in patterns]
 
 
 def _short_key(key: str) -> str:

@@ -19,6 +19,7 @@ from recbench.core.errors import UserError
 from recbench.evaluation.metrics import METRICS
 from recbench.report.board import Board, Line
 from recbench.report.collect import StoredRun
+from recbench.report.ranks import has_columns, read_ranks
 from recbench.report.verdicts import usable
 
 if TYPE_CHECKING:
@@ -40,32 +41,29 @@ class Slices:
 
 
 def by_activity(board: Board) -> Slices | str:
-    """The board's metric by length of history, or a sentence that says why it cannot be had."""
-    import polars as pl
-
+    """The board's metric by length of history, or a sentence that says why there is none."""
     lines = [line for line in _sliceable(board) if _has(line, "history_length")]
     if not lines:
-        return "By user activity: skipped, no run keeps the ranks and history lengths of its users under this protocol."
-    first = pl.read_parquet(_run(lines[0]).ranks, columns=["case", "history_length"]).unique("case").sort("case")
-    groups = _Groups.of(first["history_length"].to_numpy())
+        return "By user activity: skipped, because no run keeps ranks and history lengths under this protocol."
+    table = read_ranks(_run(lines[0]), ["case", "history_length"])
+    _, first = np.unique(table["case"], return_index=True)
+    groups = _Groups.of(table["history_length"][first])
     values = {line.name: _mean(line, board.plain_metric, groups, "history_length") for line in lines}
     return Slices("events in the history", "cases", groups.labels, groups.sizes, values)
 
 
 def by_popularity(board: Board, cache_dirs: Sequence[Path]) -> Slices | str:
-    """The board's metric by training count of the target's item, each target for itself; or why it cannot be had."""
-    import polars as pl
-
+    """The board's metric by training count of the target's item, each target for itself; or why there is none."""
     lines = [line for line in _sliceable(board) if _has(line, "target")]
     if not lines:
-        return "By item popularity: skipped, no run keeps the ranks of its targets under this protocol."
+        return "By item popularity: skipped, because no run keeps the items of its targets under this protocol."
     run = _run(lines[0])
     counts = training_counts(run, cache_dirs)
     if isinstance(counts, str):
         return f"By item popularity: skipped, {counts}."
-    target = pl.read_parquet(run.ranks, columns=["target"])["target"].to_numpy()
+    target = read_ranks(run, ["target"])["target"]
     if len(target) and int(target.max()) >= len(counts):
-        return "By item popularity: skipped, the ranks name items that the prepared data do not have."
+        return "By item popularity: skipped, the ranks name items that are not in the prepared data."
     groups = _Groups.of(counts[target])
     values = {line.name: _mean(line, board.plain_metric, groups, "target", counts) for line in lines}
     return Slices("training events of the target's item", "targets", groups.labels, groups.sizes, values)
@@ -81,10 +79,8 @@ def _run(line: Line) -> StoredRun:
 
 
 def _has(line: Line, column: str) -> bool:
-    import polars as pl
-
     assert line.row is not None
-    return all(column in pl.read_parquet_schema(run.ranks) for run in line.row.runs)
+    return all(has_columns(run, [column]) for run in line.row.runs)
 
 
 @dataclass(frozen=True)
@@ -117,15 +113,12 @@ class _Groups:
 
 def _mean(line: Line, metric: str, groups: _Groups, column: str, counts: np.ndarray | None = None) -> np.ndarray:
     """[G] mean over the seeds of a row. With counts [I + 1], targets are grouped by those of their items, each target for itself."""
-    import polars as pl
-
     assert line.row is not None
     name, _, cutoff = metric.partition("@")
     found = []
     for run in line.row.runs:
-        table = pl.read_parquet(run.ranks, columns=["case", "rank", column])
-        rank, case = table["rank"].to_numpy(), table["case"].to_numpy()
-        of = table[column].to_numpy()
+        table = read_ranks(run, ["case", "rank", column])
+        rank, case, of = table["rank"], table["case"], table[column]
         if counts is not None:
             case, of = np.arange(len(rank)), counts[of]
         else:
@@ -136,14 +129,14 @@ def _mean(line: Line, metric: str, groups: _Groups, column: str, counts: np.ndar
 
 
 def training_counts(run: StoredRun, cache_dirs: Sequence[Path]) -> np.ndarray | str:
-    """[I + 1] training events of each item under the run's protocol; or why they cannot be had."""
+    """[I + 1] training events of each item under the run's protocol; or why there are none."""
     from recbench.data.protocol import LeaveOneOutConfig, SampledConfig, protocol_class
     from recbench.data.split import make_split
 
     data = find_data(str(run.provenance.get("data_fingerprint")), cache_dirs)
     if data is None:
         looked = ", ".join(map(str, cache_dirs)) or "no cache folder"
-        return f"the prepared data are not there any more (looked in {looked}; name another with cache_dir=PATH)"
+        return f"the prepared data are not here (looked in {looked}; name another folder with cache_dir=PATH)"
     given: dict[str, Any] = dict(run.config.get("protocol", {}))
     try:
         protocol = protocol_class(given["name"])(**given)
@@ -153,7 +146,7 @@ def training_counts(run: StoredRun, cache_dirs: Sequence[Path]) -> np.ndarray | 
         else:
             split = make_split(data, protocol, None)
             if run.provenance.get("split_hash", split.split_hash) != split.split_hash:
-                return "this version splits the prepared data otherwise than the run did"
+                return "this version splits the prepared data differently"
     except (KeyError, TypeError, ValueError, UserError) as error:
         return f"the run's protocol cannot be applied here ({error})"
     counts = np.zeros(data.n_items + 1, np.int64)

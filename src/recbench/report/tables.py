@@ -1,89 +1,29 @@
-"""The tables of a report, once as cells, then as Markdown, LaTeX and CSV; the page draws the same cells."""
+"""The leaderboard of a board as a table: names, the metric with what is known of it, further figures, costs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
-from recbench.core.terminal import short_number
 from recbench.report.board import BOUND, MEASURED, PUBLISHED, Board, Line
+from recbench.report.cells import EMPTY, Cell, Column, Heading, Table, decimals_of, number
+from recbench.report.columns import BY_NAME, ON_PAGE
 
-
-@dataclass(frozen=True)
-class Cell:
-    """text as shown; sort: by what a column is sorted, if not by the text; bar: (low, mean, high) in shares of the column's range."""
-
-    text: str
-    sort: float | None = None
-    bar: tuple[float, float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Heading:
-    """text; help: one sentence; numeric: set to the right; paper: also in LaTeX, which has little room; screen: on the page only."""
-
-    text: str
-    help: str = ""
-    numeric: bool = True
-    paper: bool = False
-    screen: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """headings [N], rows of N cells, and the kind of each row (measured, published, best achievable)."""
-
-    caption: str
-    headings: tuple[Heading, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    kinds: tuple[str, ...]
-    notes: tuple[str, ...] = field(default=())
-
-
-EMPTY = Cell("")
-#: Costs of a board, by the figure's name: heading, form, what it is.
-COSTS: Mapping[str, tuple[str, Callable[[float], str], str]] = {
-    "parameters_total": ("parameters", short_number, "values that are trained or part of the network"),
-    "parameters_active": ("active", short_number, "values that one answer reads, tables counted by the rows it reads"),
-    "train_seconds": ("training s", lambda v: _seconds(v), "seconds of training, dependencies not included"),
-    "train_seconds_with_dependencies": (
-        "with deps s",
-        lambda v: _seconds(v),
-        "seconds of training, those of the runs it stands on included",
-    ),
-    "latency_p50_ms": ("latency ms", lambda v: f"{v:.2f}", "median time of one answer to one user"),
-    "bytes_on_disk": ("disk", lambda v: f"{short_number(v)}B", "bytes of the stored weights"),
-    "flops_per_user": ("FLOP", short_number, "work of one answer, by torch's counter"),
-    "peak_memory_bytes": ("peak memory", lambda v: f"{short_number(v)}B", "largest memory held"),
-    "peak_gpu_memory_bytes": ("peak GPU memory", lambda v: f"{short_number(v)}B", "largest memory held on the GPU"),
-    "energy_joules": ("energy J", lambda v: f"{v:,.0f}", "energy of training, where a counter is readable"),
-}
-
-
-def _seconds(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-#: Figures whose deviation over seeds tells nothing.
-AMOUNTS = (
-    "epochs",
-    "best_epoch",
-    "test_seconds",
-    "seconds_per_epoch",
-    "users_per_second",
-    "latency_p95_ms",
-    "latency_p50_ms",
-)
 HELP = {
     "ndcg": "normalised discounted cumulative gain",
     "hr": "hit rate: share of cases with the target among the first k",
     "mrr": "mean reciprocal rank",
+    "recall": "share of a case's targets that are among the first k",
+    "precision": "share of the first k that are targets",
     "coverage": "share of the catalogue that is recommended to anybody",
     "novelty": "mean self-information of what is recommended, in bits",
     "mean_popularity": "mean training count of what is recommended: popularity bias",
     "gini": "how unequally items are recommended, 0 to 1",
 }
+#: Figures of which more is better without a doubt; the best of a column is bold.
+MORE_IS_BETTER = ("ndcg", "hr", "mrr", "recall", "precision")
+#: Figures that a reader must choose on the page.
+ASIDE = ("novelty", "mean_popularity", "gini")
 
 
 def leaderboard(board: Board, columns: Sequence[str] = ()) -> Table:
@@ -91,56 +31,27 @@ def leaderboard(board: Board, columns: Sequence[str] = ()) -> Table:
     if board.metric is None:
         return _plain_board(board, columns)
     names = _accuracy(board, columns)
-    costs = [name for name in COSTS if any(name in line.figures for line in board.measured)]
+    costs = [cost.name for cost in ON_PAGE if any(cost.name in line.figures for line in board.measured)]
     others = [name for name in columns if name in _all_names(board) and name not in (*names, *costs, board.metric)]
-    judged = any(line.verdict for line in board.lines)
-    against = board.reference is not None and judged
-    headings = [
-        Heading("#", "place by the metric, and number in the charts", screen=True),
-        Heading("row", "", numeric=False, paper=True),
-        Heading(board.metric, _help(board.metric) + "; rows are sorted by it", paper=True),
-        *([Heading("95 %", "interval over users and seeds", paper=True)] if judged else []),
+    made = [
+        _places(board),
+        _names(board),
+        _figures(board, board.metric, Heading(board.metric, f"{_help(board.metric)}; rows are sorted by it", paper=True)),
+        *_verdicts(board),
         *(
-            [Heading("interval", "the same, drawn; all rows on one scale", numeric=False, screen=True)]
-            if judged
-            else []
+            _figures(board, name, Heading(name, _help(name), paper=i < 3, extra=name not in columns and _aside(name)))
+            for i, name in enumerate(names)
         ),
+        *(_costs(board, name, asked=name in columns) for name in costs),
         *(
-            [Heading("group", "rows that share a letter are not told apart (Holm, 5 %)", numeric=False, paper=True)]
-            if judged
-            else []
+            _costs(board, name, asked=True)
+            if name in BY_NAME
+            else _figures(board, name, Heading(name.replace("_", " ")))
+            for name in others
         ),
-        *(
-            [Heading(f"against {board.reference}", "relative difference with its 95 % interval", paper=True)]
-            if against
-            else []
-        ),
-        *([Heading("p (Holm)", "of that difference, corrected for all comparisons of the table")] if against else []),
-        *(Heading(name, _help(name), paper=i < 3) for i, name in enumerate(names)),
-        *(Heading(COSTS[name][0], COSTS[name][2], paper=name == "parameters_total") for name in costs),
-        *(Heading(name.replace("_", " ")) for name in others),
-        Heading("seeds", "runs behind the row", paper=True),
+        _seeds(board),
     ]
-    scale = _scale(board)
-    rows, number = [], 0
-    for line in board.lines:
-        number += line.kind == MEASURED
-        rows.append(
-            (
-                Cell(str(number), number) if line.kind == MEASURED else EMPTY,
-                _name(line),
-                _figure(line, board.metric),
-                *(_interval(line, scale) if judged else ()),
-                *(_against(line, board) if against else ()),
-                *(_figure(line, name) for name in names),
-                *(_cost(line, name) for name in costs),
-                *(_figure(line, name) for name in others),
-                Cell(str(len(line.row.runs)), len(line.row.runs)) if line.row else EMPTY,
-            )
-        )
-    return Table(
-        f"Test, {board.title}", tuple(headings), tuple(rows), tuple(line.kind for line in board.lines), board.notes
-    )
+    return Table.of(f"Test, {board.title}", made, [line.kind for line in board.lines], board.notes)
 
 
 def _plain_board(board: Board, columns: Sequence[str]) -> Table:
@@ -148,24 +59,18 @@ def _plain_board(board: Board, columns: Sequence[str]) -> Table:
     there = [name for name in _all_names(board) if name.startswith("tokenizer/")]
     wanted = [name for name in columns if name in there]
     names = wanted or [name for name in there if not re.search(r"_[2-9]$", name)][:12]
-    costs = [name for name in COSTS if any(name in line.figures for line in board.measured)]
-    headings = (
-        Heading("row", numeric=False, paper=True),
-        *(Heading(name.removeprefix("tokenizer/").replace("_", " "), paper=i < 6) for i, name in enumerate(names)),
-        *(Heading(COSTS[name][0], COSTS[name][2]) for name in costs),
-        Heading("seeds", paper=True),
-    )
-    rows = tuple(
-        (
-            _name(line),
-            *(_figure(line, name) for name in names),
-            *(_cost(line, name) for name in costs),
-            Cell(str(len(line.row.runs)), len(line.row.runs)) if line.row else EMPTY,
-        )
-        for line in board.lines
-    )
-    return Table(
-        f"Runs that rank nothing, {board.title}", headings, rows, tuple(line.kind for line in board.lines), board.notes
+    costs = [cost.name for cost in ON_PAGE if any(cost.name in line.figures for line in board.measured)]
+    made = [
+        _names(board),
+        *(
+            _figures(board, name, Heading(name.removeprefix("tokenizer/").replace("_", " "), paper=i < 6))
+            for i, name in enumerate(names)
+        ),
+        *(_costs(board, name, asked=name in columns) for name in costs),
+        _seeds(board),
+    ]
+    return Table.of(
+        f"Runs that rank nothing, {board.title}", made, [line.kind for line in board.lines], board.notes
     )
 
 
@@ -190,9 +95,27 @@ def _accuracy(board: Board, columns: Sequence[str]) -> list[str]:
     return [name for name in wanted if name in there and name != board.metric]
 
 
+def _kind(name: str, kinds: Sequence[str]) -> str:
+    """Which of the kinds a figure is, whatever its protocol's prefix and its cutoff; "" for none."""
+    return next((kind for kind in kinds if re.search(rf"(^|_){kind}(@|$)", name)), "")
+
+
 def _help(name: str) -> str:
-    plain = next((kind for kind in HELP if re.search(rf"(^|_){kind}(@|$)", name)), "")
-    return HELP.get(plain, "")
+    return HELP.get(_kind(name, tuple(HELP)), "")
+
+
+def _aside(name: str) -> bool:
+    return bool(_kind(name, ASIDE))
+
+
+def _places(board: Board) -> Column:
+    numbers = iter(range(1, len(board.lines) + 1))
+    cells = [Cell(str(n := next(numbers)), n) if line.kind == MEASURED else EMPTY for line in board.lines]
+    return Column(Heading("#", "place by the metric, and number in the charts", screen=True), cells)
+
+
+def _names(board: Board) -> Column:
+    return Column(Heading("row", "", numeric=False, paper=True), [_name(line) for line in board.lines])
 
 
 def _name(line: Line) -> Cell:
@@ -200,49 +123,103 @@ def _name(line: Line) -> Cell:
     return Cell(line.name + marks.get(line.kind, ""))
 
 
-def number(value: float) -> str:
-    """Four decimals without the zero before the point; larger figures shorter.
-
-    >>> number(0.05461), number(-0.5), number(11.7173)
-    ('.0546', '-.5000', '11.72')
-    """
-    if abs(value) >= 1000:
-        return short_number(value) if value > 0 else f"{value:,.0f}"
-    if abs(value) >= 1:
-        return f"{value:.4g}"
-    return f"{value:.4f}".replace("0.", ".", 1)
+def _seeds(board: Board) -> Column:
+    cells = [Cell(str(len(line.row.runs)), len(line.row.runs)) if line.row else EMPTY for line in board.lines]
+    return Column(Heading("seeds", "runs behind the row", paper=True), cells)
 
 
-def _figure(line: Line, name: str) -> Cell:
-    if name not in line.figures:
-        return EMPTY
-    mean, deviation = line.figures[name]
-    if name.startswith(("parameters", "bytes")):
-        return Cell(short_number(mean), mean)
-    if name in AMOUNTS:
-        return Cell(f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}", mean)
-    return Cell(number(mean) + (f" ± {number(deviation)}" if deviation is not None else ""), mean)
+def _figures(board: Board, name: str, heading: Heading) -> Column:
+    """A figure of all lines with equal decimals; the best measured one is marked where more is better."""
+    means = [line.mean(name) for line in board.lines]
+    decimals = decimals_of([mean for mean in means if mean is not None])
+    measured = [mean for line in board.measured if (mean := line.mean(name)) is not None]
+    top = max(measured) if len(measured) > 1 and _kind(name, MORE_IS_BETTER) else None
+    cells = []
+    for line, mean in zip(board.lines, means, strict=True):
+        if mean is None:
+            cells.append(EMPTY)
+            continue
+        deviation = line.figures[name][1]
+        spread = number(deviation, decimals) if deviation is not None else ""
+        cells.append(Cell(number(mean, decimals), mean, spread=spread, best=line.kind == MEASURED and mean == top))
+    return Column(heading, cells)
 
 
-def _cost(line: Line, name: str) -> Cell:
-    value = line.mean(name)
-    return EMPTY if value is None else Cell(COSTS[name][1](value), value)
+def _costs(board: Board, name: str, asked: bool) -> Column:
+    """A cost. Its deviation over seeds is left out: it tells of the machine, not of the model."""
+    cost = BY_NAME[name]
+    heading = Heading(cost.heading, cost.help, paper=name == "parameters_total", extra=cost.extra and not asked)
+    values = [line.mean(name) for line in board.lines]
+    return Column(heading, [EMPTY if value is None else Cell(cost.show(value), value) for value in values])
 
 
-def _scale(board: Board) -> tuple[float, float]:
-    """Range of all intervals of a board."""
+def _verdicts(board: Board) -> list[Column]:
+    """What is known of the metric beyond its mean; nothing where no row was judged."""
+    if not any(line.verdict for line in board.lines):
+        return []
     ends = [end for line in board.lines if line.verdict for end in (line.verdict.low, line.verdict.high)]
-    return (min(ends), max(ends)) if ends else (0.0, 1.0)
+    scale = min(ends), max(ends)
+
+    def column(heading: Heading, cell: Callable[[Line], Cell]) -> Column:
+        return Column(heading, [cell(line) if line.verdict else EMPTY for line in board.lines])
+
+    columns = [
+        column(Heading("95 %", "interval over users and seeds", paper=True), _interval),
+        column(
+            Heading("interval", "the same, drawn; all rows on one scale", numeric=False, screen=True),
+            lambda line: _bar(line, scale),
+        ),
+        column(
+            Heading("group", "rows that share a letter are not told apart (Holm, 5 %)", numeric=False, paper=True),
+            lambda line: Cell(letters(line.verdict.group) if line.verdict else ""),
+        ),
+    ]
+    if board.reference is not None:
+        said = f"against {board.reference}"
+        columns += [
+            column(Heading(said, "relative difference with its 95 % interval", paper=True), _against(board)),
+            column(
+                Heading("p (Holm)", "of that difference, corrected for all comparisons of the table", extra=True),
+                _corrected(board),
+            ),
+        ]
+    return columns
 
 
-def _interval(line: Line, scale: tuple[float, float]) -> tuple[Cell, Cell, Cell]:
-    found = line.verdict
-    if found is None:
-        return EMPTY, EMPTY, EMPTY
+def _interval(line: Line) -> Cell:
+    assert line.verdict is not None
+    return Cell(f"[{number(line.verdict.low)}, {number(line.verdict.high)}]", line.verdict.low)
+
+
+def _bar(line: Line, scale: tuple[float, float]) -> Cell:
+    assert line.verdict is not None
     width = (scale[1] - scale[0]) or 1.0
+    found = line.verdict
     low, mean, high = ((value - scale[0]) / width for value in (found.low, found.mean, found.high))
-    text = f"[{number(found.low)}, {number(found.high)}]"
-    return Cell(text, found.low), Cell("", found.mean, (low, mean, high)), Cell(letters(found.group))
+    return Cell("", found.mean, (low, mean, high))
+
+
+def _against(board: Board) -> Callable[[Line], Cell]:
+    def cell(line: Line) -> Cell:
+        found = line.verdict
+        if found is None or line.name == board.reference or found.relative is None:
+            return EMPTY
+        ends = ""
+        if found.relative_low is not None and found.relative_high is not None:
+            ends = f" [{100 * found.relative_low:+.1f}, {100 * found.relative_high:+.1f}]"
+        return Cell(f"{100 * found.relative:+.1f} %{ends}", found.relative)
+
+    return cell
+
+
+def _corrected(board: Board) -> Callable[[Line], Cell]:
+    def cell(line: Line) -> Cell:
+        p = line.verdict.p_holm if line.verdict else None
+        if p is None or line.name == board.reference:
+            return EMPTY
+        return Cell("< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0"), p)
+
+    return cell
 
 
 def letters(group: str) -> str:
@@ -265,16 +242,3 @@ def letters(group: str) -> str:
 def _letter(place: int) -> str:
     turn, letter = divmod(place, 26)
     return chr(ord("a") + letter) + (str(turn + 1) if turn else "")
-
-
-def _against(line: Line, board: Board) -> tuple[Cell, Cell]:
-    found = line.verdict
-    if found is None or line.name == board.reference or found.relative is None:
-        return EMPTY, EMPTY
-    ends = ""
-    if found.relative_low is not None and found.relative_high is not None:
-        ends = f" [{100 * found.relative_low:+.1f}, {100 * found.relative_high:+.1f}]"
-    corrected = EMPTY
-    if found.p_holm is not None:
-        corrected = Cell("< .001" if found.p_holm < 0.001 else f"{found.p_holm:.3f}".removeprefix("0"), found.p_holm)
-    return Cell(f"{100 * found.relative:+.1f} %{ends}", found.relative), corrected

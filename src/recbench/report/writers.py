@@ -6,21 +6,28 @@ import re
 from typing import Any
 
 from recbench.report.board import MEASURED, Board
-from recbench.report.tables import Table
+from recbench.report.cells import Cell, Table
 
 
 def markdown_table(table: Table) -> str:
     """GitHub's form; what is drawn on a page only is left out."""
     shown = [i for i, heading in enumerate(table.headings) if not heading.screen]
     lines = [
-        [_markdown(table.headings[i].text) for i in shown],
+        [markdown_text(table.headings[i].text) for i in shown],
         ["---:" if table.headings[i].numeric else "---" for i in shown],
-        *([_markdown(row[i].text) for i in shown] for row in table.rows),
+        *([_markdown_cell(row[i]) for i in shown] for row in table.rows),
     ]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def _markdown(text: str) -> str:
+def _markdown_cell(cell: Cell) -> str:
+    """The best of a column is bold."""
+    text = markdown_text(cell.text)
+    spread = f" ± {markdown_text(cell.spread)}" if cell.spread else ""
+    return f"**{text}**{spread}" if cell.best else text + spread
+
+
+def markdown_text(text: str) -> str:
     """Text that Markdown leaves as it is, on one line."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\|`*_\[\]])", r"\\\1", " ".join(text.split()))
@@ -42,21 +49,25 @@ def latex(text: str) -> str:
     return "".join(LATEX.get(letter, letter) for letter in " ".join(text.split()))
 
 
+def _latex_cell(cell: Cell) -> str:
+    """The best of a column is bold."""
+    text = rf"\textbf{{{latex(cell.text)}}}" if cell.best else latex(cell.text)
+    return f"{text} {latex(f'± {cell.spread}')}" if cell.spread else text
+
+
 def latex_table(table: Table, label: str) -> str:
-    """A ``table`` with booktabs; published rows stand below a rule, the best measured value of the sorted metric is bold."""
+    """A ``table`` with booktabs; published rows are below a rule, and the best measured value of a column is bold."""
     shown = [i for i, heading in enumerate(table.headings) if heading.paper]
     form = "".join("r" if table.headings[i].numeric else "l" for i in shown)
     lines = [" & ".join(latex(table.headings[i].text) for i in shown) + r" \\", r"\midrule"]
     before = MEASURED
-    for place, (row, kind) in enumerate(zip(table.rows, table.kinds, strict=True)):
+    for row, kind in zip(table.rows, table.kinds, strict=True):
         if kind != before:
             lines.append(r"\midrule")
         before = kind
-        cells = [latex(row[i].text) for i in shown]
+        cells = [_latex_cell(row[i]) for i in shown]
         if cells[0].startswith(("[", "*")):  # after a line break LaTeX would take it for an option of that
             cells[0] = "{}" + cells[0]
-        if place == 0 and kind == MEASURED and len(table.rows) > 1:
-            cells[1] = rf"\textbf{{{cells[1]}}}"
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join(
         [

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from recbench.core.errors import UserError, nearest
+from recbench.report.columns import BY_NAME
 from recbench.study.values import (
     as_mapping,
     as_search,
@@ -47,26 +48,6 @@ METRIC = re.compile(
     r"|tokenizer/[a-z_]+\d*"  # of rows that make item codes
     r"|share_of_best"  # of the best achievable score of generated data, of the first column
 )
-#: What a run costs, as columns of results.csv and of the table; ``alone_``: measured by the latency pass, with no job beside it.
-COSTS = (
-    "parameters_total",
-    "parameters_trainable",
-    "train_seconds",
-    "train_cpu_seconds",
-    "epochs",
-    "best_epoch",
-    "seconds_per_epoch",
-    "test_seconds",
-    "bytes_on_disk",
-    "bytes_in_memory",
-    "latency_p50_ms",
-    "latency_p95_ms",
-    "users_per_second",
-    "alone_latency_p50_ms",
-    "alone_latency_p95_ms",
-    "alone_users_per_second",
-)
-
 
 @dataclass(frozen=True)
 class Row:
@@ -194,9 +175,9 @@ def _columns(given: Any) -> tuple[str, ...]:
     if not isinstance(given, list) or not given:
         raise UserError(f"columns must be a list of metrics and costs, as in [ndcg@10, train_seconds], not {given!r}")
     for name in given:
-        if name not in COSTS and not METRIC.fullmatch(str(name)):
+        if name not in BY_NAME and not METRIC.fullmatch(str(name)):
             raise UserError(
-                f"unknown column '{name}'; {nearest(str(name), ['ndcg@10', 'hr@10', 'mrr', 'validation_ndcg@10', *COSTS])}"
+                f"unknown column '{name}'; {nearest(str(name), ['ndcg@10', 'hr@10', 'mrr', 'validation_ndcg@10', *BY_NAME])}"
             )
     return tuple(given)
 

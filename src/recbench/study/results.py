@@ -13,6 +13,7 @@ from recbench.core.run_folder import LATENCY_FILE, replacing, rule_file, sampled
 from recbench.core.terminal import short_number
 from recbench.evaluation.statistics.bootstrap import Difference, compare
 from recbench.evaluation.statistics.per_user import MEASURES, stores
+from recbench.report.columns import RECORDED
 from recbench.training.convergence import cut_off_note, run_was_cut_off
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ Record = dict[str, Any]
 
 #: Metrics of every results.csv; those that a study's columns name come on top.
 METRICS = ("ndcg@10", "hr@10", "mrr", "ndcg@5", "hr@5", "hr@1")
-COSTS = (
-    "parameters_total", "parameters_trainable", "train_seconds", "epochs", "best_epoch", "seconds_per_epoch", "test_seconds",
-)  # fmt: skip
 #: What the tuning of a row took and found (``recbench.study.tuning``).
 TUNING = ("tuned", "budget", "best_validation")
 #: Where the table goes in a README.
@@ -58,7 +56,7 @@ def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
     figures |= {f"{prefix}{name}": metrics.get(f"test/{prefix}{name}") for name in plain}
     figures |= {name: value for name, value in metrics.items() if name.startswith("tokenizer/")}
     costs = {name.removeprefix("cost/"): value for name, value in metrics.items() if name.startswith("cost/")}
-    figures |= {name: costs.get(name) for name in COSTS} | costs
+    figures |= {name: costs.get(name) for name in RECORDED} | costs
     if SHARE in study.columns:
         figures[SHARE] = share_of_best(metrics, study.columns[0])
     figures["cut_off"] = run_was_cut_off(job.config.as_dict(), metrics)

@@ -1,0 +1,102 @@
+"""Protocols in words: what a reader must know of a protocol id, without the id."""
+
+from __future__ import annotations
+
+import re
+
+FULL = "all items ranked"
+SEEN = {"mask": "seen items left out", "keep": "seen items ranked too"}
+TARGETS = {
+    "last": "last event of each user as target",
+    "successive": "every event as target, one by one",
+    "random": "one random event of each user as target",
+    "all": "all later events as targets",
+}
+
+
+def protocol_words(protocol: str) -> str:
+    """A protocol id in words; the id itself where it is not known here.
+
+    >>> protocol_words("leave_one_out-full-mask-v1")
+    'leave-one-out, all items ranked, seen items left out'
+    >>> protocol_words("sessions-d7-min5-full-keep-v1")
+    'whole sessions, last 7 days as test, items with 5 events or more, all items ranked, seen items ranked too'
+    >>> protocol_words("my_protocol")
+    'my_protocol'
+    """
+    found = re.fullmatch(r"(leave_one_out|temporal|sessions)-(.+)-(mask|keep)-v\d+", protocol)
+    if found is None:
+        return protocol
+    kind, middle, seen = found.groups()
+    words = {"leave_one_out": _leave_one_out, "temporal": _temporal, "sessions": _sessions}[kind](middle)
+    return ", ".join([*words, SEEN[seen]])
+
+
+def _leave_one_out(middle: str) -> list[str]:
+    sampled = re.fullmatch(r"uniform(\d+)\.s(\d+)", middle)
+    if sampled:
+        draw = "" if sampled[2] == "0" else f" (draw {sampled[2]})"
+        return ["leave-one-out", f"ranked among {int(sampled[1]):,} sampled items{draw}"]
+    return ["leave-one-out", FULL if middle == "full" else middle]
+
+
+def _temporal(middle: str) -> list[str]:
+    rest = middle.removesuffix("-full")
+    cuts = re.match(r"q([\d.]+)-q([\d.]+)-", rest)
+    if cuts:
+        first, second = (f"{100 * float(part):g} %" for part in cuts.groups())
+        words, rest = ["split in time", f"cuts at {first} and {second} of the events"], rest[cuts.end() :]
+    else:
+        # Two dates in front of the target; each is its digits, with a time of day where it has one.
+        dates = re.match(r"(.+?)-(?=last|successive|random|all)", rest)
+        words = ["split in time"]
+        if dates:
+            words.append(f"cuts at {_dates(dates[1])}")
+            rest = rest[dates.end() :]
+    target, *more = rest.split("-")
+    name, _, seed = target.partition(".s")
+    words.append(TARGETS.get(name, name) + (f" (draw {seed})" if seed not in ("", "0") else ""))
+    words += ["targets unknown to training left out" if part == "nocold" else part for part in more]
+    return [*words, FULL]
+
+
+def _dates(text: str) -> str:
+    """
+    >>> _dates("d20140101-d20140201T120000Z")
+    '2014-01-01 and 2014-02-01'
+    """
+    days = re.findall(r"(\d{4})-?(\d{2})-?(\d{2})", text)
+    return " and ".join("-".join(day) for day in days) if len(days) == 2 else text
+
+
+def _sessions(middle: str) -> list[str]:
+    words = ["whole sessions"]
+    borders = 0
+    for part in middle.removesuffix("-full").split("-"):
+        if re.fullmatch(r"given|d\d+|q[\d.]+", part):
+            # One border stands for both; of two the second is that of validation.
+            words.append(_border(part, "test" if borders == 0 else "validation"))
+            borders += 1
+        elif part.startswith("min"):
+            words.append(f"items with {part[3:]} events or more")
+        elif part.startswith("last"):
+            words.append(f"latest {part[4:].replace('of', '/')} of training")
+        else:
+            words.append(OTHER.get(part, part))
+    return [*words, FULL]
+
+
+OTHER = {
+    "overall": "items counted over test too",
+    "strict": "sessions on a border left out",
+    "fitval": "trained on validation too",
+}
+
+
+def _border(part: str, of: str) -> str:
+    if part == "given":
+        return f"{of} as the data set gives it"
+    if part.startswith("d"):
+        days = int(part[1:])
+        return f"last {days} days as {of}" if days > 1 else f"last day as {of}"
+    return f"last {100 * (1 - float(part[1:])):.3g} % of sessions as {of}"

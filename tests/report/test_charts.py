@@ -6,8 +6,8 @@ import re
 from xml.etree import ElementTree
 
 from recbench.report.charts import clusters, curves_chart, pareto_chart, swatch
-from recbench.report.curves import Curve
 from recbench.report.columns import Axis
+from recbench.report.curves import Curve
 from recbench.report.pareto import Point, front
 
 HOSTILE = "--> <script>alert(1)</script> $\\frac{\" & 'x'"

@@ -288,7 +288,9 @@ def _differing(board: Board, alike: Sequence[Board]) -> str:
 def _asked(board: Board) -> dict[str, Any]:
     """The keys of data and protocol of a board's first run."""
     run = next((line.row.runs[0] for line in board.measured if line.row), None)
-    return {} if run is None else {k: v for k, v in deciding(run.config).items() if k.startswith(("data.", "protocol."))}
+    return (
+        {} if run is None else {k: v for k, v in deciding(run.config).items() if k.startswith(("data.", "protocol."))}
+    )
 
 
 def with_published(

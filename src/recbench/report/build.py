@@ -14,8 +14,8 @@ from recbench.core.errors import UserError
 from recbench.core.run_folder import replacing
 from recbench.core.terminal import open_out
 from recbench.report.board import boards_of, views, with_published
-from recbench.report.collect import StoredRun, chosen, flat, read_folder, unfinished
 from recbench.report.cells import Table
+from recbench.report.collect import StoredRun, chosen, flat, read_folder, unfinished
 from recbench.report.headline import headings
 from recbench.report.origins import configs_of, failures_table, provenance_table
 from recbench.report.page import Page, render, section
@@ -88,9 +88,7 @@ def page_of(material: Material, resamples: int = RESAMPLES) -> Page:
     for note in (f"{board.title}: {note}" for board in boards if board.main for note in board.notes):
         logger.warning("%s", note)
     caches, names = cache_dirs(material), headings(boards)
-    sections = [
-        section(board, f"board{i + 1}", names[i], material.columns, caches) for i, board in enumerate(boards)
-    ]
+    sections = [section(board, f"board{i + 1}", names[i], material.columns, caches) for i, board in enumerate(boards)]
     configs = configs_of(boards)
     others = (
         ("failures", "Runs without a result", _failures(material)),

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from recbench.report.curves import Curve
     from recbench.report.columns import Axis
+    from recbench.report.curves import Curve
     from recbench.report.pareto import Point
     from recbench.report.slices import Slices
 

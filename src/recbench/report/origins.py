@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from recbench.report.board import Board
-from recbench.report.collect import StoredRun
 from recbench.report.cells import EMPTY, Cell, Heading, Table
+from recbench.report.collect import StoredRun
 
 #: Packages whose version is in the table; the others are in provenance.json of the run.
 SHOWN_PACKAGES = ("torch", "numpy")
@@ -104,9 +104,7 @@ COLUMNS: Mapping[str, Callable[[StoredRun], str]] = {
     "config": _hashes("config_hash"),
     "data": _hashes("data_fingerprint"),
     "split": _hashes("split_hash"),
-    "needs": lambda run: ", ".join(
-        f"{role} {key}" for role, key in (run.metrics.get("dependencies") or {}).items()
-    ),
+    "needs": lambda run: ", ".join(f"{role} {key}" for role, key in (run.metrics.get("dependencies") or {}).items()),
     "ended": lambda run: " ".join(run.reason.split()),
     "finished": lambda run: moment(run.status.get("updated")),
 }

@@ -36,7 +36,9 @@ def leaderboard(board: Board, columns: Sequence[str] = ()) -> Table:
     made = [
         _places(board),
         _names(board),
-        _figures(board, board.metric, Heading(board.metric, f"{_help(board.metric)}; rows are sorted by it", paper=True)),
+        _figures(
+            board, board.metric, Heading(board.metric, f"{_help(board.metric)}; rows are sorted by it", paper=True)
+        ),
         *_verdicts(board),
         *(
             _figures(board, name, Heading(name, _help(name), paper=i < 3, extra=name not in columns and _aside(name)))
@@ -69,9 +71,7 @@ def _plain_board(board: Board, columns: Sequence[str]) -> Table:
         *(_costs(board, name, asked=name in columns) for name in costs),
         _seeds(board),
     ]
-    return Table.of(
-        f"Runs that rank nothing, {board.title}", made, [line.kind for line in board.lines], board.notes
-    )
+    return Table.of(f"Runs that rank nothing, {board.title}", made, [line.kind for line in board.lines], board.notes)
 
 
 def _all_names(board: Board) -> list[str]:

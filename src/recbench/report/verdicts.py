@@ -42,7 +42,8 @@ def judged(board: Board, resamples: int) -> Board:
         return board
     if not board.main:
         return _noted(
-            board, "No intervals: the ranks of single users are kept for the protocol that a run was made for, not for this one."
+            board,
+            "No intervals: the ranks of single users are kept for the protocol that a run was made for, not for this one.",
         )
     rows = [line.row for line in board.measured if line.row is not None]
     missing = {row.name: problem for row in rows if (problem := row_problem(row))}

@@ -49,6 +49,7 @@ METRIC = re.compile(
     r"|share_of_best"  # of the best achievable score of generated data, of the first column
 )
 
+
 @dataclass(frozen=True)
 class Row:
     """One line of the final table. search: key -> values to try, as text; empty: nothing is searched. tuned: Optuna looks for its values."""

@@ -112,7 +112,7 @@ def test_a_study_whose_data_are_gone_is_told_from_its_results(study, tmp_path, c
 def test_a_study_without_any_run_is_one_line(study, tmp_path, capsys):
     status, last = said(capsys, "mini", f"runs_dir={tmp_path / 'none'}", f"out={tmp_path / 'out'}")
     assert status == 2
-    assert "holds no run of the study mini; run it with: recbench study mini" in last
+    assert "holds no run of the study mini, and its results.csv tells of none; run it with: recbench study mini" in last
 
 
 def test_a_study_without_data_or_results_says_what_is_missing(study, tmp_path, capsys):

@@ -113,7 +113,8 @@ def _telling(alike: Sequence[Mapping[str, Any]], chosen: Sequence[str]) -> list[
     if len(patterns) > MOST_KEYS:
         distinct = len(set(zip(*patterns, strict=True)))
         # Keys that nobody named go first, and among those the last ones.
-        for pattern in sorted(reversed(patterns), key=lambda pattern: kept[pattern] in chosen):
+        places = {pattern: place for place, pattern in enumerate(patterns)}
+        for pattern in sorted(patterns, key=lambda pattern: (kept[pattern] in chosen, -places[pattern])):
             rest = [other for other in patterns if other != pattern]
             if len(patterns) > MOST_KEYS and len(set(zip(*rest, strict=True))) == distinct:
                 patterns = rest

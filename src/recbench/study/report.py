@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recbench.config.schemas import conf_dir
 from recbench.core.errors import UserError
@@ -14,6 +15,11 @@ from recbench.report.build import Material
 from recbench.report.collect import StoredRun, read_run
 from recbench.report.rows import Row
 from recbench.study.definition import Study, find_study, load_study
+from recbench.study.ranks_file import FILE, read_ranks_file
+from recbench.study.recorded import Line, final_lines, recorded_runs
+
+if TYPE_CHECKING:
+    from recbench.study.plan import StudyPlan
 
 logger = logging.getLogger(__name__)
 
@@ -24,47 +30,40 @@ Wanted = tuple[str, str, str]
 def study_material(
     name: str, words: tuple[str, ...], rewrite: bool, metric: str | None, reference: str | None, cache_dir: Path | None
 ) -> Material:
-    """A report on the final runs of a study. words: overrides of every run, as for ``recbench.study``.
+    """A report on the final runs of a study. words: overrides of every run, as for ``recbench study``.
 
-    rewrite: also write the study's own results.csv and the table of its README. Where the keys cannot be worked out because the data are
-    not here, they are read from results.csv. Raises UserError for what is wrong with the study or the words.
+    Runs that are not here are told by the study's results.csv and ranks.npz. rewrite: also write those two and the table of the study's
+    README, unless they hold runs that are not here. Raises UserError for what is wrong with the study or the words.
     """
     path = find_study(name, Path.cwd(), conf_dir().parent)
     study = load_study(path)
-    from recbench.study.run import study_runs_dir
+    from recbench.study.run import study_runs_dir, write_results
 
     runs_dir = study_runs_dir(path, study, words)
+    lines = final_lines(study.folder / "results.csv", study)
     absent: list[tuple[str, str]] = []
+    plan: StudyPlan | None = None
     try:
         with offline():
-            wanted = _planned(study, words, runs_dir, rewrite, absent)
+            plan = _plan(study, words, runs_dir)
+        wanted = _wanted(study, plan, lines, absent)
     except UserError as error:
-        wanted = _recorded(study.folder / "results.csv", study, error)
+        if not lines:
+            raise
+        wanted = [(line["row"], line["seed"], line["key"]) for line in lines]
         logger.warning("the study cannot be planned here (%s); its rows are taken from results.csv", error)
-    runs: list[StoredRun] = []
-    owners: dict[str, str] = {}
-    for row, seed, key in wanted:
-        owners.setdefault(key, row)  # two rows may stand on one run
-        if not (runs_dir / key).is_dir():
-            absent.append((f"{row} seed {seed}", f"there is no folder {key}"))
-        elif key not in {run.key for run in runs}:
-            runs.append(read_run(runs_dir / key))
+    runs, owners = _collect(study, wanted, lines, runs_dir, absent)
+    if rewrite and plan is not None and not any(run.recorded for run in runs):
+        with offline():
+            write_results(study, plan)
     if not runs:
         raise UserError(
-            f"{runs_dir} holds no run of the study {study.name}; run it with: recbench study {study.name}, or say runs_dir=PATH"
+            f"{runs_dir} holds no run of the study {study.name}, and its results.csv tells of none; run it with: "
+            f"recbench study {study.name}, or say runs_dir=PATH"
         )
-    about = tuple(
-        filter(
-            None,
-            [
-                study.question,
-                f"{len(wanted)} final runs of the study, {sum(run.finished for run in runs)} of them finished.",
-            ],
-        )
-    )
     return Material(
         name=study.name,
-        about=about,
+        about=tuple(filter(None, [study.question, _counts(wanted, runs)])),
         runs=tuple(runs),
         rows=tuple(_rows(study, wanted, {run.key: run for run in runs})),
         absent=tuple(dict.fromkeys(absent)),
@@ -75,6 +74,42 @@ def study_material(
         metric=metric or _judged_metric(study),
         cache_dir=cache_dir,
     )
+
+
+def _collect(
+    study: Study, wanted: list[Wanted], lines: Sequence[Line], runs_dir: Path, absent: list[tuple[str, str]]
+) -> tuple[list[StoredRun], dict[str, str]]:
+    """(runs, each once, from their folders or else as recorded; key -> row). What is nowhere is added to ``absent``."""
+    kept = read_ranks_file(study.folder / FILE)
+    owners: dict[str, str] = {}
+    for row, _, key in wanted:
+        owners.setdefault(key, row)  # two rows may share one run
+    here = {key: read_run(runs_dir / key) for key in owners if (runs_dir / key).is_dir()}
+    recorded = recorded_runs(study, lines, kept, runs_dir, [run for run in here.values() if run.finished])
+    runs: dict[str, StoredRun] = {}
+    for row, seed, key in wanted:
+        if key in here and (here[key].finished or key not in recorded):
+            run = here[key]
+            # A folder may have lost its ranks; the study still has them.
+            runs[key] = run if run.ranks.is_file() else replace(run, held=kept.columns(key))
+        elif key in recorded:
+            runs[key] = recorded[key]
+        else:
+            absent.append((f"{row} seed {seed}", f"there is no folder {key}, and results.csv does not tell of it"))
+    return list(runs.values()), owners
+
+
+def _counts(wanted: list[Wanted], runs: Sequence[StoredRun]) -> str:
+    """How many runs the report is about, and where it knows them from."""
+    finished = [run for run in runs if run.finished]
+    recorded = sum(run.recorded for run in finished)
+    said = f"{len(wanted)} final runs of the study, {len(finished)} of them finished."
+    if not recorded:
+        return said
+    of = "All" if recorded == len(finished) else f"{recorded} of these"
+    ranks = sum(run.recorded and run.held is not None for run in finished)
+    more = f" The ranks of {ranks} of them are in {FILE}." if ranks else ""
+    return f"{said} {of} are not in the folder of runs: their figures are those of results.csv.{more}"
 
 
 def _present(reference: str | None, wanted: list[Wanted], runs: list[StoredRun]) -> str | None:
@@ -91,47 +126,36 @@ def _judged_metric(study: Study) -> str | None:
     return first if first.partition("@")[0] in METRICS else None
 
 
-def _planned(
-    study: Study, words: tuple[str, ...], runs_dir: Path, rewrite: bool, absent: list[tuple[str, str]]
-) -> list[Wanted]:
-    """The final jobs of a study, worked out as the study does it."""
-    from recbench.study.jobs import FINAL, Planner
+def _plan(study: Study, words: tuple[str, ...], runs_dir: Path) -> StudyPlan:
+    """The jobs of a study, worked out as the study does it. Raises UserError where its data are not here."""
+    from recbench.study.jobs import Planner
     from recbench.study.plan import StudyPlan
-    from recbench.study.run import drain, write_results
+    from recbench.study.run import drain
     from recbench.study.tuning import tune_rows
 
     planner = Planner(study, words, runs_dir)
     plan = StudyPlan(study, planner)
     tune_rows(study, planner, plan, 1, run=False)
     drain(plan)
-    if rewrite:
-        write_results(study, plan)
-    absent += list(plan.dead.items())
-    open_rows = [row for row in study.rows if row not in plan.chosen and row not in plan.dead]
-    absent += [(row, "its search is not over") for row in open_rows]
-    place = {row: i for i, row in enumerate(study.rows)}
-    final = sorted((job for job in plan.jobs if job.phase == FINAL), key=lambda job: place[job.row])
-    return [(job.row, str(job.seed), job.key) for job in final]
+    return plan
 
 
-def _recorded(path: Path, study: Study, error: UserError) -> list[Wanted]:
-    """The final jobs as results.csv of the study has them. Raises the error that made us look here if it has none."""
-    if not path.is_file():
-        raise error
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    found = [
-        (line["row"], line["seed"], line["key"])
-        for line in lines
-        if line.get("phase") == "final" and line.get("row") in study.rows and line.get("key")
-    ]
-    if not found:
-        raise error
+def _wanted(study: Study, plan: StudyPlan, lines: Sequence[Line], absent: list[tuple[str, str]]) -> list[Wanted]:
+    """The final jobs of a plan in the order of the rows; of a row whose search is not here, those that results.csv has."""
+    from recbench.study.jobs import FINAL
+
+    found: list[Wanted] = []
+    for name in study.rows:
+        planned = [job for job in plan.jobs if job.phase == FINAL and job.row == name]
+        recorded = [(line["row"], line["seed"], line["key"]) for line in lines if line["row"] == name]
+        found += [(job.row, str(job.seed), job.key) for job in planned] or recorded
+        if not planned and not recorded:
+            absent.append((name, plan.dead.get(name, "its search is not over")))
     return found
 
 
 def _rows(study: Study, wanted: list[Wanted], runs: Mapping[str, StoredRun]) -> list[Row]:
-    """Rows in the order of the study, with their finished runs. Two rows may stand on one run."""
+    """Rows in the order of the study, with their finished runs. Two rows may share a run."""
     found = []
     for name in study.rows:
         own = [runs[key] for row, _, key in wanted if row == name and key in runs and runs[key].finished]

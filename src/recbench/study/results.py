@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from recbench.core.errors import UserError
 from recbench.core.run_folder import LATENCY_FILE, replacing, rule_file, sampled_file
 from recbench.core.terminal import short_number
-from recbench.evaluation.statistics.bootstrap import Difference, compare
-from recbench.evaluation.statistics.per_user import MEASURES, stores
+from recbench.evaluation.statistics.bootstrap import Difference, bootstrap
+from recbench.evaluation.statistics.per_user import MEASURES, mean_per_user, stores
 from recbench.report.columns import RECORDED
+from recbench.study.ranks_file import StudyRanks, user_totals
 from recbench.training.convergence import cut_off_note, run_was_cut_off
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ Record = dict[str, Any]
 
 #: Metrics of every results.csv; those that a study's columns name come on top.
 METRICS = ("ndcg@10", "hr@10", "mrr", "ndcg@5", "hr@5", "hr@1")
+#: Ranks of a study that keeps none.
+NOTHING_KEPT = StudyRanks()
 #: What the tuning of a row took and found (``recbench.study.tuning``).
 TUNING = ("tuned", "budget", "best_validation")
 #: Where the table goes in a README.
@@ -97,7 +102,7 @@ def write_csv(path: Path, records: Sequence[Record]) -> None:
         writer.writerows(records)
 
 
-def markdown(study: Study, records: Sequence[Record], runs_dir: Path) -> str:
+def markdown(study: Study, records: Sequence[Record], runs_dir: Path, kept: StudyRanks = NOTHING_KEPT) -> str:
     """The table of the final runs: mean and standard deviation over seeds, the difference to the reference row, published rows below.
 
     One table a data set and protocol, for two never share one. A published row stands in that of the row that it names with ``beside``,
@@ -120,7 +125,7 @@ def markdown(study: Study, records: Sequence[Record], runs_dir: Path) -> str:
             if (homes.get(row["beside"]) if row.get("beside") else home) == (data, protocol)
         ]
         heading = f"Data `{data}`, protocol" if several else "Protocol"
-        parts.append(f"{heading} `{protocol}`.\n\n" + _table(study, rows, published, runs_dir))
+        parts.append(f"{heading} `{protocol}`.\n\n" + _table(study, rows, published, runs_dir, kept))
     return "\n\n".join(parts) or "No final run is finished yet."
 
 
@@ -130,7 +135,11 @@ def _asked(record: Record) -> tuple[str, str]:
 
 
 def _table(
-    study: Study, rows: Mapping[str, Sequence[Record]], published: Sequence[Mapping[str, Any]], runs_dir: Path
+    study: Study,
+    rows: Mapping[str, Sequence[Record]],
+    published: Sequence[Mapping[str, Any]],
+    runs_dir: Path,
+    kept: StudyRanks,
 ) -> str:
     searched = list(dict.fromkeys(key for name in rows for key in study.rows[name].search))
     tuning = [name for name in TUNING if any(name in group[0] for group in rows.values())]
@@ -148,7 +157,7 @@ def _table(
     for name, group in rows.items():
         cells = [name, *(_mean(column, [record.get(column) for record in group]) for column in study.columns)]
         if reference:
-            cells.append("" if group is reference else difference(group, reference, compared, runs_dir))
+            cells.append("" if group is reference else difference(group, reference, compared, runs_dir, kept))
         lines.append([*cells, *(str(group[0].get(key, "")) for key in [*searched, *tuning]), str(len(group))])
     for row in published:
         cells = [f"{row['label']} ({row['source']})", *(_mean(column, [row.get(column)]) for column in study.columns)]
@@ -164,19 +173,36 @@ def _table(
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + note
 
 
-def difference(group: Sequence[Record], reference: Sequence[Record], column: str, runs_dir: Path) -> str:
-    """Relative difference of two rows, with its interval where the same seeds were run and the column can be had user by user."""
-    by_seed, of_reference = (
-        {r["seed"]: runs_dir / r["key"] / "ranks.parquet" for r in part} for part in (group, reference)
-    )
-    paths = [*by_seed.values(), *of_reference.values()]
-    alike = by_seed.keys() == of_reference.keys() and all(path.is_file() for path in paths)
-    if alike and (column.split("@")[0] in MEASURES or all(stores(path, column) for path in paths)):
-        return _percent(compare(list(by_seed.values()), [of_reference[seed] for seed in by_seed], column))
-    ours, theirs = ([r[column] for r in part if r.get(column) is not None] for part in (group, reference))
-    if not ours or not theirs or not statistics.mean(theirs):
+def difference(
+    group: Sequence[Record], reference: Sequence[Record], column: str, runs_dir: Path, kept: StudyRanks = NOTHING_KEPT
+) -> str:
+    """Relative difference of two rows, with its interval where the same seeds were run and the column is known user by user.
+
+    kept: ranks of runs whose folders are not here.
+    """
+    if {r["seed"] for r in group} == {r["seed"] for r in reference}:
+        ours, theirs = (_user_totals(part, column, runs_dir, kept) for part in (group, reference))
+        if ours is not None and theirs is not None:
+            if not np.array_equal(ours[0], theirs[0]):
+                raise UserError(
+                    f"{group[0]['key']} ranks other users than {reference[0]['key']}; compare runs of one data set and protocol"
+                )
+            return _percent(bootstrap(ours[1], theirs[1]))
+    means = [[r[column] for r in part if r.get(column) is not None] for part in (group, reference)]
+    if not all(means) or not statistics.mean(means[1]):
         return ""
-    return f"{100 * (statistics.mean(ours) / statistics.mean(theirs) - 1):+.1f} %"
+    return f"{100 * (statistics.mean(means[0]) / statistics.mean(means[1]) - 1):+.1f} %"
+
+
+def _user_totals(
+    part: Sequence[Record], column: str, runs_dir: Path, kept: StudyRanks
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(users [U], sums of the metric over their cases [U]), from run folders or else from ranks.npz; None where both lack a run."""
+    paths = [runs_dir / record["key"] / "ranks.parquet" for record in part]
+    ours = column.split("@")[0] in MEASURES
+    if all(path.is_file() for path in paths) and (ours or all(stores(path, column) for path in paths)):
+        return mean_per_user(paths, column)
+    return user_totals(kept, [record["key"] for record in part], column) if ours else None
 
 
 def _percent(found: Difference) -> str:

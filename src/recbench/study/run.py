@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from recbench.config.schemas import conf_dir
@@ -14,6 +15,7 @@ from recbench.study.jobs import FINAL, Job, Planner
 from recbench.study.latency import measure_latency
 from recbench.study.plan import StudyPlan
 from recbench.study.pool import Pool
+from recbench.study.ranks_file import FILE, StudyRanks, collect_ranks, read_ranks_file, write_ranks
 from recbench.study.results import markdown, record_of, write_csv, write_readme
 from recbench.study.tuning import tune_rows, tuning_figures
 from recbench.study.values import key_of
@@ -115,16 +117,34 @@ def ask_more(study: Study, plan: StudyPlan, planner: Planner) -> list[str]:
 
 
 def write_results(study: Study, plan: StudyPlan) -> None:
-    """results.csv and the table, of all that is finished, in the order of the rows."""
+    """results.csv, ranks.npz and the table, of all that is finished, in the order of the rows."""
     place = {name: i for i, name in enumerate(study.rows)}
     jobs = sorted((job for job in plan.jobs if job.finished), key=lambda job: place[job.row])
     records = [record_of(job, plan.is_chosen(job), study) | tuning_figures(plan, job.row) for job in jobs]
     write_csv(study.folder / "results.csv", records)
-    table = markdown(study, records, plan.planner.runs_dir)
+    kept = keep_ranks(study, [job for job in jobs if job.phase == FINAL])
+    table = markdown(study, records, plan.planner.runs_dir, kept)
     print(table)
     if write_readme(study.folder / "README.md", table):
         logger.info("table written to %s", study.folder / "README.md")
     logger.info("results: %s", study.folder / "results.csv")
+
+
+def keep_ranks(study: Study, final: Sequence[Job]) -> StudyRanks:
+    """Write ranks.npz, and return what it holds. Results never wait for it: what is wrong with it is said, and that is all."""
+    path = study.folder / FILE
+    try:
+        earlier = read_ranks_file(path)
+    except UserError as error:
+        logger.warning("%s", error)
+        earlier = StudyRanks()
+    kept = collect_ranks(final, earlier)
+    try:
+        if kept.groups:
+            write_ranks(path, kept)
+    except UserError as error:
+        logger.warning("%s was not written: %s", FILE, error)
+    return kept
 
 
 def say_failures(plan: StudyPlan, more: list[str]) -> int:

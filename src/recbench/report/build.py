@@ -16,7 +16,7 @@ from recbench.core.terminal import open_out
 from recbench.report.board import boards_of, views, with_published
 from recbench.report.cells import Table
 from recbench.report.collect import StoredRun, chosen, flat, read_folder, unfinished
-from recbench.report.headline import headings
+from recbench.report.headline import headings, shared_words
 from recbench.report.origins import configs_of, failures_table, provenance_table
 from recbench.report.page import Page, render, section
 from recbench.report.rows import Row
@@ -95,7 +95,7 @@ def page_of(material: Material, resamples: int = RESAMPLES) -> Page:
         ("provenance", "Where each run comes from", provenance_table(boards, configs)),
     )
     texts = tuple((config.anchor, config.name, config.text) for config in configs)
-    return Page(f"recbench: {material.name}", material.about, tuple(sections), others, texts, FILES)
+    return Page(f"recbench: {material.name}", material.about, tuple(sections), others, texts, FILES, shared_words(boards))
 
 
 #: Files beside the page, and what they hold.

@@ -134,8 +134,28 @@ def _bar(line: Line, board: Board, top: float, floor: Line | None) -> Bar:
     return Bar(line.name, number(value), value / top, None if low is None else max(low, 0.0), high, kind)
 
 
+def shared_words(boards: Sequence[Board]) -> tuple[str, ...]:
+    """What all boards of a page have in common, in words: the data, and parts of the protocol. Nothing for one board."""
+    if len(boards) < 2:
+        return ()
+    parts = [_parts(board) for board in boards]
+    return tuple(part for part in parts[0] if all(part in other for other in parts))
+
+
 def headings(boards: Sequence[Board]) -> list[str]:
-    """Headings of boards on one page: data that all of them share are not said again."""
-    shared = len({board.place.data for board in boards}) == 1 and len(boards) > 1
-    said = [board.title.removeprefix(f"{board.place.data}: ") if shared else board.title for board in boards]
-    return [text[:1].upper() + text[1:] for text in said]
+    """Headings of boards on one page: what differs between them. Two headings are never the same."""
+    shared = shared_words(boards)
+    said = []
+    for board in boards:
+        data, *protocol = _parts(board)
+        # How the data are split is said always: without it a heading tells little.
+        own = [part for i, part in enumerate(protocol) if i == 0 or part not in shared]
+        text = ", ".join(own)
+        said.append(text[:1].upper() + text[1:] if data in shared else f"{data}: {text}")
+    return [text if said.count(text) == 1 else board.title for text, board in zip(said, boards, strict=True)]
+
+
+def _parts(board: Board) -> list[str]:
+    """Data, then the parts of the protocol."""
+    data, found, protocol = board.title.partition(": ")
+    return [data, *protocol.split(", ")] if found else [data]

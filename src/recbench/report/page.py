@@ -51,7 +51,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything on the page. about: sentences below the title; others: (anchor, heading, table) of what stands below the boards; configs:
+    """Everything on the page. about: sentences below the headline; shared: what all boards have in common, in words; others: (anchor, heading, table) of what stands below the boards; configs:
     (anchor, name, YAML) of each row; files: (file beside the page, what it holds)."""
 
     title: str
@@ -60,6 +60,7 @@ class Page:
     others: tuple[tuple[str, str, Table], ...]
     configs: tuple[tuple[str, str, str], ...] = ()
     files: tuple[tuple[str, str], ...] = ()
+    shared: tuple[str, ...] = ()
 
 
 def section(board: Board, anchor: str, heading: str, columns: Sequence[str], cache_dirs: Sequence[Path]) -> Section:

@@ -71,7 +71,7 @@ def _missing_notes(rows: Sequence[Row], missing: dict[str, str]) -> list[str]:
     """One note for all rows of a study that keeps no ranks, else one a row."""
     if rows and len(missing) == len(rows) and all(run.recorded for row in rows for run in row.runs):
         return [
-            "No intervals: these figures are those of the study's results.csv, and it keeps no ranks.npz for them. Run the study to make it."
+            "No intervals can be computed: the runs are not here, and the study keeps no ranks.npz. Running the study again makes it."
         ]
     return [f"No interval for {name}: {problem}." for name, problem in missing.items()]
 

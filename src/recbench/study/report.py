@@ -106,10 +106,10 @@ def _counts(wanted: list[Wanted], runs: Sequence[StoredRun]) -> str:
     said = f"{len(wanted)} final runs of the study, {len(finished)} of them finished."
     if not recorded:
         return said
-    of = "All" if recorded == len(finished) else f"{recorded} of these"
+    where = "None of them is" if recorded == len(finished) else f"{recorded} of these are not"
     ranks = sum(run.recorded and run.held is not None for run in finished)
-    more = f" The ranks of {ranks} of them are in {FILE}." if ranks else ""
-    return f"{said} {of} are not in the folder of runs: their figures are those of results.csv.{more}"
+    more = f" The ranks of {ranks} runs come from {FILE}." if ranks else ""
+    return f"{said} {where} in the folder of runs; the figures are those of results.csv.{more}"
 
 
 def _present(reference: str | None, wanted: list[Wanted], runs: list[StoredRun]) -> str | None:

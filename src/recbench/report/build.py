@@ -95,7 +95,9 @@ def page_of(material: Material, resamples: int = RESAMPLES) -> Page:
         ("provenance", "Where each run comes from", provenance_table(boards, configs)),
     )
     texts = tuple((config.anchor, config.name, config.text) for config in configs)
-    return Page(f"recbench: {material.name}", material.about, tuple(sections), others, texts, FILES, shared_words(boards))
+    return Page(
+        f"recbench: {material.name}", material.about, tuple(sections), others, texts, FILES, shared_words(boards)
+    )
 
 
 #: Files beside the page, and what they hold.

@@ -68,7 +68,7 @@ def style(i: int | None) -> dict[str, Any]:
 
 def pareto_chart(axis: Axis, points: Sequence[Point], metric: str, numbers: Mapping[str, int], name: str) -> Chart:
     """Quality over one kind of cost; numbers: place of a row in its table, which stands beside its point."""
-    figure, axes = _start()
+    figure, axes = new_figure()
     whole = [point.cost for point in points]
     if min(whole) > 0 and max(whole) / min(whole) > 20:
         axes.set_xscale("log")
@@ -88,17 +88,19 @@ def pareto_chart(axis: Axis, points: Sequence[Point], metric: str, numbers: Mapp
             point.cost, point.value, "o", color=colour(0) if point.on_front else INK, markerfacecolor=face, markersize=5
         )
         dot.set_gid(f"tip{i}")
-        tips[f"tip{i}"] = f"{point.name}: {metric} {point.value:.4f}, {axis.label} {_amount(point.cost)} {axis.unit}"
+        tips[f"tip{i}"] = (
+            f"{point.name}: {metric} {point.value:.4f}, {axis.label} {short_amount(point.cost)} {axis.unit}"
+        )
     axes.margins(0.1, 0.12)
     axes.autoscale_view()  # else the limits are set when it is drawn, and no place is known before
     for x, y, names in clusters(points, axes.get_xscale() == "log"):
         _number(axes, x, y, [numbers[name] for name in names])
-    _label(axes, f"{axis.label} ({axis.unit})", metric, _amount)
-    front = ", ".join(f"{point.name} ({metric} {point.value:.4f}, {_amount(point.cost)})" for point in steps)
+    label_axes(axes, f"{axis.label} ({axis.unit})", metric, short_amount)
+    front = ", ".join(f"{point.name} ({metric} {point.value:.4f}, {short_amount(point.cost)})" for point in steps)
     text = (
         f"{metric} over {axis.label} in {axis.unit}, {len(points)} rows. Nothing is cheaper and better than: {front}."
     )
-    return Chart(f"Quality against {axis.label}", axis.label, _svg(figure, name, text, tips), text)
+    return Chart(f"Quality against {axis.label}", axis.label, as_svg(figure, name, text, tips), text)
 
 
 def clusters(points: Sequence[Point], log: bool) -> list[tuple[float, float, list[str]]]:
@@ -130,37 +132,40 @@ def _number(axes: Axes, x: float, y: float, numbers: Sequence[int]) -> None:
 
 def curves_chart(curves: Sequence[Curve], metric: str, styles: Mapping[str, int], by: str, name: str) -> Chart:
     """Validation metric over epochs or seconds; by: ``epochs`` or ``seconds``."""
-    figure, axes = _start()
+    figure, axes = new_figure()
     tips = {}
     for i, curve in enumerate(curves):
         place = styles.get(curve.name)
         (line,) = axes.plot(getattr(curve, by), curve.values, **style(place), markevery=max(1, len(curve.values) // 6))
         line.set_gid(f"tip{i}")
         tips[f"tip{i}"] = f"{curve.name}: best {max(curve.values):.4f} of {len(curve.values)} epochs"
-    _label(
-        axes, {"epochs": EPOCH, "seconds": "seconds of training and validation"}[by], f"validation {metric}", _amount
+    label_axes(
+        axes,
+        {"epochs": EPOCH, "seconds": "seconds of training and validation"}[by],
+        f"validation {metric}",
+        short_amount,
     )
     best = ", ".join(
         f"{c.name} {max(c.values):.4f} at epoch {c.epochs[c.values.index(max(c.values))]}" for c in curves[:N_COLOURS]
     )
     more = f"; and {len(curves) - N_COLOURS} more" if len(curves) > N_COLOURS else ""
     text = f"Validation {metric} by {by} of training, first seed of each row. Best values: {best}{more}."
-    return Chart(f"Learning curves over {by}", by, _svg(figure, name, text, tips), text)
+    return Chart(f"Learning curves over {by}", by, as_svg(figure, name, text, tips), text)
 
 
 def slices_chart(slices: Slices, metric: str, styles: Mapping[str, int], title: str, name: str) -> Chart:
     """The metric of each row over the groups."""
-    figure, axes = _start()
+    figure, axes = new_figure()
     places, tips = range(len(slices.labels)), {}
     for i, (row, values) in enumerate(slices.values.items()):
         (line,) = axes.plot(places, values, **style(styles.get(row)))
         line.set_gid(f"tip{i}")
         tips[f"tip{i}"] = row
-    _label(axes, slices.what, metric, _amount)
+    label_axes(axes, slices.what, metric, short_amount)
     axes.set_xticks(places, slices.labels, fontsize=7.5)
     counts = ", ".join(f"{label}: {count:,}" for label, count in zip(slices.labels, slices.counts, strict=True))
     text = f"{metric} by {slices.what}; {slices.unit} in each group: {counts}. The values stand in the table below."
-    return Chart(title, title, _svg(figure, name, text, tips), text)
+    return Chart(title, title, as_svg(figure, name, text, tips), text)
 
 
 def swatch(i: int) -> str:
@@ -173,19 +178,20 @@ def swatch(i: int) -> str:
     )
 
 
-def _amount(value: float, _place: object = None) -> str:
+def short_amount(value: float, _place: object = None) -> str:
     """A number on an axis, short."""
     return short_number(value).replace(".0", "") if value >= 1000 else f"{value:.3g}"
 
 
-def _start() -> tuple[Figure, Axes]:
+def new_figure(width: float = SIZE[0], height: float = SIZE[1]) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes. width, height: inches."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=SIZE, layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 
-def _label(axes: Axes, x: str, y: str, form: Callable[..., str]) -> None:
+def label_axes(axes: Axes, x: str, y: str, form: Callable[..., str]) -> None:
     """Axes in the page's ink, with light rules across."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -204,7 +210,7 @@ def _label(axes: Axes, x: str, y: str, form: Callable[..., str]) -> None:
         axes.spines[side].set_color(RULE)
 
 
-def _svg(figure: Figure, name: str, text: str, tips: Mapping[str, str]) -> str:
+def as_svg(figure: Figure, name: str, text: str, tips: Mapping[str, str]) -> str:
     """The figure as an element of the page: no prolog, no fonts, no names of its own; colours and ids are the page's."""
     from matplotlib import rc_context
 

@@ -51,8 +51,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything on the page. about: sentences below the headline; shared: what all boards have in common, in words; others: (anchor, heading, table) of what stands below the boards; configs:
-    (anchor, name, YAML) of each row; files: (file beside the page, what it holds)."""
+    """Everything on the page.
+
+    about: sentences below the headline. shared: what all boards have in common, in words. others: (anchor, heading, table) of what is below
+    the boards. configs: (anchor, name, YAML) of each row. files: (file beside the page, what it holds).
+    """
 
     title: str
     about: tuple[str, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import pytest
@@ -81,15 +82,40 @@ def test_data_without_a_clock(audit, tmp_path):
     assert status == 0, said
     assert found["time"] == {}
     assert "needs timestamps" in found["floors"][1]["absent"]
-    assert any(f["level"] == "beware" and "No timestamps" in f["text"] for f in found["findings"])
+    assert any(f["level"] == "beware" and "no timestamps" in f["text"] for f in found["findings"])
     page = Tags()
     page.feed((folder / "audit.html").read_text())
     assert page.open == []
     assert page.links == []
+    assert found["timeline"] == {}
+    assert sum(found["lengths"]["cases"]) == found["split"]["test_cases"]
+    assert "How long the histories of the test are" in page.text
     (entry,) = found["data"]["raw_files"].values()
     assert re.fullmatch(r"[0-9a-f]{64}", entry["sha256"])
     assert entry["sha256"] in page.text
     assert str(tmp_path) not in (folder / "audit.json").read_text()
+
+
+def test_times_are_dates_and_the_chart_counts_every_event_once(audit):
+    _, found, folder, _ = audit("protocol=temporal")
+    line, text = found["timeline"], (folder / "audit.md").read_text()
+    assert sum(line["training"]) == found["split"]["training_events"]
+    assert sum(line["test"]) == found["split"]["test_targets"]
+    assert [datetime.fromisoformat(edge) for edge in line["edges"]] == sorted(
+        map(datetime.fromisoformat, line["edges"])
+    )
+    start = re.search(r"test starts at \| ([-\d: UTC]+) \|", text)
+    assert start
+    assert (
+        datetime.fromisoformat(start[1].removesuffix(" UTC")).replace(tzinfo=UTC).timestamp()
+        == found["split"]["test_cut"]
+    )
+    assert "test_cut" not in text
+    assert str(found["split"]["test_cut"]) not in text.replace(",", "")
+    page = (folder / "audit.html").read_text()
+    assert "When training and test happened" in page
+    assert page.count("<svg") == 1
+    assert not re.search(r"https?://|url\((?!#)", page)
 
 
 def test_names_from_outside_are_text_on_both_pages(audit):
@@ -155,12 +181,17 @@ def grave(**changed):
         "tied_targets": 0.0,
         "cold_targets": 0.0,
         "repeated_targets": 0.0,
+        "test_targets": changed.get("test_targets", 9_000),
+        "users_without_case": 0,
     }
     probe = {"model": "markov", "metric": "ndcg@10", "relative": -0.3, "low": -0.4, "high": -0.2, "unchanged": 0.1}
     found = {
         "split": {name: changed.get(name, value) for name, value in split.items()},
         "time": {"whole_days": changed.get("whole_days", 0.0)},
         "seen_items": changed.get("seen_items", "mask"),
+        "cold": {"cold_users": changed.get("cold_users", 0.0), "blind_cases": changed.get("blind_cases", 0.0)},
+        "cases": {"popular_targets": changed.get("popular_targets", 0.0), "beyond_length": 0.0, "max_length": 50},
+        "data": {"n_users": 10_000},
         "probes": [{name: changed.get(name, value) for name, value in probe.items()}],
         "floors": [],
         "floor_metric": "ndcg@10",
@@ -172,9 +203,9 @@ def grave(**changed):
     ("changed", "said"),
     [
         ({}, None),
-        ({"leaked_targets": 0.5}, "The future is in training"),
+        ({"leaked_targets": 0.5}, "training knows the future"),
         ({"tied_targets": 0.4}, "their order is that of the file"),
-        ({"whole_days": 1.0}, "a calendar"),
+        ({"whole_days": 1.0}, "whole days"),
         ({"cold_targets": 0.2}, "never occur in training"),
         ({"repeated_targets": 0.2}, "cannot be hit"),
         ({"repeated_targets": 0.2, "seen_items": "keep"}, None),
@@ -182,9 +213,18 @@ def grave(**changed):
         ({"high": 0.01}, "may be chance"),
         ({"unchanged": 1, "relative": 0.0}, "reads no order"),
         ({"relative": None}, "never hits"),
+        ({"cold_users": 0.331}, "A third (33.1%) of the test users have no training event"),
+        ({"blind_cases": 0.02}, "no history that training knows"),
+        ({"popular_targets": 0.5}, "popularity alone goes far"),
+        ({"test_targets": 226}, "The test is small: 226 targets"),
     ],
 )
 def test_what_is_told_as_a_warning(changed, said):
     warnings = grave(**changed)
     assert len(warnings) == (said is not None)
     assert said is None or said in warnings[0]
+
+
+def test_the_gravest_warning_comes_first():
+    warnings = grave(tied_targets=0.06, cold_users=0.5, leaked_targets=0.2, test_targets=100)
+    assert [text.split()[0] for text in warnings] == ["Half", "The", "A", "6.0%"]

@@ -5,6 +5,8 @@ Shapes: N events, U users, C test cases, T test targets.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from recbench.data.split import Split
 from recbench.data.store import PreparedData
 
 SECONDS_PER_DAY = 86_400
+#: Spans of time in which events are counted.
+N_SPANS = 40
 
 
 def data_facts(data: PreparedData) -> dict[str, Any]:
@@ -108,6 +112,39 @@ def case_facts(data: PreparedData, split: Split, max_length: int) -> dict[str, f
         "beyond_length": float((length > max_length).mean()),
         "popular_targets": float(np.isin(split.test.targets, popular).mean()),
     }
+
+
+def timeline(data: PreparedData, split: Split) -> dict[str, list[Any]]:
+    """Training events and test targets in spans of equal length from the first to the last of them; {} where the data have no clock.
+
+    edges: N_SPANS + 1 ISO times; training, test: a count a span.
+    """
+    if not data.has_timestamps:
+        return {}
+    times = np.asarray(data.timestamps)
+    training = times[flat_ranges(split.train_start, split.train_end)[1]]
+    test = times[split.test.target_positions]
+    both = np.concatenate([training, test])
+    if not len(both):
+        return {}
+    edges = np.linspace(int(both.min()), max(int(both.max()), int(both.min()) + 1), N_SPANS + 1)
+    try:
+        said = [datetime.fromtimestamp(float(edge), UTC).isoformat(timespec="seconds") for edge in edges]
+    except (ValueError, OverflowError, OSError):  # a clock that is no calendar
+        return {}
+    counts = (np.histogram(part, edges)[0].tolist() for part in (training, test))
+    return dict(zip(("edges", "training", "test"), (said, *counts), strict=True))
+
+
+def length_facts(split: Split) -> dict[str, list[Any]]:
+    """Test cases by the length of their history. labels: such as ``4–7``; cases: a count each."""
+    length = split.test.end - split.test.start
+    longest = int(length.max(initial=0))
+    edges = [0, 1, *(2**i for i in range(1, max(longest, 1).bit_length() + 1))]
+    pairs = list(pairwise(edges))
+    counts = np.histogram(length, edges)[0].tolist()
+    names = [str(low) if high - low == 1 else f"{low}–{high - 1}" for low, high in pairs]
+    return {"labels": names, "cases": counts}
 
 
 def training_counts(data: PreparedData, split: Split) -> np.ndarray:

@@ -25,7 +25,7 @@ Compose = Callable[[str], RunConfig]
 
 
 def make_audit(compose: Compose, probes: Sequence[str]) -> tuple[dict[str, Any], Stage, list[Run]]:
-    """(the audit as plain values, its data and split, the runs it stands on). Runs are found by key, or made.
+    """(the audit as plain values, its data and split, the runs behind it). Runs are found by key, or made.
 
     Raises UserError for a probe that ranks nothing, and whatever preparing data and making runs raises.
     """
@@ -38,6 +38,7 @@ def make_audit(compose: Compose, probes: Sequence[str]) -> tuple[dict[str, Any],
     probed = [run(compose(name), stage) for name in probes]
     data, split = stage.data, stage.split
     found: dict[str, Any] = {
+        "title": " ".join(first.data.labels()),
         "data": facts.data_facts(data),
         "protocol": split.protocol_id,
         "seen_items": split.seen_items,
@@ -47,6 +48,8 @@ def make_audit(compose: Compose, probes: Sequence[str]) -> tuple[dict[str, Any],
         "cold": facts.cold_facts(data, split),
         "repeats": facts.repeat_facts(data, split),
         "cases": facts.case_facts(data, split, first.training.max_length) | {"max_length": first.training.max_length},
+        "timeline": facts.timeline(data, split),
+        "lengths": facts.length_facts(split),
         "floors": floors,
         "floor_metric": f"{split.metric_prefix}{first.evaluation.monitor}",
         "probes": [order_probe(probe, stage) for probe in probed],

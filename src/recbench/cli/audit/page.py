@@ -1,9 +1,14 @@
-"""An audit as a page: the same sections in Markdown and in HTML that needs nothing from a network."""
+"""An audit as a page, in Markdown and in HTML that needs no network: what was found first, then a chart, then every figure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from recbench.cli.audit.charts import audit_chart
+from recbench.report.words import protocol_words
 
 #: What each share means, in the order of the page. Figures that a protocol or data set lacks are left out.
 SHARES = {
@@ -12,7 +17,7 @@ SHARES = {
         "later_training": "training later than a test target, mean over targets",
         "tied_targets": "test targets with the timestamp of the event before them",
         "cold_targets": "test targets that never occur in training",
-        "repeated_targets": "test targets already in their history",
+        "repeated_targets": "test targets that are already in their history",
     },
     "time": {
         "equal_timestamps": "consecutive events of one user at the same time",
@@ -51,26 +56,38 @@ def tables(found: Mapping[str, Any]) -> list[Table]:
         )
         for part, told in SHARES.items()
     ]
-    made = [_data(found), _steps(found), _files(found), _cases(found), *shares, _order(found), _floors(found)]
+    made = [_order(found), _floors(found), *shares, _cases(found), _data(found), _steps(found), _files(found)]
+    made.append(_identity(found))
     return [table for table in made if table.rows]
 
 
 def _data(found: Mapping[str, Any]) -> Table:
     data = found["data"]
-    rows = [(name.removeprefix("n_"), f"{data[name]:,}") for name in ("n_users", "n_items", "n_interactions")]
+    rows = [(NAMES[name], f"{data[name]:,}") for name in NAMES]
     if "first_date" in data:
-        rows.append(("from, to", f"{data['first_date']}, {data['last_date']}"))
+        rows += [("first event", data["first_date"]), ("last event", data["last_date"])]
     rows += [
-        ("events a user, median and most", f"{data['events_per_user_median']:g}, {data['events_per_user_most']:,}"),
+        ("events of a user, median", f"{data['events_per_user_median']:g}"),
+        ("events of a user, most", f"{data['events_per_user_most']:,}"),
         (
             "has",
             ", ".join(n for n in ("timestamps", "text", "behaviours", "sessions") if data.get(f"has_{n}"))
             or "items only",
         ),
-        ("fingerprint", data["fingerprint"]),
-        ("split", found["split_hash"]),
     ]
     return Table("The data", ("", ""), rows)
+
+
+NAMES = {"n_users": "users", "n_items": "items", "n_interactions": "events"}
+
+
+def _identity(found: Mapping[str, Any]) -> Table:
+    """What a machine calls these data and this split."""
+    data = found["data"]
+    rows = [("prepared data", data["name"]), ("data fingerprint", data["fingerprint"])]
+    return Table(
+        "Ids and hashes", ("", ""), [*rows, ("protocol", found["protocol"]), ("split hash", found["split_hash"])]
+    )
 
 
 def _steps(found: Mapping[str, Any]) -> Table:
@@ -87,26 +104,41 @@ def _files(found: Mapping[str, Any]) -> Table:
 
 def _cases(found: Mapping[str, Any]) -> Table:
     """Counts of the split, those that belong to one protocol included, and the histories."""
-    counts = [
-        (name.replace("_", " "), f"{value:,}") for name, value in found["split"].items() if isinstance(value, int)
-    ]
     cases = found["cases"]
+    counts = [_count(name, value) for name, value in found["split"].items() if isinstance(value, int)]
     return Table(
         "Cases",
         ("", ""),
         [
             *counts,
+            ("history of a test case, median", f"{cases['history_median']:g}"),
+            ("history of a test case, longest", f"{cases['history_longest']:,}"),
             (
-                "history of a test case, median and longest",
-                f"{cases['history_median']:g}, {cases['history_longest']:,}",
-            ),
-            (
-                f"test cases with more than the {cases['max_length']} events a model reads",
+                f"test cases with more than the {cases['max_length']} events that a model reads",
                 f"{cases['beyond_length']:.1%}",
             ),
             ("test targets among the most popular 1 % of items", f"{cases['popular_targets']:.1%}"),
         ],
     )
+
+
+def _count(name: str, value: int) -> tuple[str, str]:
+    """A count with its name; a time, which the split keeps in seconds since 1970, as a date."""
+    if name.endswith("_cut"):
+        return f"{name.removesuffix('_cut')} starts at", _moment(value)
+    return name.replace("_", " "), f"{value:,}"
+
+
+def _moment(seconds: int) -> str:
+    """
+    >>> _moment(1583246788), _moment(1583193600)
+    ('2020-03-03 14:46:28 UTC', '2020-03-03')
+    """
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:,} (outside the calendar)"
+    return f"{moment:%Y-%m-%d}" if seconds % 86_400 == 0 else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _order(found: Mapping[str, Any]) -> Table:
@@ -142,9 +174,15 @@ def _floors(found: Mapping[str, Any]) -> Table:
     return Table("Floors", ("model", *names, "run"), rows)
 
 
+def headline(found: Mapping[str, Any]) -> str:
+    """The gravest warning; else that there is none."""
+    grave = [finding["text"] for finding in found["findings"] if finding["level"] == "beware"]
+    return grave[0] if grave else "Nothing was found to beware of."
+
+
 def markdown(found: Mapping[str, Any]) -> str:
     """The page in Markdown."""
-    parts = [f"# {found['data']['name']}", f"Protocol `{found['protocol']}`."]
+    parts = [f"# Audit: {title(found)}", f"Protocol: {protocol_words(found['protocol'])}."]
     marks = {"beware": "**Beware.** ", "fine": ""}
     parts.append("\n".join(f"- {marks[finding['level']]}{finding['text']}" for finding in found["findings"]))
     for table in tables(found):
@@ -154,37 +192,32 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-#: Values are escaped by Jinja2; names of files come from outside.
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Audit: {{ found.data.name }}</title>
-<style>
-:root { color-scheme: light dark; --line: #8886; --beware: #b45309; }
-@media (prefers-color-scheme: dark) { :root { --beware: #fbbf24; } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.4rem; overflow-wrap: anywhere; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
-code { overflow-wrap: anywhere; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
-th:first-child, td:first-child { text-align: left; }
-li.beware::marker { content: "!  "; color: var(--beware); font-weight: 700; }
-li.beware { color: var(--beware); }
-</style></head><body>
-<h1>{{ found.data.name }}</h1>
-<p>Protocol <code>{{ found.protocol }}</code></p>
-<ul>{% for finding in found.findings %}<li class="{{ finding.level }}">{{ finding.text }}</li>
-{% endfor %}</ul>
-{% for table in tables %}<h2>{{ table.title }}</h2>
-<div class="wide"><table>{% if table.columns|join %}<thead><tr>{% for head in table.columns %}<th>{{ head }}</th>{% endfor %}</tr></thead>{% endif %}
-<tbody>{% for row in table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</tbody></table></div>
-{% endfor %}</body></html>
-"""
+def title(found: Mapping[str, Any]) -> str:
+    """The data in words; in audits of before these were kept, by the folder of the prepared data."""
+    return str(found.get("title") or found["data"]["name"])
+
+
+#: The page as a Jinja2 template. Values are escaped; names of files come from outside.
+TEMPLATE = Path(__file__).with_name("audit.html")
 
 
 def html(found: Mapping[str, Any]) -> str:
     """The page as one HTML file."""
-    from jinja2 import Environment
+    from markupsafe import Markup
 
-    return Environment(autoescape=True).from_string(PAGE).render(found=found, tables=tables(found))
+    from recbench.report.page import environment, own_text
+
+    return (
+        environment()
+        .from_string(TEMPLATE.read_text(encoding="utf-8"))
+        .render(
+            found=found,
+            title=title(found),
+            protocol=protocol_words(found["protocol"]),
+            headline=headline(found),
+            chart=audit_chart(found),
+            tables=tables(found),
+            style=own_text("style.css"),
+            drawn=Markup,
+        )
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -130,3 +132,64 @@ def test_report_files_are_valid_json_and_csv_for_machines(folders, tmp_path):
     assert main([f"runs_dir={folders.path}", f"out={tmp_path / 'out'}", "tracking=off"]) == 0
     table = pl.read_csv(tmp_path / "out" / "leaderboard.csv")
     assert table["protocol"].to_list() == ["leave_one_out-full-mask-v1", "leave_one_out-full-keep-v1"]
+
+
+@pytest.fixture
+def committed(study, folders, tmp_path):
+    """The study as it is committed: results.csv and ranks.npz of runs whose folders are gone."""
+    from recbench.core.run_folder import RunFolder
+    from recbench.study.ranks_file import FILE, StudyRanks, collect_ranks, write_ranks
+
+    jobs = [
+        SimpleNamespace(folder=RunFolder(folders.path / f"{row}-1"), key=f"{row}-1", row=row, seed=1)
+        for row in ("floor", "other")
+    ]
+    write_ranks(study / FILE, collect_ranks(jobs, StudyRanks()))
+    lines = ["row,phase,seed,key,data,protocol,hr@10,ndcg@10,keep_hr@10,keep_protocol,train_seconds,cut_off,commit"]
+    for job in jobs:
+        figures = job.folder.read("metrics.json")
+        lines.append(
+            f"{job.row},final,1,{job.key},synthetic,{figures['protocol']},{figures['test/hr@10']},{figures['test/ndcg@10']},.5,"
+            f"leave_one_out-full-keep-v1,12.5,{job.row == 'other'},c0ffee-dirty"
+        )
+    (study / "results.csv").write_text("\n".join(lines) + "\n")
+    return study
+
+
+def test_a_study_is_told_from_what_it_commits_as_from_its_runs(committed, tmp_path):
+    assert main(["mini", f"out={tmp_path / 'with'}", "tracking=off"]) == 0
+    assert main(["mini", f"runs_dir={tmp_path / 'none'}", f"out={tmp_path / 'without'}", "tracking=off"]) == 0
+    own, told = (pl.read_csv(tmp_path / name / "leaderboard.csv") for name in ("with", "without"))
+    names = ["row", "metric", "hr@10", "ndcg@10", "low", "high", "relative", "relative_low", "p_holm", "group"]
+    main_board = told.filter(pl.col("protocol") == "leave_one_out-full-mask-v1")
+    assert main_board.select(names).drop_nulls("low").equals(own.select(names).drop_nulls("low"))
+    assert main_board["train_seconds"].to_list()[:2] == [12.5, 12.5]
+    asked = told.filter(pl.col("protocol") == "leave_one_out-full-keep-v1")
+    assert asked["keep_hr@10"].to_list() == [0.5, 0.5]
+    text = (tmp_path / "without" / "report.md").read_text()
+    assert "None of them is in the folder of runs; the figures are those of results.csv." in text
+    assert "The ranks of 2 runs come from ranks.npz." in text
+    assert "By user activity" not in text.partition("skipped")[2]
+    assert "perhaps not trained to their end: other." in text
+    assert "c0ffee + changes" in text
+
+
+def test_a_study_that_keeps_no_ranks_says_so_once_and_its_files_stay(committed, tmp_path):
+    (committed / "ranks.npz").unlink()
+    before = {path.name: path.read_bytes() for path in committed.iterdir()}
+    assert main(["mini", f"runs_dir={tmp_path / 'none'}", f"out={tmp_path / 'out'}", "tracking=off"]) == 0
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert text.count("No intervals can be computed") == 1
+    assert "low" not in pl.read_csv(tmp_path / "out" / "leaderboard.csv").columns
+    assert {path.name: path.read_bytes() for path in committed.iterdir()} == before
+
+
+def test_one_run_here_and_one_told_share_a_table(committed, folders, tmp_path):
+    shutil.rmtree(folders.path / "floor-1")
+    assert main(["mini", f"out={tmp_path / 'out'}", "tracking=off"]) == 0
+    table = pl.read_csv(tmp_path / "out" / "leaderboard.csv").filter(pl.col("kind") == "measured")
+    boards = table.filter(pl.col("protocol") == "leave_one_out-full-mask-v1")
+    assert sorted(boards["row"].to_list()) == ["floor", "other"]
+    assert len(boards.select("data", "data_fingerprint", "split_hash").unique()) == 1
+    assert boards.filter(pl.col("row") == "other")["relative_low"].is_not_null().all()
+    assert "1 of these are not in the folder of runs" in (tmp_path / "out" / "report.md").read_text()

@@ -34,10 +34,20 @@ class Reader(HTMLParser):
         self.tags.append((tag, dict(attributes)))
 
 
-def test_the_page_needs_no_network(folders, tmp_path):
-    folders.add("a-1")
-    folders.add("b-1", 0.6, config={"model": {"name": "b"}})
-    text = write(folders, tmp_path / "out")
+@pytest.fixture(scope="module")
+def page(make_folders, tmp_path_factory):
+    """(text of a page on two models and popularity, its folder)."""
+    home = tmp_path_factory.mktemp("page")
+    made = make_folders(home / "runs")
+    made.add("a-1")
+    for seed in (1, 2):
+        made.add(f"b-{seed}", 0.6, seed, config={"model": {"name": "b"}, "cache_dir": "/secret/place"})
+    made.add("popularity-1", 0.0, config={"model": {"name": "popularity"}})
+    return write(made, home / "out"), home / "out"
+
+
+def test_the_page_needs_no_network(page):
+    text, out = page
     tags = Reader(text).tags
     links = [
         value
@@ -45,15 +55,43 @@ def test_the_page_needs_no_network(folders, tmp_path):
         for name, value in attributes.items()
         if name in ("src", "href", "xlink:href", "action", "data")
     ]
-    assert links
     beside = {link for link in links if not link.startswith("#")}
     assert beside == {"leaderboard.csv", "runs.csv", "report.tex", "report.md"}
-    assert all((tmp_path / "out" / name).is_file() for name in beside)
+    assert all((out / name).is_file() for name in beside)
     anchors = {attributes["id"] for _, attributes in tags if "id" in attributes}
     assert {link[1:] for link in links if link.startswith("#")} <= anchors
     assert not {tag for tag, _ in tags} & {"link", "img", "iframe", "object", "embed", "base"}
     assert not re.search(r"url\((?!#)|@import|https?://", text)
     assert "default-src 'none'" in text
+
+
+def test_the_headline_comes_before_everything_else(page):
+    text, out = page
+    first = text.index('<p class="headline">')
+    assert text.index("<h1>") < first < text.index("<nav")
+    sentence = re.search(r'<p class="headline">(.*?)</p>', text)[1]
+    assert sentence.startswith("b is best: its ndcg@10 is ")
+    assert "the floor popularity" in sentence
+    assert sentence in (out / "report.md").read_text()
+
+
+def test_without_the_script_every_row_and_column_is_there(page):
+    """What the script hides and adds is not in the page itself."""
+    text = re.sub(r"<script>.*?</script>", "", page[0], flags=re.DOTALL)
+    tags = Reader(text).tags
+    assert not [tag for tag, attributes in tags if "hidden" in attributes]
+    assert not {tag for tag, _ in tags} & {"button"}
+    assert not [attributes for tag, attributes in tags if tag == "input" and attributes["type"] != "radio"]
+    assert [attributes for tag, attributes in tags if tag == "th" and "data-extra" in attributes]
+
+
+def test_each_run_is_linked_to_its_config_without_the_places_of_a_machine(page):
+    text, _ = page
+    anchor = re.search(r'<a href="#(config\d+)">b-2</a>', text)[1]
+    config = re.search(rf'<pre id="{anchor}">(.*?)</pre>', text, re.DOTALL)[1]
+    assert "name: b\n" in config
+    assert "seed:\n- 1\n- 2" in config
+    assert "/secret/place" not in text
 
 
 def test_hostile_names_are_text(folders, tmp_path):
@@ -69,10 +107,8 @@ def test_hostile_names_are_text(folders, tmp_path):
     assert "<img" not in markdown
 
 
-def test_headings_captions_and_text_alternatives(folders, tmp_path):
-    folders.add("a-1")
-    folders.add("b-1", 0.6, config={"model": {"name": "b"}})
-    text = write(folders, tmp_path / "out")
+def test_headings_captions_and_text_alternatives(page):
+    text, _ = page
     tags = Reader(text).tags
     levels = [int(tag[1]) for tag, _ in tags if re.fullmatch(r"h\d", tag)]
     assert levels[0] == 1

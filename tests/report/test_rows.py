@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from recbench.report.collect import read_folder
 from recbench.report.rows import rows_of
 
@@ -45,3 +47,24 @@ def test_the_same_seed_twice_makes_two_rows_with_two_names(folders):
     rows = rows_of(read_folder(folders.path))
     assert [len(row.runs) for row in rows] == [1, 1]
     assert len({row.name for row in rows}) == 2
+
+
+def test_of_keys_that_vary_together_the_one_that_a_command_named_is_told(folders):
+    for i, size in enumerate((32, 64)):
+        path = folders.add(f"sasrec-{i}", config={"model": {"hidden_size": size, "feedforward_size": 4 * size}})
+        assert set(named(folders)) <= {"sasrec", "sasrec hidden_size=32", "sasrec hidden_size=64"}
+    for path in folders.path.iterdir():
+        made = json.loads((path / "provenance.json").read_text())
+        command = "recbench -m model=sasrec model.feedforward_size=128,256"
+        (path / "provenance.json").write_text(json.dumps({**made, "command": command}))
+    assert set(named(folders)) == {"sasrec feedforward_size=128", "sasrec feedforward_size=256"}
+
+
+def test_many_keys_are_cut_to_those_that_tell_rows_apart_and_never_to_a_hash(folders):
+    for i in range(8):
+        bits = {f"k{j}": (i >> j) & 1 for j in range(3)} | {f"x{j}": (i * (j + 3)) % 7 for j in range(4)}
+        folders.add(f"sasrec-{i}", config={"model": bits})
+    names = list(named(folders))
+    assert len(set(names)) == 8
+    assert not any("#" in name for name in names)
+    assert all(name.count("=") <= 4 for name in names)

@@ -26,6 +26,8 @@ def test_markdown_has_a_cell_for_every_heading(folders):
     assert lines[2].startswith("| good\\_one | ")
     assert lines[3].startswith("| poor\\|50% | ")
     assert lines[4].startswith("| A &amp; B (published: its\\_paper) | .0605 | ")
+    assert "| **." in lines[2]
+    assert "**" not in lines[3]
     assert "interval" not in lines[0]
 
 
@@ -69,3 +71,24 @@ def test_columns_of_a_study_stand_in_the_table(folders):
     assert "hr@1" in texts
     assert "sampled999_hr@1" not in texts
     assert table.rows[0][texts.index("epochs")].text == "12"
+
+
+def test_decimal_points_of_a_column_lie_below_each_other_and_deviations_apart(folders):
+    for seed in (1, 2):
+        folders.add(f"a-{seed}", 0.9, seed, config={"model": {"name": "a"}}, **{"test/novelty@10": 11.5 + seed})
+    folders.add("b-1", 0.1, config={"model": {"name": "b"}}, **{"test/novelty@10": 9.25})
+    (made,) = boards_of(read_folder(folders.path))
+    table = leaderboard(made)
+    texts = [heading.text for heading in table.headings]
+    cells = {name: [row[texts.index(name)] for row in table.rows] for name in ("ndcg@10", "novelty@10")}
+    assert {len(cell.text.partition(".")[2]) for cell in cells["ndcg@10"]} == {4}
+    assert [(cell.text, cell.spread) for cell in cells["novelty@10"]] == [("13.00", ".71"), ("9.25", "")]
+    assert [cell.best for cell in cells["ndcg@10"]] == [True, False]
+    assert not any(cell.best for cell in cells["novelty@10"])  # more of it is not better
+    assert table.headings[texts.index("novelty@10")].extra
+
+
+def test_the_only_row_is_not_called_the_best(folders):
+    folders.add("a-1")
+    (made,) = boards_of(read_folder(folders.path))
+    assert not any(cell.best for row in leaderboard(made).rows for cell in row)

@@ -1,7 +1,7 @@
 """``ranks.npz`` beside a study's results.csv: the ranks of its final runs, so that intervals can be computed again where the runs are not.
 
 A rank is a whole or a half (a tie shares the places it covers), so ``2 * rank - 1`` is a whole number from 1. That is what is stored, as
-uint16: ranks up to 32,767.5 are exact. A rank beyond that is read back as 32,768: it is a miss at every cutoff that anybody uses, and moves
+uint16: ranks up to 32,768 are exact. A larger one is read back as 32,768: it is a miss at every cutoff that anybody uses, and moves
 the reciprocal rank by less than 1/32,768. 0 stands for an infinite rank: the model gave a list and the target was not in it.
 
 Runs that were asked about the same cases share what belongs to the cases. Equal ranks give equal bytes. About 40 kB a run of 22,000 users.
@@ -93,11 +93,11 @@ def encode(rank: np.ndarray) -> np.ndarray:
     >>> encode(np.array([1.0, 1.5, 7.0, 40_000.0, np.inf])).tolist()
     [1, 2, 13, 65535, 0]
     """
-    finite = np.where(np.isinf(rank), 1.0, rank)
+    finite = np.where(np.isposinf(rank), 1.0, rank)
     places = 2 * finite - 1
     if not (np.all(finite >= 1) and np.array_equal(places, np.round(places))):
         raise UserError("ranks must be wholes or halves from 1, so they cannot be kept in ranks.npz")
-    return np.where(np.isinf(rank), INFINITE, np.minimum(places, CLIPPED)).astype(np.uint16)
+    return np.where(np.isposinf(rank), INFINITE, np.minimum(places, CLIPPED)).astype(np.uint16)
 
 
 def decode(stored: np.ndarray) -> np.ndarray:

@@ -203,7 +203,7 @@ def _as_found() -> Iterator[None]:
         with _own_messages():
             yield
     finally:
-        SweepCallback.statuses, SweepCallback.unclosed = [], None
+        SweepCallback.statuses, SweepCallback.sender = [], None
         sys.argv = arguments
         os.environ.clear()
         os.environ.update(environment)

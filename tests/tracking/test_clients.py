@@ -9,12 +9,12 @@ import sys
 
 import pytest
 from mlflow.tracking import MlflowClient
+from recbench.tracking.rest import Rest
+from recbench.tracking.sqlite import KNOWN, Sqlite
 
 from recbench.tracking import client as clients
 from recbench.tracking.client import KEY_TAG, Library, Point, batches, open_client
 from recbench.tracking.mlflow_store import Store, deliver
-from recbench.tracking.rest import Rest
-from recbench.tracking.sqlite import KNOWN, Sqlite
 from recbench.tracking.sync import unsent
 
 

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     if not chosen.runs_dir.is_dir():
         print(f"error: there is no folder {chosen.runs_dir}; name it with --runs-dir", file=sys.stderr)
         return 2
-    from recbench.tracking.mlflow_store import Unreachable
+    from recbench.tracking.store import Unreachable
     from recbench.tracking.sync import sync
 
     config = TrackingConfig(uri=chosen.uri, experiment=chosen.experiment)

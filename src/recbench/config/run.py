@@ -13,7 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recbench.config.schemas import GROUPS, one_line, refuse_interpolation, refuse_stray_keys, schema_of, with_schema
-from recbench.config.settings import EvaluationConfig, HardwareConfig, TrackingConfig, TrainingConfig
+from recbench.config.settings import (
+    EvaluationConfig,
+    HardwareConfig,
+    TrackingConfig,
+    TrainingConfig,
+    without_password,
+)
 from recbench.core.errors import UserError, nearest
 from recbench.evaluation.added_metrics import check_metrics
 from recbench.models.auxiliary import check_auxiliaries
@@ -115,8 +121,9 @@ class RunConfig:
                     )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values in the layout of the command line: what config.yaml of a run folder holds."""
+        """Plain values in the layout of the command line: what config.yaml of a run folder holds. A password is left out."""
         plain: dict[str, Any] = dataclasses.asdict(self)
+        plain["tracking"]["uri"] = without_password(plain["tracking"]["uri"])
         return {**plain, "runs_dir": str(self.runs_dir), "cache_dir": str(self.cache_dir)}
 
     @classmethod

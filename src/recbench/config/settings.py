@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +82,15 @@ class TrackingConfig:
     uri: str = "sqlite:///mlflow.db"
     experiment: str = "recbench"
     timeout_seconds: int = 10  # how long a server may be silent before the run is kept for a later sync
+
+
+def without_password(address: str) -> str:
+    """An address, or a word of a command line that holds one, as it may be shown and stored: its password is three stars.
+
+    >>> without_password("postgresql://me:secret@host/mlflow"), without_password("http://host:5000")
+    ('postgresql://me:***@host/mlflow', 'http://host:5000')
+    """
+    return re.sub(r"(://[^/:@]*):.*@", r"\1:***@", address)
 
 
 @dataclass

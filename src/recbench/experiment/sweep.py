@@ -6,13 +6,12 @@ makes no difference where the jobs ran. A job that fails does not end the sweep.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import sys
-import time
 import traceback
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
+from recbench.config.settings import without_password
 from recbench.core.errors import StoppedEarly, UserError
 from recbench.experiment import machine_share
 from recbench.experiment.launchers.joblib import dismiss_workers
@@ -29,10 +30,10 @@ from recbench.training.processes.ranks import launched
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-logger = logging.getLogger(__name__)
+    from recbench.experiment.context import Run
+    from recbench.tracking.sweep import SweepSender
 
-#: How jobs in other processes learn of their sweep's run in MLflow.
-PARENT_VARIABLE = "RECBENCH_SWEEP_PARENT"
+logger = logging.getLogger(__name__)
 
 #: Whoever starts a single run as a process may name a file here, which tells what became of it as the files of a sweep do.
 RECORD_VARIABLE = "RECBENCH_JOB_RECORD"
@@ -56,7 +57,7 @@ class Outcome:
             return None
         hydra = HydraConfig.get()
         in_sweep = hydra.mode == RunMode.MULTIRUN
-        record: dict[str, Any] = {"overrides": list(hydra.overrides.task)}
+        record: dict[str, Any] = {"overrides": [without_password(word) for word in hydra.overrides.task]}
         value = None
         try:
             value, told = _work(composed, hydra if in_sweep else None)
@@ -86,24 +87,27 @@ def _work(composed: DictConfig, sweep: Any) -> tuple[float | None, dict[str, Any
 
     if sweep is None:
         runs = run_job(composed)
-    else:
-        machine_share.take_share(int(sweep.job.num), composed.hardware)
-        judge = None
-        if sweep.runtime.choices.get("hydra/sweeper") == "tune":
-            from recbench.experiment.early_stop import Judge
+        return runs[-1].validation, _told(runs)
+    from recbench.tracking.sweep_file import tracking_record
 
-            judge = Judge.of(sweep)
-        try:
-            runs = run_job(composed, os.environ.get(PARENT_VARIABLE, ""), judge)
-        except StoppedEarly as stop:
-            folder = str(stop.folder)
-            return stop.value, {"value": stop.value, "stopped": str(stop), "stopped_folder": folder}
+    machine_share.take_share(int(sweep.job.num), composed.hardware)
+    judge = None
+    if sweep.runtime.choices.get("hydra/sweeper") == "tune":
+        from recbench.experiment.early_stop import Judge
+
+        judge = Judge.of(sweep)
+    try:
+        runs = run_job(composed, in_sweep=True, judge=judge)
+    except StoppedEarly as stop:
+        return stop.value, {"value": stop.value, "stopped": str(stop), "stopped_folder": str(stop.folder)}
+    return runs[-1].validation, {**_told(runs), "tracking": tracking_record(OmegaConf.to_object(composed.tracking))}
+
+
+def _told(runs: Sequence[Run]) -> dict[str, Any]:
+    """What a job's record says of its runs, the asked one last."""
     asked = runs[-1]
-    return asked.validation, {
-        "folders": [str(run.folder.path) for run in runs],
-        "reused": asked.reused,
-        "value": asked.validation,
-    }
+    folders = [str(run.folder.path) for run in runs]
+    return {"folders": folders, "reused": asked.reused, "value": asked.validation}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -119,14 +123,12 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 
 class SweepCallback(Callback):
-    """Hydra calls this around a sweep, in the process that started it: a parent run before, one table after."""
+    """Hydra calls this around a sweep, in the process that started it: a run in MLflow before, one table after. It also calls it after each
+    job, in the process of the job."""
 
     statuses: list[int] = []
-    #: The parent run in MLflow that nobody has closed yet, with its place.
-    unclosed: ClassVar[tuple[Any, str] | None] = None
-
-    def __init__(self) -> None:
-        self.parent: str | None = None
+    #: Of the sweep that this process started and that is not over yet.
+    sender: ClassVar[SweepSender | None] = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -136,7 +138,6 @@ class SweepCallback(Callback):
             return  # Hydra only warns of what a callback raises; it fails on the same folder next, and cli.main says so
         for old in folder.glob("job-*.json"):
             old.unlink()  # of an earlier sweep into the same folder; its runs are found by their keys
-        os.environ.pop(PARENT_VARIABLE, None)
         os.environ.pop(machine_share.PARALLEL_VARIABLE, None)
         if _is_side_by_side(config):
             wanted = int(config.hardware.threads) if config.get("hardware") else 0
@@ -144,23 +145,16 @@ class SweepCallback(Callback):
                 machine_share.side_by_side(int(config.hydra.launcher.n_jobs), _n_jobs(config)), wanted
             )
         tracking = _tracking(config)
-        if tracking is not None and tracking.enabled:
-            self._open_parent(folder, tracking)
+        if tracking is None or tracking.enabled:
+            from recbench.experiment.provenance import code_state
+            from recbench.tracking.sweep import SweepSender
 
-    def _open_parent(self, folder: Path, tracking: Any) -> None:
-        from recbench.experiment.provenance import code_state
-        from recbench.tracking.mlflow_store import Store, Unreachable, place_of
-        from recbench.tracking.sync import SweepFile
+            SweepCallback.sender = SweepSender(folder, tracking)
+            SweepCallback.sender.start(sys.argv[1:], code_state()["commit"], watch=not _is_in_this_process(config))
 
-        told = SweepFile(folder)
-        told.begin(sys.argv[1:], code_state()["commit"], place_of(tracking))
-        try:
-            self.parent = told.open_parent(Store(tracking))
-        except Unreachable as error:
-            logger.warning("MLflow is not reachable: %s; the sweep goes on without it", error)
-            return
-        SweepCallback.unclosed = (tracking, self.parent)
-        os.environ[PARENT_VARIABLE] = self.parent
+    def on_job_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if SweepCallback.sender is not None:
+            SweepCallback.sender.send_ended()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         from recbench.report.console import show_outcome, show_sweep
@@ -168,35 +162,19 @@ class SweepCallback(Callback):
         if _is_side_by_side(config):
             dismiss_workers()
         records = read_records(Path(config.hydra.sweep.dir))
-        SweepCallback.statuses, SweepCallback.unclosed = [record["status"] for record in records], None
+        SweepCallback.statuses = [record["status"] for record in records]
         if config.hydra.runtime.choices.get("hydra/sweeper") == "tune":
             show_outcome(records)  # a search is decided on validation; nobody should see its trials' test figures
         else:
             show_sweep(records)
-        tracking = _tracking(config)
-        if tracking is not None and tracking.enabled:
-            _close(Path(config.hydra.sweep.dir), tracking, any(SweepCallback.statuses))
+        sender, SweepCallback.sender = SweepCallback.sender, None
+        if sender is not None:
+            sender.finish(failed=any(SweepCallback.statuses))
 
 
-def _close(folder: Path, tracking: Any, failed: bool) -> None:
-    """Tell MLflow that a sweep is over, and of whatever it missed while it was away."""
-    from recbench.tracking.mlflow_store import Store, Unreachable
-    from recbench.tracking.sync import SweepFile
-
-    told = SweepFile(folder)
-    told.update(ended=time.time(), failed=failed)
-    try:
-        store = Store(tracking)
-        for key in told.settle(store):
-            logger.info("sent %s, which MLflow had missed", key)
-        page = told.comparison(store)
-        if page:
-            logger.info("compare runs: %s", page)
-    except Unreachable as error:
-        logger.warning(
-            "MLflow is not reachable: %s; the sweep is complete on disk, send it later with: recbench tracking sync",
-            error,
-        )
+def _is_in_this_process(config: DictConfig) -> bool:
+    """Whether Hydra runs the jobs one after the other in the process that started the sweep."""
+    return bool(config.hydra.runtime.choices.get("hydra/launcher") == "basic")
 
 
 def _is_side_by_side(config: DictConfig) -> bool:
@@ -214,18 +192,12 @@ def _n_jobs(config: DictConfig) -> int:
 
 
 def end_early() -> None:
-    """Close the MLflow run of a sweep that a mistake or Ctrl+C ended before its time; it would stand there as running for ever."""
-    if SweepCallback.unclosed is None:
-        return
-    from recbench.tracking.mlflow_store import Store, Unreachable
-
-    (tracking, parent), SweepCallback.unclosed = SweepCallback.unclosed, None
-    with contextlib.suppress(Unreachable):
-        Store(tracking).end_parent(parent, True, int(1000 * time.time()))
+    """Close the MLflow run of a sweep that a mistake or Ctrl+C ended before its time."""
+    sender, SweepCallback.sender = SweepCallback.sender, None
+    if sender is not None:
+        sender.abandon()
 
 
 def _tracking(config: DictConfig) -> Any:
     """The tracking of the whole sweep; None where it is one of the things that the jobs do differently."""
-    from omegaconf import OmegaConf
-
     return OmegaConf.to_object(config.tracking) if config.get("tracking") is not None else None

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbench.config.run_name import run_name
+from recbench.core.run_folder import RunFolder
 from recbench.core.terminal import show
 from recbench.data.split_audit import audit_line
 from recbench.evaluation.added_metrics import TAKEN
-from recbench.posthoc.compression.configs import config_class as compression_class
 from recbench.report.columns import ON_TERMINAL
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def show_sweep(records: Sequence[Mapping[str, Any]]) -> None:
         folders = [Path(folder) for folder in record.get("folders", [])]
         for folder in folders:
             metrics = json.loads((folder / "metrics.json").read_text())
-            finished.setdefault(str(folder), (_label(folder), metrics))
+            finished.setdefault(str(folder), (run_name(RunFolder(folder).config()), metrics))
     protocols = sorted({metrics["protocol"] for _, metrics in finished.values()})
     for protocol in protocols:
         everything = [(label, metrics, "") for label, metrics in finished.values() if metrics["protocol"] == protocol]
@@ -47,23 +48,6 @@ def show_outcome(records: Sequence[Mapping[str, Any]]) -> None:
     show(
         f"{len(records) - len(failed)} of {len(records)} jobs finished" + (f", {there} of them before" if there else "")
     )
-
-
-def _label(folder: Path) -> str:
-    """The model of a stored run, with what tells two runs of it apart at a glance."""
-    import yaml
-
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    model, distillation = config["model"], config["distillation"]["name"]
-    compression = config.get("compression", {"name": "none"})
-    details = (
-        f"{model['n_layers']} layers" if "n_layers" in model and model["name"] in ("slmrec", "e4srec") else "",
-        *model.get("auxiliary", []),
-        f"{distillation} distillation" if distillation != "none" else "",
-        compression_class(compression["name"])(**compression).label,
-    )
-    detail = ", ".join(filter(None, details))
-    return model["name"] + (f" ({detail})" if detail else "") + f" seed {config['seed']}"
 
 
 def results_table(rows: Sequence[tuple[str, Mapping[str, Any], str]], protocol: str) -> Table:

@@ -14,8 +14,8 @@ from recbench.config.settings import TrackingConfig
 from recbench.report.collect import StoredRun
 
 if TYPE_CHECKING:
-    from recbench.tracking.client import Entry
     from recbench.tracking.mlflow_store import Store
+    from recbench.tracking.store import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,12 @@ def publish(name: str, out: Path, runs: Sequence[StoredRun]) -> str | None:
     if _gone(uri):
         logger.warning("not sent to MLflow: %s is not in this folder", uri)
         return None
-    from recbench.tracking.mlflow_store import Store, Unreachable, reachable
+    if ":***@" in uri:
+        logger.warning("not sent to MLflow: the runs are in %s, whose password is not stored", uri)
+        return None
+    from recbench.tracking.client import reachable
+    from recbench.tracking.mlflow_store import Store
+    from recbench.tracking.store import Unreachable
 
     try:
         config = TrackingConfig(uri=uri, experiment=experiment)
@@ -43,7 +48,7 @@ def publish(name: str, out: Path, runs: Sequence[StoredRun]) -> str | None:
             target = _target(store, name, [run_id for where, run_id in sent if where == place])
             if target is None:
                 return None
-            store.client.upload(target, sorted(path for path in out.iterdir() if path.is_file()))
+            store.client.upload(target.run_id, sorted(path for path in out.iterdir() if path.is_file()))
     except Unreachable as error:
         logger.warning("not sent to MLflow, which is not reachable: %s", error)
         return None
@@ -68,7 +73,7 @@ def _gone(uri: str) -> bool:
 
 def _target(store: Store, name: str, run_ids: Sequence[str]) -> Entry | None:
     """The MLflow run that takes the report; None if the store knows none of the runs any more."""
-    from recbench.tracking.client import KEY_TAG, NAME_TAG, PARENT_TAG
+    from recbench.tracking.store import KEY_TAG, NAME_TAG, PARENT_TAG
 
     known = [entry for run_id in run_ids if (entry := store.client.get(run_id)) is not None]
     if not known:

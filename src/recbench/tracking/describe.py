@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbench.config.run_name import is_silent, run_name
 from recbench.models.auxiliary import AUXILIARIES
-from recbench.tracking.client import KEY_TAG, NAME_TAG, Point
+from recbench.tracking.store import KEY_TAG, NAME_LENGTH, NAME_TAG, PARAMETER_LENGTH, Point
 
-#: MLflow's longest value of a parameter.
-PARAMETER_LENGTH = 6000
-#: What MLflow's databases take as a name.
-NAME_LENGTH = 250
+#: Of what a run cost, the figures that become metrics: how large it is, how fast, and what training took. The rest is in metrics.json.
+COSTS = (
+    "cost/parameters_total",
+    "cost/parameters_active",
+    "cost/bytes_on_disk",
+    "cost/peak_memory_bytes",
+    "cost/flops_per_user",
+    "cost/latency_p50_ms",
+    "cost/train_seconds",
+    "cost/train_seconds_with_dependencies",
+)
 
 
 def metric_name(name: str) -> str:
@@ -21,16 +29,19 @@ def metric_name(name: str) -> str:
     return name.replace("@", "_at_")
 
 
-def headline(final: Mapping[str, Any]) -> str | None:
+def headline(final: Mapping[str, Any], measure: str = "ndcg") -> str | None:
     """The figure that decides between models: NDCG on test at 10, or at the largest cutoff, whatever prefix the protocol gives it.
 
     >>> headline({"test/ndcg@5": 0.1, "test/ndcg@10": 0.2, "test/ndcg@20": 0.3}), headline({"tokenizer/items": 9})
     ('test/ndcg@10', None)
     """
-    parts = [(name, name.rpartition("ndcg@")[2]) for name in final if name.startswith("test/") and "ndcg@" in name]
-    found = {
-        int(cutoff): name for name, cutoff in parts if cutoff.isdigit()
-    }  # not those of ties, as in ndcg@10_optimistic
+    parts = [
+        (name, name.rpartition(f"{measure}@")[2])
+        for name in final
+        if name.startswith("test/") and f"{measure}@" in name
+    ]
+    # Not those of ties, as in ndcg@10_optimistic.
+    found = {int(cutoff): name for name, cutoff in parts if cutoff.isdigit()}
     return found.get(10) or (found[max(found)] if found else None)
 
 
@@ -40,7 +51,8 @@ def metrics_of(final: Mapping[str, Any], history: list[dict[str, Any]], started:
     first = headline(final)
     for name in [*([first] if first else []), *(name for name in final if name != first)]:
         value = final[name]
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and (name in COSTS or not name.startswith("cost/")):
             yield Point(metric_name(name), float(value), ended, 0)
     clock = float(started)
     for epoch in history:
@@ -82,11 +94,12 @@ def tags_of(
     metrics: Mapping[str, Any],
     source: Mapping[str, Any],
     folder: Path | None = None,
+    varied: Sequence[str] = (),
 ) -> dict[str, str]:
-    """What a run is found by. The names that begin with ``mlflow.`` fill columns of MLflow's own table."""
+    """What a run is found by. The names that begin with ``mlflow.`` fill columns of MLflow's own table. varied: as in ``run_name``."""
     versions = source.get("versions", {})
     tags = {
-        NAME_TAG: key,
+        NAME_TAG: run_name(config, varied)[:NAME_LENGTH],
         KEY_TAG: key,
         "recbench.model": config["model"]["name"],
         "recbench.data": config["data"]["name"],
@@ -118,14 +131,32 @@ def _short(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def sweep_tags(name: str, command: list[str], commit: str | None) -> dict[str, str]:
-    """Of the run that stands for a sweep, called after what it varies. name: where it varies nothing."""
-    varied = " ".join(word for word in command if "," in word or "(" in word)
-    name = f"sweep {varied or name}"[:NAME_LENGTH]
-    return {NAME_TAG: name, "recbench.sweep": " ".join(command), **common_tags(commit)}
+def sweep_tags(name: str, command: Sequence[str], commit: str | None) -> dict[str, str]:
+    """Of the run that stands for a sweep. name: of its folder, where the command says nothing."""
+    return {
+        NAME_TAG: f"sweep {sweep_words(command) or name}"[:NAME_LENGTH],
+        "recbench.sweep": " ".join(command),
+        **common_tags(commit),
+    }
+
+
+def sweep_words(command: Sequence[str]) -> str:
+    """A sweep by its words: first those with several values, then the others that can change a result.
+
+    >>> sweep_words(["-m", "data=amazon", "model=sasrec,tiger", "runs_dir=/tmp/a", "tracking.uri=http://a"])
+    'model=sasrec,tiger data=amazon'
+    """
+    words = [word for word in command if "=" in word and not is_silent(word)]
+    return " ".join(sorted(words, key=lambda word: not is_varied(word)))
+
+
+def is_varied(word: str) -> bool:
+    """Whether a word of a sweep's command stands for several values."""
+    return "," in word or "(" in word
 
 
 def common_tags(commit: str | None) -> dict[str, str]:
+    """Tags of every run in MLflow, whatever it stands for."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container without a table of users

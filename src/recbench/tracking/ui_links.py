@@ -1,20 +1,27 @@
-"""Where in MLflow to look: its chart page with the right runs, the best one first.
+"""Where in MLflow to look: its chart page with the right runs, the best one first, the test figures on top.
 
 MLflow hides the children of a run until it is opened, and draws no chart of what is hidden; a page with a filter shows them at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import hashlib
+import re
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from recbench.config.settings import TrackingConfig
-from recbench.tracking.client import PARENT_TAG
-from recbench.tracking.describe import headline, metric_name
+from recbench.config.settings import TrackingConfig, without_password
+from recbench.tracking.store import PARENT_TAG
+from recbench.tracking.views import VIEW_TAG, view
 
-#: Where ``mlflow ui`` answers unless told otherwise.
-LOCAL = "http://127.0.0.1:5000"
+if TYPE_CHECKING:
+    from recbench.tracking.library import Library
+
+#: Where ``mlflow ui`` answers unless told otherwise, and the database that it opens.
+LOCAL, LOCAL_STORE = "http://127.0.0.1:5000", "sqlite:///mlflow.db"
+#: The most runs that are read to know in what they differ.
+MOST_COMPARED = 200
 
 
 def comparable(tags: Mapping[str, str]) -> str:
@@ -28,15 +35,25 @@ def children(parent: str) -> str:
     return f"tags.`{PARENT_TAG}` = '{parent}'"
 
 
-def comparison(config: TrackingConfig, experiment: str, having: str, metrics: Mapping[str, Any]) -> str:
-    """How to come to the charts of the runs that match a filter. metrics: of one of them, to know which one they are sorted by."""
-    best = headline(metrics)
-    asked = {
-        "searchFilter": having,
-        **({"orderByKey": f"metrics.`{metric_name(best)}`", "orderByAsc": "false"} if best else {}),
-        "compareRunsMode": "CHART",
-        "workflowType": "machine_learning",  # else MLflow shows its pages for language models
-    }
-    server = config.uri.startswith(("http://", "https://"))
-    page = f"{config.uri.rstrip('/') if server else LOCAL}/#/experiments/{experiment}/runs?{urlencode(asked)}"
-    return page if server else f"mlflow ui --backend-store-uri {config.uri}, then {page}"
+def comparison(
+    client: Library, config: TrackingConfig, experiment: str, having: str, asked: Collection[str] | None = None
+) -> str:
+    """Save a view of the runs that match a filter, and say how to come to it.
+
+    The view is a tag of the experiment, as MLflow's own button "Share" writes it; so the address is short.
+    asked: ids of the runs that were asked for, where others match as well, such as the floor of a sweep.
+    """
+    name = hashlib.blake2b(having.encode(), digest_size=4).hexdigest()
+    found = client.search(experiment, having, MOST_COMPARED)
+    client.set_experiment_tag(experiment, f"{VIEW_TAG}{name}", view(having, found, asked))
+    return f"{_door(config)}/#/experiments/{experiment}/runs?" + urlencode(
+        {"compareRunsMode": "CHART", "viewStateShareKey": name}
+    )
+
+
+def _door(config: TrackingConfig) -> str:
+    """What to start, if anything, and the address of MLflow's pages."""
+    if config.uri.startswith(("http://", "https://")):
+        return re.sub(r"://[^/]*@", "://", config.uri).rstrip("/")
+    store = "" if config.uri == LOCAL_STORE else f" --backend-store-uri {without_password(config.uri)}"
+    return f"mlflow ui{store}, then {LOCAL}"

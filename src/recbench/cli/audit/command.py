@@ -71,7 +71,7 @@ def run_audit(chosen: argparse.Namespace) -> int:
     if config.tracking.enabled:
         from recbench.tracking.mlflow_store import deliver
 
-        deliver(config.tracking, [part.folder for part in made], None)
+        deliver(config.tracking, [part.folder for part in made])
     return 0
 
 

@@ -10,8 +10,8 @@ from recbench.config.settings import TrackingConfig
 from recbench.core.run_folder import RunFolder
 from recbench.report.collect import read_folder
 from recbench.report.publish import publish
-from recbench.tracking.client import PARENT_TAG
 from recbench.tracking.mlflow_store import Store
+from recbench.tracking.store import PARENT_TAG
 
 
 @pytest.fixture(scope="module")

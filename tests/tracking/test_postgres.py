@@ -12,7 +12,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from recbench.core.run_folder import RunFolder
-from recbench.tracking.client import PARENT_TAG
+from recbench.tracking.store import PARENT_TAG
 from recbench.tracking.sync import sync, unsent
 
 pytestmark = pytest.mark.postgres

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -100,7 +101,7 @@ def _work(composed: DictConfig, sweep: Any) -> tuple[float | None, dict[str, Any
         runs = run_job(composed, in_sweep=True, judge=judge)
     except StoppedEarly as stop:
         return stop.value, {"value": stop.value, "stopped": str(stop), "stopped_folder": str(stop.folder)}
-    return runs[-1].validation, {**_told(runs), "tracking": tracking_record(OmegaConf.to_object(composed.tracking))}
+    return runs[-1].validation, {**_told(runs), "tracking": tracking_record(_tracking(composed))}
 
 
 def _told(runs: Sequence[Run]) -> dict[str, Any]:
@@ -152,7 +153,7 @@ class SweepCallback(Callback):
             SweepCallback.sender = SweepSender(folder, tracking)
             SweepCallback.sender.start(sys.argv[1:], code_state()["commit"], watch=not _is_in_this_process(config))
 
-    def on_job_end(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if SweepCallback.sender is not None:
             SweepCallback.sender.send_ended()
 
@@ -199,5 +200,5 @@ def end_early() -> None:
 
 
 def _tracking(config: DictConfig) -> Any:
-    """The tracking of the whole sweep; None where it is one of the things that the jobs do differently."""
+    """The tracking of a job, or of the whole sweep; None where it is one of the things that the jobs do differently."""
     return OmegaConf.to_object(config.tracking) if config.get("tracking") is not None else None

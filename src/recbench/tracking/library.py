@@ -58,7 +58,8 @@ class Library:
 
     def find(self, experiment: str, key: str) -> list[Entry]:
         """The runs of an experiment, not deleted, that have this ``recbench.key``."""
-        return self.search(experiment, f"tags.`{KEY_TAG}` = '{key}'")
+        quote = '"' if "'" in key else "'"
+        return self.search(experiment, f"tags.`{KEY_TAG}` = {quote}{key}{quote}")
 
     def create(self, experiment: str, started: int, tags: Mapping[str, str]) -> Entry:
         """A new run in the state RUNNING; its name is a tag. started: milliseconds since 1970."""

@@ -13,7 +13,7 @@ from recbench.config.settings import TrackingConfig
 from recbench.core.run_folder import RunFolder, locked
 from recbench.tracking.client import open_client, place_of, reachable
 from recbench.tracking.describe import metrics_of, parameters_of, tags_of
-from recbench.tracking.store import PARENT_TAG, Entry, Unreachable
+from recbench.tracking.store import PARENT_TAG, SWEEPS_TAG, Entry, Unreachable, short_id
 from recbench.tracking.ui_links import comparable, comparison
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,9 @@ ARTIFACTS = (
     "ranks.parquet",
     "log.txt",
 )
+
+#: Characters that a list of sweeps may have; the oldest fall out of it.
+SWEEPS_LENGTH = 4999
 
 #: What to do about a run that could not be sent.
 LATER = "send it later with: recbench tracking sync"
@@ -62,8 +65,13 @@ class Store:
         with reachable(self.config):
             self.client.set_status(run_id, "FAILED" if failed else "FINISHED", ended)
 
-    def send(self, folder: RunFolder, parent: str | None = None, varied: Sequence[str] = ()) -> str:
-        """Send a finished run, or only name its parent if it was sent before. Returns its MLflow id. varied: as in ``run_name``."""
+    def send(
+        self, folder: RunFolder, parent: str | None = None, sweep: str | None = None, varied: Sequence[str] = ()
+    ) -> str:
+        """Send a finished run, or only name its parent and its sweep if it was sent before. Returns its MLflow id.
+
+        parent: what it is shown under if it is shown under nothing yet; sweep: what it is a job of; varied: as in ``run_name``.
+        """
         # Two jobs that share a dependency may come here with it at the same time.
         with reachable(self.config), locked(folder):
             sent = folder.read("mlflow.json").get(self.place)
@@ -73,15 +81,22 @@ class Store:
                 folder.write("mlflow.json", {**folder.read("mlflow.json"), self.place: entry.run_id})
             if parent and parent != entry.run_id and PARENT_TAG not in entry.tags:
                 self.client.set_tag(entry.run_id, PARENT_TAG, parent)
+            if sweep and short_id(sweep) not in entry.tags.get(SWEEPS_TAG, ""):
+                told = f"{entry.tags.get(SWEEPS_TAG, '')} {short_id(sweep)}"
+                self.client.set_tag(entry.run_id, SWEEPS_TAG, told.strip()[-SWEEPS_LENGTH:])
             return entry.run_id
 
-    def send_with(
-        self, folder: RunFolder, needed: Iterable[RunFolder], parent: str | None = None, varied: Sequence[str] = ()
-    ) -> None:
-        """Send a run and the runs it stands on. Without a parent, the run becomes the parent of the others."""
-        sent = self.send(folder, parent, varied)
+    def send_with(self, folder: RunFolder, needed: Iterable[RunFolder]) -> None:
+        """Send a run, and under it the runs it stands on."""
+        sent = self.send(folder)
         for part in needed:
-            self.send(part, parent or sent)
+            self.send(part, sent)
+
+    def send_job(self, folders: Sequence[RunFolder], sweep: str, varied: Sequence[str]) -> None:
+        """Send the runs of a job under the run of its sweep; the last one was asked for."""
+        self.send(folders[-1], sweep, sweep, varied)
+        for part in folders[:-1]:
+            self.send(part, sweep, sweep)
 
     def compare(self, having: str, asked: Collection[str] | None = None) -> str:
         """How to come to the page that compares the runs of a filter; see ``ui_links.comparison``."""

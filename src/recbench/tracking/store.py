@@ -9,6 +9,9 @@ KEY_TAG = "recbench.key"
 #: MLflow's own tags for the name of a run and for the run that it is shown under.
 NAME_TAG, PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
 
+#: The sweeps that a run is a job of: MLflow shows it under the first of them only. Short ids with blanks between.
+SWEEPS_TAG = "recbench.sweeps"
+
 #: MLflow's longest value of a parameter, and of a tag of an experiment.
 PARAMETER_LENGTH, EXPERIMENT_TAG_LENGTH = 6000, 5000
 #: What MLflow's databases take as a name.
@@ -37,3 +40,8 @@ class Entry(NamedTuple):
 
 class Unreachable(Exception):
     """The tracking store did not answer, or cannot be written."""
+
+
+def short_id(run_id: str) -> str:
+    """Enough of an id to know one sweep from another."""
+    return run_id[:8]

@@ -107,7 +107,7 @@ class SweepFile:
         """Send the runs of a job, the asked one named by the words in which it differs from the others of the sweep."""
         command = self.read().get("command", [])
         varied = [word for word in job.words if word not in command]
-        store.send_with(job.folders[-1], job.folders[:-1], parent, varied)
+        store.send_job(job.folders, parent, varied)
 
     def comparison(self, store: Store) -> str | None:
         """How to come to the page that compares its runs; None if there are none."""

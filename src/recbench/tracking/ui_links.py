@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from recbench.config.settings import TrackingConfig, without_password
-from recbench.tracking.store import PARENT_TAG
+from recbench.tracking.store import SWEEPS_TAG, short_id
 from recbench.tracking.views import VIEW_TAG, view
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def comparable(tags: Mapping[str, str]) -> str:
 
 
 def children(parent: str) -> str:
-    """The filter for the runs of a sweep."""
-    return f"tags.`{PARENT_TAG}` = '{parent}'"
+    """The filter for the runs of a sweep, those included that an earlier sweep made and holds."""
+    return f"tags.`{SWEEPS_TAG}` LIKE '%{short_id(parent)}%'"
 
 
 def comparison(

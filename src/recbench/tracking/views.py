@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from recbench.tracking.describe import COSTS, headline, metric_name
+from recbench.tracking.describe import headline, metric_name
 from recbench.tracking.store import EXPERIMENT_TAG_LENGTH, Entry
 
 #: MLflow's name of the tag, less the name of the view.
@@ -20,7 +20,7 @@ VIEW_TAG = "mlflow.sharedViewState."
 FIRST, CLOSED = "test", ("cost", "epoch", "validation", "epoch/train", "epoch/validation", "epoch/seconds")
 #: The most axes of the plot of parallel coordinates, and the most names on one; MLflow leaves out what goes beyond.
 MOST_AXES, MOST_NAMES = 8, 30
-#: The first costs of these that all runs have are an axis of it.
+#: Costs that are an axis of it where they differ.
 COST_AXES = ("cost/parameters_total", "cost/train_seconds_with_dependencies")
 
 
@@ -32,7 +32,7 @@ def view(having: str, runs: Sequence[Entry], asked: Collection[str] | None = Non
     charts = [_chart("BAR", name, metricKey=name, runsCountToCompare=20) for name in figures]
     axes = varying(deciding)
     if axes and figures:
-        shared = [name for name in COST_AXES if name in COSTS and all(name in run.metrics for run in deciding)]
+        shared = [name for name in COST_AXES if _differs(name, deciding)]
         metrics = [*shared, figures[0]]  # the last axis gives the lines their colour
         charts.append(
             _chart("PARALLEL", "what differs", selectedParams=axes, selectedMetrics=metrics, showAllRuns=False)
@@ -64,6 +64,11 @@ def varying(runs: Sequence[Entry]) -> list[str]:
     for name in sorted(drawn, key=lambda name: (name != "model", name.startswith(("hardware.", "data.")))):
         kept.setdefault(tuple(values[name].index(value) for value in values[name]), name)
     return list(kept.values())[: MOST_AXES - len(COST_AXES) - 1]
+
+
+def _differs(metric: str, runs: Sequence[Entry]) -> bool:
+    """Whether all runs have a figure, and not all the same."""
+    return all(metric in run.metrics for run in runs) and len({run.metrics[metric] for run in runs}) > 1
 
 
 def _one_kind(values: Sequence[str]) -> bool:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -59,13 +58,20 @@ def replaced_dropout(instead: Instead, instead_of_weights: Instead | None = None
         weights = scores.softmax(-1)
         return (on_weights(dropout_p, weights) if dropout_p > 0 else weights) @ value
 
-    with (
-        patch.object(Dropout, "forward", own),
-        patch.object(nn.Dropout, "forward", own),
-        patch.object(F, "dropout", function),
-        patch.object(F, "scaled_dot_product_attention", attention),
-    ):
+    others: tuple[tuple[Any, str, Callable[..., Tensor]], ...] = (
+        (Dropout, "forward", own),
+        (nn.Dropout, "forward", own),
+        (F, "dropout", function),
+        (F, "scaled_dot_product_attention", attention),
+    )
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in others]
+    try:
+        for owner, name, other in others:
+            setattr(owner, name, other)
         yield
+    finally:
+        for owner, name, original in before:
+            setattr(owner, name, original)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # One thread a worker: threads of several workers on the same cores wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-all lint format ui bench study study-elsewhere tour clean
+.PHONY: demo test test-all lint format ui bench study study-elsewhere tour docs clean
 
 demo: $(READY) ## popularity, markov, sasrec and slmrec with and without its teacher, side by side
 	$(BIN)/python -m recbench -m model=popularity,markov,sasrec,slmrec_plain,slmrec data=synthetic
@@ -26,6 +26,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY) ## the site, into site/; warnings are errors, and no network is asked
+	$(BIN)/mkdocs build --strict --quiet
 
 ui: $(READY) ## MLflow's page on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
@@ -50,5 +53,5 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist runs mlruns mlflow.db outputs multirun
+	rm -rf $(VENV) site .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist runs mlruns mlflow.db outputs multirun
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

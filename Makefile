@@ -28,7 +28,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 docs: $(READY) ## the site, into site/; warnings are errors, and no network is asked
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 ui: $(READY) ## MLflow's page on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db

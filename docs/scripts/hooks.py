@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import api
 import outside
 import papers
 import results
@@ -10,7 +11,11 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 #: Marker on a page -> what stands in its place.
-GENERATED = {"<!-- generated: papers -->": papers.page, "<!-- generated: results -->": results.page}
+GENERATED = {
+    "<!-- generated: api -->": api.page,
+    "<!-- generated: papers -->": papers.page,
+    "<!-- generated: results -->": results.page,
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

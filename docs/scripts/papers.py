@@ -33,7 +33,8 @@ BESIDE = {
 }
 #: Words with which a paragraph about deviations begins.
 DEVIATES = re.compile(
-    r"^(Deviation|Where this deviates|What differs|Other deviations|What .{1,40} changes? against|What all .{1,20} change|After the (paper's )?abstract)",
+    r"^(Deviation|Where this deviates|What differs|Other deviations|What .{1,40} changes? against"
+    r"|What all .{1,20} change|After the (paper's )?abstract)",
     re.MULTILINE,
 )
 
@@ -100,7 +101,8 @@ def as_markdown(text: str) -> str:
         if not is_code:
             parts = re.split(r"(``.+?``|`[^`]+`)", line)
             line = "".join(
-                part if part.startswith("`") else html.escape(part, quote=False).replace("*", r"\*") for part in parts
+                part if part.startswith("`") else html.escape(part, quote=False).replace("*", r"\*").replace("[", r"\[")
+                for part in parts
             ).replace("``", "`")
         before = lines[-1] if lines else ""
         if line.startswith("- ") and before and not before.startswith(("- ", "  ")):

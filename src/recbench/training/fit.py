@@ -149,7 +149,7 @@ def make_trainer(config: TrainingConfig, hardware: HardwareConfig, callbacks: li
         )
     except Exception as error:
         if type(error).__name__ == "MisconfigurationException":
-            raise UserError(f"hardware={hardware.name} is not to be had here: {str(error).splitlines()[0]}") from error
+            raise UserError(f"hardware={hardware.name} is not available here: {str(error).splitlines()[0]}") from error
         raise
 
 

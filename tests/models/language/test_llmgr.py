@@ -263,7 +263,7 @@ def test_a_graph_run_that_cannot_lend_is_refused(context):
     with pytest.raises(UserError, match=r"model\.graph\.model=popularity has no states.*gcsan"):
         build(poor)
     nested = replace(context, dependencies={"graph": build(context)})
-    with pytest.raises(UserError, match=r"model\.graph\.model=llmgr itself stands on another run"):
+    with pytest.raises(UserError, match=r"model\.graph\.model=llmgr itself needs another run"):
         build(nested)
 
 

@@ -233,7 +233,7 @@ def _fit_to_lend(graph: Any) -> SequenceModel:
             f"model.graph.model={name} has no states and item vectors to lend; name one that has, such as gcsan"
         )
     if type(graph).dependencies(graph.config):
-        raise UserError(f"model.graph.model={name} itself stands on another run; name one that does not, such as gcsan")
+        raise UserError(f"model.graph.model={name} itself needs another run; name one that does not, such as gcsan")
     return graph
 
 

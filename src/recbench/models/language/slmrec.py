@@ -59,7 +59,7 @@ class SLMRec(SequenceModel):
 
     @classmethod
     def dependencies(cls, config: SLMRecConfig) -> dict[str, dict[str, Any]]:
-        # Asked before anything is trained: a backbone that is not to be had must not cost an item table first.
+        # Asked before anything is trained: a backbone that cannot be found must not cost an item table first.
         check_backbone(config)
         return {"item_table": config.item_table}
 

@@ -30,7 +30,7 @@ from recbench.nn.language.prompt import build_prompt, check_prompt, masked_posit
 
 
 def check_backbone(config: BackboneConfig) -> None:
-    """Raise UserError for keys that cannot go together or a backbone that is not to be had; builds nothing and reads no weights."""
+    """Raise UserError for keys that cannot go together or a backbone that cannot be found; builds nothing and reads no weights."""
     if config.n_layers < 1:
         raise UserError(f"model.n_layers must be at least 1, not {config.n_layers}")
     if config.lora_rank < 0:

@@ -127,7 +127,7 @@ def _unit_rows(matrix: np.ndarray) -> np.ndarray:
 def encoded_texts(texts: Sequence[str], config: BackboneConfig, n_tokens: int) -> Tensor:
     """[V, H] float32: the mean state of each text's tokens after the last layer of a frozen backbone, 0 without text.
 
-    Raises UserError if backbone or tokenizer are not to be had.
+    Raises UserError if the backbone or its tokenizer cannot be found or fetched.
     """
     tokens = tokens_of(texts, config.backbone, n_tokens)
     backbone = Backbone(replace(config, prompt="none"), n_tokens, keep_tokens=True).eval()

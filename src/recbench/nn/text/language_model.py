@@ -29,7 +29,7 @@ T5_ENCODERS = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5En
 
 
 def model_folder(name: str) -> Path:
-    """The folder of a model: a local one, or the hub's in its cache, fetched if it is not there. Raises UserError if it is not to be had."""
+    """The folder of a model: a local one, or the hub's in its cache, fetched if it is not there. Raises UserError if that fails."""
     local = Path(name).expanduser()
     if local.is_dir():
         if not (local / "config.json").is_file():

@@ -56,7 +56,7 @@ def _sha(path: Path, cache_dir: Path) -> str:
 def text_vectors(data: PreparedData, config: TextConfig, cache_dir: Path, device: torch.device) -> Tensor:
     """[n_items + 1, D] float32; row 0, and that of an item without text, is 0; others have length 1 if ``config.normalise``.
 
-    Raises UserError for an encoder or a file that is not to be had.
+    Raises UserError for an encoder or a file that cannot be found or fetched.
     """
     key = text_key(config, cache_dir)
     texts: list[str] = []

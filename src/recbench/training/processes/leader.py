@@ -63,7 +63,7 @@ class Team:
         self.on_lost: Callable[[str], None] = lambda reason: None
 
     def start(self) -> None:
-        """Meet the others; start them where nobody else did. Raises UserError for what is not to be had here."""
+        """Meet the others; start them where nobody else did. Raises UserError for what is not available here."""
         if self.store is not None or self.ranks.world == 1:
             return
         if not self.spawned:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import api
 import outside
 import papers
@@ -10,12 +12,9 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-#: Marker on a page -> what stands in its place.
-GENERATED = {
-    "<!-- generated: api -->": api.page,
-    "<!-- generated: papers -->": papers.page,
-    "<!-- generated: results -->": results.page,
-}
+#: Name of a generated part -> what makes it. On its page it stands between two markers, around a word for those who read the page elsewhere.
+GENERATED = {"api": api.page, "papers": papers.page, "results": results.page}
+PART = re.compile(r"<!-- generated: (\w+) -->.*?<!-- /generated -->", re.DOTALL)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -29,7 +28,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Fill in the generated parts; then send links that leave ``docs/`` to where the site has what they name."""
-    for marker, make in GENERATED.items():
-        if marker in markdown:
-            markdown = markdown.replace(marker, make())
+    markdown = PART.sub(lambda part: GENERATED[part[1]](), markdown)
     return outside.links_of_the_site(markdown, page.file.src_uri)

@@ -127,13 +127,13 @@ def page() -> str:
     tables, full = [], []
     for family, heads in models().items():
         tables.append(f"### {FAMILY_TITLES.get(family, family.capitalize())}\n")
-        tables.append("| model | paper | options of `model=` | deviations |\n|---|---|---|---|")
+        tables.append("| model | paper | options of `model=` | file | deviations |\n|---|---|---|---|---|")
         for head in heads:
             says = f"[in its head](#{head.anchor})" if DEVIATES.search(head.text) else "none named"
             choices = ", ".join(f"`{option}`" for option in named[head.name])
-            tables.append(
-                f"| [{head.name}](#{head.anchor}) | {html.escape(head.paper, quote=False)} | {choices} | {says} |"
-            )
+            file = head.path.relative_to(SOURCES / "models")
+            paper = html.escape(head.paper, quote=False)
+            tables.append(f"| [{head.name}](#{head.anchor}) | {paper} | {choices} | `{file}` | {says} |")
         tables.append("")
         full += [section(head) for head in heads]
     for title, folder in BESIDE.items():

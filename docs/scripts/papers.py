@@ -99,11 +99,7 @@ def as_markdown(text: str) -> str:
     for line in text.split("\n"):
         is_code = line.startswith("    ")
         if not is_code:
-            parts = re.split(r"(``.+?``|`[^`]+`)", line)
-            line = "".join(
-                part if part.startswith("`") else html.escape(part, quote=False).replace("*", r"\*").replace("[", r"\[")
-                for part in parts
-            ).replace("``", "`")
+            line = "".join(map(_prose, re.split(r"(``.+?``|`[^`]+`)", line))).replace("``", "`")
         before = lines[-1] if lines else ""
         if line.startswith("- ") and before and not before.startswith(("- ", "  ")):
             lines.append("")
@@ -119,6 +115,14 @@ def as_markdown(text: str) -> str:
             lines.append("")
         lines.append(line)
     return "\n".join(lines)
+
+
+def _prose(part: str) -> str:
+    """Text outside of code, with what Markdown would misread made harmless. ``*word*`` stays emphasis."""
+    if part.startswith("`"):
+        return part
+    harmless = html.escape(part, quote=False).replace("[", r"\[").replace("*", r"\*")
+    return re.sub(r"\\\*(\w[\w -]*)\\\*", r"*\1*", harmless)
 
 
 def page() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import api
+import notebooks
 import outside
 import papers
 import results
@@ -18,8 +19,8 @@ PART = re.compile(r"<!-- generated: (\w+) -->.*?<!-- /generated -->", re.DOTALL)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that live elsewhere in the repository, such as the studies and the changelog."""
-    for name, content in outside.pages().items():
+    """Add the pages that live elsewhere in the repository, such as the studies and the changelog, and those made of notebooks."""
+    for name, content in {**outside.pages(), **notebooks.notebooks()}.items():
         files.append(File.generated(config, name, content=content))
     for name, path in outside.attachments().items():
         files.append(File.generated(config, name, abs_src_path=str(path)))

@@ -58,6 +58,8 @@ def links_of_the_site(markdown: str, page: str) -> str:
             return found[0]
         inside = posixpath.normpath(posixpath.join(here, path))
         in_site = moved.get(inside) or (inside.removeprefix("docs/") if inside.startswith("docs/") else None)
+        if in_site and in_site.endswith(".ipynb"):
+            in_site = in_site.removesuffix(".ipynb") + ".md"  # its page
         if in_site is None:
             if not (ROOT / inside).exists():
                 return found[0]  # a broken link stays one, and fails the build

@@ -150,25 +150,3 @@ def test_commands_are_found_where_they_stand() -> None:
     assert "recbench report runs_dir=runs" in texts
     assert any(text.startswith("recbench model=slmrec data=amazon") and "gradient_clip: 0.0" in text for text in texts)
     assert all(text.split()[0] != "#" for text in texts)
-
-
-def test_the_python_page_runs_from_top_to_bottom(
-    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) >= 4
-    sizes = ", ".join(
-        f'"{word}"' for word in [*(w for w in tiny if w.startswith("data.")), "hardware=cpu", "training.max_epochs=1"]
-    )
-    data_only = ", ".join(f'"{word}"' for word in tiny if word.startswith("data."))
-    source = (
-        "\n".join(blocks)
-        .replace('"tracking=off")', f'"tracking=off", {sizes})')
-        .replace('"protocol=temporal")', f'"protocol=temporal", {data_only})')
-    )
-    monkeypatch.chdir(tmp_path)
-    namespace: dict[str, Any] = {}
-    exec(compile(source, "docs/python.md", "exec"), namespace)
-    assert namespace["result"].metrics["test/ndcg@10"] > 0
-    assert len(namespace["found"].frame()) >= 5

@@ -96,11 +96,12 @@ def scripts() -> object:
     """The modules that make the generated parts of the site, in a process that can import them."""
     sys.path.insert(0, str(ROOT / "docs" / "scripts"))
     try:
+        import notebooks
         import outside
         import papers
         import results
 
-        yield {"outside": outside, "papers": papers, "results": results}
+        yield {"notebooks": notebooks, "outside": outside, "papers": papers, "results": results}
     finally:
         sys.path.remove(str(ROOT / "docs" / "scripts"))
 
@@ -154,6 +155,26 @@ def test_links_to_studies_hold_in_the_site(scripts) -> None:
     assert change("![c](scale.svg)", "studies/benchmarks.md") == "![c](scale.svg)"
     assert change("[CI](../.ci/run)", "start.md") == "`CI`"
     assert change("[gone](../nowhere.md)", "start.md") == "[gone](../nowhere.md)"
+
+
+def test_a_notebook_becomes_a_page(scripts) -> None:
+    plot = {"output_type": "display_data", "data": {"image/png": "aGVs\nbG8=", "text/plain": "<Figure>"}}
+    frame = {
+        "output_type": "execute_result",
+        "data": {"text/html": ["<style>x</style>", "<table>\n<td>1</td></table>"]},
+    }
+    said = {"output_type": "stream", "name": "stdout", "text": ["one\n", "two\n"]}
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "text"]},
+        {"cell_type": "code", "source": "import recbench", "outputs": []},
+        {"cell_type": "code", "source": "draw()", "outputs": [said, frame, plot]},
+    ]
+    page = scripts["notebooks"].page({"cells": cells, "metadata": {}})
+    assert page == (
+        "# Title\ntext\n\n````python\nimport recbench\n````\n\n````python\ndraw()\n````\n\n````text\none\ntwo\n````\n\n"
+        "<table> <td>1</td></table>\n\n![what the cell drew](data:image/png;base64,aGVsbG8=)\n"
+    )
+    assert scripts["outside"].links_of_the_site("[n](a.ipynb)", "python.md") == "[n](a.md)"
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,9 @@ OF_CI = ("make test", "make lint", "make docs")
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory, cli: Callable[..., Any], tiny: list[str]) -> Workplace:
+def workplace(
+    tmp_path_factory: pytest.TempPathFactory, cli: Callable[..., Any], tiny: list[str], stored_llama: Path
+) -> Iterator[Workplace]:
     folder = tmp_path_factory.mktemp("workplace")
     raw = folder / "raw"
     raw.mkdir()
@@ -51,15 +53,21 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, cli: Callable[..., Any],
     assert first.status == 0, first.err
     items = re.findall(r'"item": "([^"]+)"', first.out)
     spare = next(path.name for path in (folder / "runs").glob("popularity-*"))
-    return Workplace(folder, raw, run, spare, "u159", (items[0], items[1]))
+    # A stored config of as many layers as the studies ask for stands for the pretrained model that they read.
+    shape = json.loads((stored_llama / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**shape, "num_hidden_layers": 8}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECBENCH_MINILM", str(folder))
+        yield Workplace(folder, raw, run, spare, "u159", (items[0], items[1]))
 
 
 def _write_raw_files(folder: Path, raw: Path) -> None:
-    """Forty users with eight events each over twenty items, in every form that a page asks for."""
+    """1,200 users with six events each over as many items, each item six times: enough items to draw 999 from."""
+    n = 1_200
     events = [
-        (user, (3 * user + 7 * step + step * step) % 20, 1_300_000_000 + 86_400 * (user + 3 * step))
-        for user in range(40)
-        for step in range(8)
+        (user, (user + 7 * step * step + 131 * step) % n, 1_300_000_000 + 86_400 * (user % 40 + 3 * step))
+        for user in range(n)
+        for step in range(6)
     ]
     reviews = "".join(
         json.dumps({"reviewerID": f"U{u}", "asin": f"I{i}", "overall": 5.0, "unixReviewTime": t}) + "\n"
@@ -68,9 +76,9 @@ def _write_raw_files(folder: Path, raw: Path) -> None:
     (raw / "reviews_Beauty_5.json.gz").write_bytes(gzip.compress(reviews.encode()))
     (folder / "events.csv").write_text("uid,sku,t\n" + "".join(f"u{u},i{i},{t}\n" for u, i, t in events))
     (folder / "ml-1m.txt.gz").write_bytes(gzip.compress("".join(f"{u + 1} {i + 1}\n" for u, i, _ in events).encode()))
-    sessions = [" ".join(f"i{i}" for u, i, _ in events if u == user) for user in range(40)]
-    (raw / "train.txt").write_text("\n".join(sessions[:32]) + "\n")
-    (raw / "test.txt").write_text("\n".join(sessions[32:]) + "\n")
+    sessions = [" ".join(f"i{i}" for _, i, _ in events[first : first + 6]) for first in range(0, len(events), 6)]
+    (raw / "train.txt").write_text("\n".join(sessions[:40]) + "\n")
+    (raw / "test.txt").write_text("\n".join(sessions[:10]) + "\n")
 
 
 def _marks(shown: Shown) -> list[pytest.MarkDecorator]:

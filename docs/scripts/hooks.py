@@ -20,8 +20,12 @@ PART = re.compile(r"<!-- generated: (\w+) -->.*?<!-- /generated -->", re.DOTALL)
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that live elsewhere in the repository, such as the studies and the changelog, and those made of notebooks."""
-    for name, content in {**outside.pages(), **notebooks.notebooks()}.items():
+    for name, content in outside.pages().items():
         files.append(File.generated(config, name, content=content))
+    for name, notebook in notebooks.notebooks().items():
+        for picture, drawn in notebook.pictures.items():
+            files.append(File.generated(config, picture, content=drawn))
+        files.append(File.generated(config, name, content=notebook.markdown))
     for name, path in outside.attachments().items():
         files.append(File.generated(config, name, abs_src_path=str(path)))
     return files

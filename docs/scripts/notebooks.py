@@ -2,44 +2,59 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 DOCS = Path(__file__).resolve().parents[1]
 
 
-def notebooks() -> dict[str, str]:
-    """Page of the site -> its Markdown, for each notebook."""
-    return {
-        f"{path.stem}.md": page(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(DOCS.glob("*.ipynb"))
-    }
+class Notebook(NamedTuple):
+    """A notebook as a page. pictures: file beside the page -> its bytes.
+
+    (Within the page, as a ``data:`` address, MkDocs would change them: it tidies what looks like a path.)
+    """
+
+    markdown: str
+    pictures: dict[str, bytes]
 
 
-def page(notebook: dict[str, Any]) -> str:
-    """One notebook, cell by cell. Cells without output show their code alone."""
+def notebooks() -> dict[str, Notebook]:
+    """Page of the site -> the notebook that it is made of."""
+    found = sorted(DOCS.glob("*.ipynb"))
+    return {f"{path.stem}.md": page(json.loads(path.read_text(encoding="utf-8")), path.stem) for path in found}
+
+
+def page(notebook: dict[str, Any], stem: str) -> Notebook:
+    """One notebook, cell by cell. Cells without output show their code alone. stem: how the names of its pictures begin."""
     language = notebook.get("metadata", {}).get("kernelspec", {}).get("language", "python")
-    parts = []
+    parts, pictures = [], {}
     for cell in notebook["cells"]:
         source = _text(cell["source"]).rstrip()
         if cell["cell_type"] == "markdown":
             parts.append(source)
         elif cell["cell_type"] == "code" and source:
             parts.append(_fenced(source, language))
-            parts += filter(None, map(_output, cell["outputs"]))
-    return "\n\n".join(parts) + "\n"
+            for output in cell["outputs"]:
+                drawn = output.get("data", {}).get("image/png")
+                if drawn is not None:
+                    name = f"{stem}_{len(pictures) + 1}.png"
+                    pictures[name] = base64.b64decode(_text(drawn))
+                    parts.append(f"![what the cell drew]({name})")
+                else:
+                    parts.append(_output(output))
+    return Notebook("\n\n".join(filter(None, parts)) + "\n", pictures)
 
 
 def _output(output: dict[str, Any]) -> str:
-    """A picture before a table, a table before plain text; an error as the notebook shows it."""
+    """A table before plain text; an error as the notebook shows it."""
     if output["output_type"] == "stream":
         return _fenced(_text(output["text"]).rstrip(), "text")
     if output["output_type"] == "error":
         return _fenced(f"{output['ename']}: {output['evalue']}", "text")
     data = output.get("data", {})
-    if "image/png" in data:
-        return f"![what the cell drew](data:image/png;base64,{''.join(_text(data['image/png']).split())})"
     if "text/html" in data:
         html = re.sub(r"<style.*?</style>", "", _text(data["text/html"]), flags=re.DOTALL)
         return " ".join(html.split())

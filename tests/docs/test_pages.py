@@ -169,10 +169,11 @@ def test_a_notebook_becomes_a_page(scripts) -> None:
         {"cell_type": "code", "source": "import recbench", "outputs": []},
         {"cell_type": "code", "source": "draw()", "outputs": [said, frame, plot]},
     ]
-    page = scripts["notebooks"].page({"cells": cells, "metadata": {}})
-    assert page == (
+    page = scripts["notebooks"].page({"cells": cells, "metadata": {}}, "shop")
+    assert page.pictures == {"shop_1.png": b"hello"}
+    assert page.markdown == (
         "# Title\ntext\n\n````python\nimport recbench\n````\n\n````python\ndraw()\n````\n\n````text\none\ntwo\n````\n\n"
-        "<table> <td>1</td></table>\n\n![what the cell drew](data:image/png;base64,aGVsbG8=)\n"
+        "<table> <td>1</td></table>\n\n![what the cell drew](shop_1.png)\n"
     )
     assert scripts["outside"].links_of_the_site("[n](a.ipynb)", "python.md") == "[n](a.md)"
 

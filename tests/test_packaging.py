@@ -38,6 +38,7 @@ def test_the_wheel_carries_code_configuration_and_licence(wheel):
     assert {name for name in names if name.endswith(".yaml")} == of_the_checkout
     modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
+    assert "recbench/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("tests", "benchmarks", "conf/")) for name in names)
 

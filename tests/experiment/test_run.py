@@ -91,7 +91,9 @@ def test_a_finished_folder_holds_everything(student):
     for role, part in {"": student, **student.dependencies}.items():
         # What the teacher was asked lies under it, for other students.
         taught = ["taught"] if role == "teacher" else []
-        assert sorted(file.name for file in part.folder.path.iterdir() if file.name not in taught) == [
+        # Who it was made for, where nobody asked for it itself.
+        maker = ["made_for.json"] if role else []
+        assert sorted(file.name for file in part.folder.path.iterdir() if file.name not in [*taught, *maker]) == [
             "config.yaml",
             "history.jsonl",
             "log.txt",
@@ -105,6 +107,18 @@ def test_a_finished_folder_holds_everything(student):
         assert part.folder.finished
         source = part.folder.read("provenance.json")
         assert {"commit", "dirty", "versions", "data_fingerprint", "split_hash", "seed", "platform"} <= source.keys()
+
+
+def test_a_run_knows_whom_it_was_made_for_until_it_is_asked_for_itself(student):
+    table, teacher = student.dependencies["item_table"], student.dependencies["teacher"]
+    assert student.folder.read("made_for.json") == {}
+    assert teacher.folder.read("made_for.json") == {"key": student.folder.key}
+    # The item table was made for whichever needed it first.
+    assert table.folder.read("made_for.json")["key"] in (student.folder.key, teacher.folder.key)
+    assert run(table.config).reused
+    assert table.folder.read("made_for.json") == {}
+    run(teacher.config, made_for=student.folder.key)
+    assert table.folder.read("made_for.json") == {}  # once asked for, it is nobody's alone
 
 
 def test_figures_are_there_for_every_cutoff_of_test_and_validation(student):

@@ -33,6 +33,7 @@ BUILT_IN = {
     "export": Command("recbench.cli.export.command", "the model of a run as a program for plain torch"),
     "recommend": Command("recbench.cli.recommend.command", "what a finished run recommends"),
     "report": Command("recbench.cli.report", "the page and the tables of a study, or of a folder of runs"),
+    "runs": Command("recbench.cli.runs", "the runs of a folder: list, show, remove, and clear what nobody needs"),
     "study": Command("recbench.cli.study", "run what is missing of a study, then write its table"),
     "tracking": Command("recbench.cli.tracking", "send finished runs to a tracking server that was away"),
     "tune": Command("recbench.cli.tune", "search for better values (extra 'tune')"),

@@ -81,6 +81,10 @@ def compose(words: tuple[str, ...]) -> RunConfig:
         return RunConfig.from_hydra(composed(words))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
+    except ValueError as error:
+        if not str(error).startswith("Config group override"):  # Hydra's, for such as model=3
+            raise
+        raise UserError(one_line(error)) from error
 
 
 def composed(words: Sequence[str]) -> DictConfig:

@@ -8,6 +8,7 @@ A run folder ``runs_dir/<key>/`` holds
     weights.safetensors the chosen weights             log.txt           what was said
     resume.ckpt         state of an unfinished training; gone when it is finished
     taught/             what its model said as a teacher, for its students (``distillation/offline.py``)
+    made_for.json       the run that this one was made for, as a teacher or an item table; gone once somebody asks for it itself
 
 Every file is written beside its place and then renamed, so that a reader never sees half of one.
 """
@@ -93,6 +94,13 @@ class RunFolder:
         times = {"started": earlier.get("started", now), "updated": now}
         self.write("status.json", {"state": state, **times, "pid": os.getpid(), "host": socket.gethostname(), **more})
 
+    def note_wish(self, made_for: str | None, is_new: bool) -> None:
+        """Remember whether anybody wants this run for itself. made_for: key of the run that needs it; None if it was asked for."""
+        if made_for is None:
+            (self.path / "made_for.json").unlink(missing_ok=True)
+        elif is_new:
+            self.write("made_for.json", {"key": made_for})
+
     def history(self) -> list[dict[str, Any]]:
         """One entry an epoch."""
         path = self.path / "history.jsonl"
@@ -158,7 +166,27 @@ def locked(folder: RunFolder) -> Iterator[None]:
             f"cannot lock {folder.path}: {error.strerror or error}; choose another place with runs_dir=PATH"
         ) from error
     try:
+        folder.path.mkdir(exist_ok=True)  # whoever held the lock before may have removed the run
         yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def lock_if_free(folder: RunFolder) -> Iterator[bool]:
+    """Hold the run's lock, without waiting for it. Gives False where another process works on the run."""
+    from filelock import FileLock, Timeout
+
+    place = folder.path.parent / ".locks"
+    place.mkdir(exist_ok=True)
+    lock = FileLock(place / f"{folder.key}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
     finally:
         lock.release()
 

@@ -25,18 +25,25 @@ logger = logging.getLogger(__name__)
 
 
 def run_job(composed: DictConfig, in_sweep: bool = False, judge: Judge | None = None) -> list[Run]:
-    """One job: run it, show it, send it. Returns the runs to show, the asked one last.
+    """One job of a command: run it, show it, send it. Returns the runs to show, the asked one last.
 
     in_sweep: the process that started the sweep shows and sends its jobs.
     judge: of a search that may give it up. Raises StoppedEarly if it does, or did before.
     """
     config = RunConfig.from_hydra(composed)
     speak()
+    return run_config(config, in_sweep, judge, tables=not in_sweep)
+
+
+def run_config(
+    config: RunConfig, in_sweep: bool = False, judge: Judge | None = None, tables: bool = False
+) -> list[Run]:
+    """As ``run_job``, from a typed config. tables: print the run beside popularity and what it needs."""
     with team(config.hardware, FOLLOWER):  # one for all the runs that the job is made of
-        return _run_job(config, in_sweep, judge)
+        return _run_job(config, in_sweep, judge, tables)
 
 
-def _run_job(config: RunConfig, in_sweep: bool, judge: Judge | None) -> list[Run]:
+def _run_job(config: RunConfig, in_sweep: bool, judge: Judge | None, tables: bool) -> list[Run]:
     check_dependencies(config)
     stage = Stage.of(config)
     show_run_start(config, stage)
@@ -45,14 +52,14 @@ def _run_job(config: RunConfig, in_sweep: bool, judge: Judge | None) -> list[Run
     shown = [*floor, *made.dependencies.values(), made]
     # A run may be its own reference or stand twice among the dependencies.
     unique = list({part.folder.key: part for part in reversed(shown)}.values())[::-1]
-    if not in_sweep:
+    if tables:
         show_run(unique, stage)
-        if config.tracking.enabled:
-            from recbench.tracking.mlflow_store import deliver
+    if config.tracking.enabled and not in_sweep:
+        from recbench.tracking.mlflow_store import deliver
 
-            page = deliver(config.tracking, [part.folder for part in unique])
-            if page:
-                logger.info("compare runs: %s", page)
+        page = deliver(config.tracking, [part.folder for part in unique])
+        if page:
+            logger.info("compare runs: %s", page)
     return unique
 
 

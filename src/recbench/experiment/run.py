@@ -41,10 +41,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run(config: RunConfig, stage: Stage | None = None, judge: Judge | None = None) -> Run:
+def run(config: RunConfig, stage: Stage | None = None, judge: Judge | None = None, made_for: str | None = None) -> Run:
     """Find the run of a config, or make it. Raises UserError for whatever the user can mend.
 
-    judge: of a search that may give this run up, though none of those that it needs; then StoppedEarly is raised.
+    judge: of a search that may give this run up, though none of those that it needs; then StoppedEarly is raised. made_for: key of the run
+    that needs this one; None if it was asked for.
     """
     stage = stage or Stage.of(config)
     check_requirements(config, stage.data)
@@ -54,15 +55,17 @@ def run(config: RunConfig, stage: Stage | None = None, judge: Judge | None = Non
     if judge is not None:
         judge.refuse_stopped(RunFolder(config.runs_dir / key))
     if key in stage.made:
+        stage.made[key].folder.note_wish(made_for, is_new=False)
         return stage.made[key]
     if wanted and not RunFolder(config.runs_dir / key).finished:
         try_out(config, stage)
     # The dependencies' own locks are taken and released before ours, so no two processes can wait for each other.
-    needed = {name: run(part, stage) for name, part in wanted.items()}
+    needed = {name: run(part, stage, made_for=key) for name, part in wanted.items()}
     check_teacher(config, needed, stage)
     folder = run_folder.open_folder(config.runs_dir, key)
     with run_folder.locked(folder):
         reused = folder.finished
+        folder.note_wish(made_for, is_new=not reused)
         if not reused:
             with run_folder.recording(folder), shared(config, needed, folder):
                 make(config, stage, needed, folder, judge)

@@ -131,6 +131,10 @@ class SweepCallback(Callback):
     #: Of the sweep that this process started and that is not over yet.
     sender: ClassVar[SweepSender | None] = None
 
+    def __init__(self, tables: bool = True) -> None:
+        """tables: print what the jobs found; who asks from Python gets it as a frame."""
+        self.tables = tables
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
         try:
@@ -164,7 +168,9 @@ class SweepCallback(Callback):
             dismiss_workers()
         records = read_records(Path(config.hydra.sweep.dir))
         SweepCallback.statuses = [record["status"] for record in records]
-        if config.hydra.runtime.choices.get("hydra/sweeper") == "tune":
+        if not self.tables:
+            pass
+        elif config.hydra.runtime.choices.get("hydra/sweeper") == "tune":
             show_outcome(records)  # a search is decided on validation; nobody should see its trials' test figures
         else:
             show_sweep(records)

@@ -75,8 +75,12 @@ def typed_history(
         raise UserError("the history is empty; give at least one item, as in --history ITEM,ITEM")
     number = _numbers(data.item_table()["item"].to_list(), items, "item", first=1)
     for what, given, how in (
-        ("timestamps", times, "--times 2026-01-30,2026-01-31T18:00 (dates, or Unix seconds)"),
-        ("behaviours", behaviours, f"--behaviours with any of {', '.join(data.manifest['behaviours'])}"),
+        ("timestamps", times, "--times 2026-01-30,2026-01-31T18:00 (dates, or Unix seconds; in Python: times=[...])"),
+        (
+            "behaviours",
+            behaviours,
+            f"--behaviours with any of {', '.join(data.manifest['behaviours'])} (in Python: behaviours=[...])",
+        ),
     ):
         if given is None and what in needs:
             raise UserError(f"the model reads {what}; give one an item with {how}")

@@ -12,6 +12,7 @@ from recbench.core.errors import UserError
 
 if TYPE_CHECKING:
     from recbench.config.run import RunConfig
+    from recbench.core.run_folder import RunFolder
     from recbench.experiment.context import Stage
     from recbench.models.base import Recommender
 
@@ -40,11 +41,9 @@ def open_model(path: Path, cache_dir: Path | None = None, raw_dir: Path | None =
 
     Raises UserError if it is no finished run, ranks nothing, or the data are not those that it was trained on.
     """
-    from recbench.config.run import RunConfig
-    from recbench.config.settings import HardwareConfig
     from recbench.core.run_folder import RunFolder
     from recbench.experiment.build import load_model
-    from recbench.experiment.context import Run, Stage
+    from recbench.experiment.context import Run
     from recbench.models.registry import lookup
 
     folder = RunFolder(path)
@@ -54,20 +53,36 @@ def open_model(path: Path, cache_dir: Path | None = None, raw_dir: Path | None =
         )
     if device != "cpu" and not torch.cuda.is_available():
         raise UserError(f"--device {device}: torch {torch.__version__} finds no GPU here; leave it out")
-    # Where the run was trained says nothing about where it answers.
+    config = config_of_run(folder, cache_dir, raw_dir)
+    if not lookup(config.model.name).model.ranks:
+        raise UserError(f"'{config.model.name}' is an item tokenizer and ranks nothing; name the run of a recommender")
+    stage = stage_of_run(folder, config)
+    model = load_model(Run(folder, config, folder.read("metrics.json"), {}, reused=True), stage)
+    return Opened(folder.key, config, stage, model.to(device))
+
+
+def config_of_run(folder: RunFolder, cache_dir: Path | None = None, raw_dir: Path | None = None) -> RunConfig:
+    """The config of a finished run, to be used on the CPU: where a run was trained says nothing about where it answers."""
+    from recbench.config.run import RunConfig
+    from recbench.config.settings import HardwareConfig
+
     config = replace(RunConfig.from_dict(folder.config()), hardware=HardwareConfig(name="cpu", accelerator="cpu"))
     if cache_dir is not None:
         config = replace(config, cache_dir=cache_dir.expanduser().absolute())
     if raw_dir is not None:
         config.data.raw_dir = str(raw_dir.expanduser().absolute())
-    if not lookup(config.model.name).model.ranks:
-        raise UserError(f"'{config.model.name}' is an item tokenizer and ranks nothing; name the run of a recommender")
+    return config
+
+
+def stage_of_run(folder: RunFolder, config: RunConfig) -> Stage:
+    """Data and split of a finished run. Raises UserError if the data are not those that it was trained on."""
+    from recbench.experiment.context import Stage
+
     stage = Stage.of(config)
     trained_on = folder.read("provenance.json").get("data_fingerprint", stage.data.fingerprint)
     if trained_on != stage.data.fingerprint:
         raise UserError(
             f"the data in {stage.data.folder} are not those that {folder.key} was trained on, so its item numbers would mean other items; "
-            "name the raw files of the run with --raw-dir"
+            "name the raw files of the run with --raw-dir (in Python: raw_dir=)"
         )
-    model = load_model(Run(folder, config, folder.read("metrics.json"), {}, reused=True), stage)
-    return Opened(folder.key, config, stage, model.to(device))
+    return stage

@@ -1,0 +1,1 @@
+"""What ``import recbench`` offers to people: the doors of the command line as functions that return typed results."""

@@ -47,7 +47,10 @@ def imports_of(path: Path) -> Iterator[str]:
                     yield inner if inner in MODULES else node.module
 
 
-IMPORTS = {name: set(imports_of(path)) - {name} for name, path in MODULES.items()}
+#: Without the package itself, which is imported for its place and imports its face lazily.
+IMPORTS = {
+    name: set(imports_of(path)) - {name, "recbench"} for name, path in MODULES.items() if name != "recbench"
+}
 
 
 def room_of(module: str) -> str:

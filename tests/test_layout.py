@@ -48,9 +48,7 @@ def imports_of(path: Path) -> Iterator[str]:
 
 
 #: Without the package itself, which is imported for its place and imports its face lazily.
-IMPORTS = {
-    name: set(imports_of(path)) - {name, "recbench"} for name, path in MODULES.items() if name != "recbench"
-}
+IMPORTS = {name: set(imports_of(path)) - {name, "recbench"} for name, path in MODULES.items() if name != "recbench"}
 
 
 def room_of(module: str) -> str:

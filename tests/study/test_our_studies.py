@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from recbench.config.compose import compose
+from recbench.config.schemas import conf_dir
 from recbench.experiment.dependencies import dependency_configs
 from recbench.experiment.key import run_key
 from recbench.study.definition import load_study
@@ -44,8 +46,15 @@ def jobs_of(tiny, tmp_path_factory, stored_llama):
     folder = tmp_path_factory.mktemp("minilm")
     shape = json.loads((stored_llama / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**shape, "num_hidden_layers": 8}))
+    # What is tuned for the generated data is laid over a model's own values, and two rows would be one run.
+    untuned = tmp_path_factory.mktemp("values") / "conf"
+    shutil.copytree(conf_dir(), untuned)
+    for path in untuned.glob("tuned/*-synthetic.yaml"):
+        path.unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECBENCH_MINILM", str(folder))
+        for module in ("schemas", "hydra_source"):
+            patch.setattr(f"recbench.config.{module}.conf_dir", lambda: untuned)
 
         def get(name):
             if name not in planned:

@@ -45,6 +45,7 @@ class Outcome:
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
+        SweepCallback.statuses = []  # of an earlier sweep of this process
 
     def job(self, composed: DictConfig) -> float | None:
         """Hydra's task function; returns the validation figure that decides a search.

@@ -103,6 +103,9 @@ COSTS: Sequence[Cost] = (
         axis=("training time", "seconds", 1.0),
     ),
     Cost(
+        "train_cpu_seconds", "training CPU s", seconds, "processor seconds of training, of all threads", recorded=True
+    ),
+    Cost(
         "train_seconds_with_dependencies",
         "all training s",
         seconds,

@@ -54,7 +54,7 @@ def test_a_model_whose_package_is_missing_is_told_and_the_others_too(monkeypatch
     (tmp_path / "is_broken.py").write_text("raise ValueError('half written')\n")
     monkeypatch.syspath_prepend(tmp_path)
     modules = {"wants": "wants_much", "broken": "is_broken", "popularity": "recbench.models.counting.popularity"}
-    monkeypatch.setattr(registry, "_modules", lambda: modules)
+    monkeypatch.setattr(registry, "BUILT_IN", modules)
     monkeypatch.setattr(registry, "_entries", {"popularity": registry.lookup("popularity")})
     found = {model.name: model for model in packages.models()}
     assert "surely_not_there" in found["wants"].problem

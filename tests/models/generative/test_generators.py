@@ -236,7 +236,7 @@ def test_items_of_equal_codes_are_told_apart_by_a_digit_and_shown_together_in_a_
 
 
 def test_rpg_finds_the_successor(walks, histories):
-    model = learned("rpg", walks(N_ITEMS), random_codes((3, 4, 5, 2)))
+    model = learned("rpg", walks(N_ITEMS), random_codes((3, 4, 5, 2)), hidden_size=64)
     batch, expected = questions(histories, N_ITEMS)
     assert first_items(model, batch) == expected
 

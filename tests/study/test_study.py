@@ -11,6 +11,8 @@ import time
 import pytest
 import yaml
 
+from recbench.study.ranks_file import read_ranks_file
+
 SEARCH = {"training.lr": ["1e-3", 0.01]}
 
 
@@ -54,6 +56,10 @@ def test_a_study_searches_on_validation_runs_every_seed_and_writes_what_the_runs
             json.dumps(__import__("yaml").safe_load((study.runs / row["key"] / "config.yaml").read_text()))
         )
         assert (config["seed"], config["training"]["lr"]) == (int(row["seed"]), float(row["training.lr"]))
+    kept = read_ranks_file(study.path / "ranks.npz")
+    assert {run.key for group in kept.groups for run in group.runs} == {
+        r["key"] for r in found if r["phase"] == "final"
+    }
     for name in ("narrow", "wide"):
         searched = [r for r in found if r["row"] == name and r["phase"] == "search"]
         best = max(searched, key=lambda r: float(r["validation_ndcg@10"]))

@@ -18,21 +18,35 @@ OTHERWISE = {"recbench.models": ("recbench.models.base", "recbench.models.regist
 
 
 def offered(package: str) -> list[str]:
-    """Full names of what a package offers, in the order of its ``__all__``, where it has one."""
-    tree = ast.parse((SOURCES / package.replace(".", "/") / "__init__.py").read_text(encoding="utf-8"))
-    homes: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            for part in node.body:
-                if isinstance(part, ast.ImportFrom) and part.module:
-                    homes |= {alias.asname or alias.name: f"{part.module}.{alias.name}" for alias in part.names}
-    public = [
-        name
+    """Full names of what a package offers, in the order of its ``__all__`` where that is a plain list. A stub beside it says more than it does."""
+    folder = SOURCES / package.replace(".", "/")
+    tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
+    stub = folder / "__init__.pyi"
+    imports = ast.parse(stub.read_text(encoding="utf-8")).body if stub.is_file() else _for_type_checkers(tree)
+    homes = {
+        alias.asname or alias.name: f"{part.module}.{alias.name}"
+        for part in imports
+        if isinstance(part, ast.ImportFrom) and part.module and part.module != "__future__"
+        for alias in part.names
+    }
+    return [homes[name] for name in _listed(tree) or homes if name in homes] or list(OTHERWISE.get(package, ()))
+
+
+def _for_type_checkers(tree: ast.Module) -> list[ast.stmt]:
+    return [
+        part
         for node in tree.body
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
-        for name in ast.literal_eval(node.value)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for part in node.body
     ]
-    return [homes[name] for name in public or homes if name in homes] or list(OTHERWISE.get(package, ()))
+
+
+def _listed(tree: ast.Module) -> list[str]:
+    """The names of a plain ``__all__``; none where it is computed."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            return list(ast.literal_eval(node.value)) if isinstance(node.value, ast.List | ast.Tuple) else []
+    return []
 
 
 def page() -> str:

@@ -96,12 +96,13 @@ def scripts() -> object:
     """The modules that make the generated parts of the site, in a process that can import them."""
     sys.path.insert(0, str(ROOT / "docs" / "scripts"))
     try:
+        import api
         import notebooks
         import outside
         import papers
         import results
 
-        yield {"notebooks": notebooks, "outside": outside, "papers": papers, "results": results}
+        yield {"api": api, "notebooks": notebooks, "outside": outside, "papers": papers, "results": results}
     finally:
         sys.path.remove(str(ROOT / "docs" / "scripts"))
 
@@ -155,6 +156,14 @@ def test_links_to_studies_hold_in_the_site(scripts) -> None:
     assert change("![c](scale.svg)", "studies/benchmarks.md") == "![c](scale.svg)"
     assert change("[CI](../.ci/run)", "start.md") == "`CI`"
     assert change("[gone](../nowhere.md)", "start.md") == "[gone](../nowhere.md)"
+
+
+def test_the_api_page_has_what_plug_in_packages_may_import(scripts) -> None:
+    import recbench.models
+
+    offered = scripts["api"].offered("recbench.models")
+    assert len(offered) == len(set(offered)) == len(recbench.models.__all__)
+    assert all(f"::: {name}" in scripts["api"].page() for name in offered)
 
 
 def test_a_notebook_becomes_a_page(scripts) -> None:

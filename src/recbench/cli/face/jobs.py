@@ -33,7 +33,7 @@ def run(*words: Words) -> Result:
     _refuse_many_processes()
     with messages():
         with own_hydra():
-            config = compose(_checked(words_of(words)))
+            config = compose(tuple(_checked(words_of(words))))
         made = run_config(config)[-1]
     return Result(made.folder.path, reused=made.reused)
 
@@ -142,7 +142,7 @@ def _records(words: list[str]) -> list[dict[str, Any]]:
     try:
         GlobalHydra.instance().clear()
         with initialize(version_base="1.3", config_path=None):
-            hydra = GlobalHydra.instance().hydra
+            hydra: Any = GlobalHydra.instance().hydra
             # Composed once to know the folder of the sweep, which has the time of day in its name.
             folder = hydra.compose_config(TOP, given, RunMode.MULTIRUN, with_log_configuration=False).hydra.sweep.dir
             fixed = "hydra.sweep.dir='{}'".format(str(folder).replace("'", "\\'"))

@@ -237,7 +237,7 @@ def test_kill_9_of_the_server_and_of_the_sweep(cli_process, cli, tracked, tmp_pa
     """A real server, killed in a sweep, which is then killed as well; the same command and the server again make all of it good."""
     server = server_class(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
     server.start()
-    config = TrackingConfig(uri=server.uri, experiment=configured(server.uri).experiment, timeout_seconds=5)
+    config = TrackingConfig(uri=server.uri, experiment=configured(server.uri).experiment, timeout_seconds=30)
     sizes = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "training.batch_size=100"]
     command = ["-m", *tracked(config), *sizes, "training.max_epochs=2,3,40", "training.patience=40"]
     process = cli_process(*command, cwd=tmp_path)

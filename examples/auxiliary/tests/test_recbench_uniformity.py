@@ -21,7 +21,7 @@ def test_the_term_is_learned_beside_the_loss(tmp_path):
     assert len(list((tmp_path / "runs").glob("sasrec-*"))) == 2
     for history in (tmp_path / "runs").glob("sasrec-*/history.jsonl"):
         first, last = (json.loads(line) for line in history.read_text().splitlines())
-        assert last["loss/uniformity"] < first["loss/uniformity"] < 0
+        assert last["train/uniformity"] < first["train/uniformity"] < 0
 
 
 def test_wrong_keys_are_named(tmp_path, capsys):

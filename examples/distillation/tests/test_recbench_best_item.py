@@ -15,7 +15,7 @@ def test_a_student_learns_from_the_teachers_best_items(tmp_path):
         path for path in (tmp_path / "runs").glob("sasrec-*") if "best_item" in (path / "config.yaml").read_text()
     )
     first, last = (json.loads(line) for line in (student / "history.jsonl").read_text().splitlines())
-    assert 0 < last["loss/best_item"] < first["loss/best_item"]
+    assert 0 < last["train/best_item"] < first["train/best_item"]
 
 
 def test_a_wrong_weight_is_named(tmp_path, capsys):

@@ -196,12 +196,12 @@ def main() -> None:
 
 def run(given: argparse.Namespace) -> None:
     from recbench.config.compose import compose
-    from recbench.experiment.context import Stage
+    from recbench.experiment.context import RunContext
 
     device = torch.device(given.device)
     hardware = "gpu" if device.type == "cuda" else "cpu"
     config = compose(words_of(given.model, [f"hardware={hardware}", *given.words]))
-    stage = Stage.of(config)
+    stage = RunContext.of(config)
     torch.manual_seed(config.seed)
     steps = steps_of(config, stage, WARM_UP + given.steps, device)
     width = getattr(config.model, "hidden_size", 64)

@@ -21,7 +21,7 @@ from recbench.training.learner import Learner
 
 if TYPE_CHECKING:
     from recbench.config.run import RunConfig
-    from recbench.experiment.context import Stage
+    from recbench.experiment.context import RunContext
 
 Section = Callable[[str], Any]
 
@@ -44,7 +44,7 @@ def _address(batch: Batch) -> bytes:
     return batch.windows.numpy().tobytes()
 
 
-def untrained(config: RunConfig, stage: Stage) -> Recommender:
+def untrained(config: RunConfig, stage: RunContext) -> Recommender:
     """The model of a config with all that it stands on, none of it trained."""
     from recbench.experiment.build import build_model
     from recbench.experiment.dependencies import dependency_configs
@@ -91,7 +91,7 @@ class Steps:
             self.optimizer.step()
 
 
-def steps_of(config: RunConfig, stage: Stage, n: int, device: torch.device) -> Steps:
+def steps_of(config: RunConfig, stage: RunContext, n: int, device: torch.device) -> Steps:
     """The first ``n`` steps of the first epoch of a run. Raises UserError as the run would."""
     from recbench.experiment.dependencies import check_requirements, dependency_configs
     from recbench.objectives.contrastive.base import build_auxiliaries

@@ -259,7 +259,7 @@ def opened_of(tiny_data, tiny_split, run_config, tmp_path_factory):
 
     from recbench.cli.recommend.model_of_run import Opened
     from recbench.config.schemas import compose_model
-    from recbench.experiment.context import Stage
+    from recbench.experiment.context import RunContext
     from recbench.experiment.model_contract.world import MAX_LENGTH
     from recbench.experiment.model_contract.world import build as built
     from tests.fixtures.model_sizes import SIZES
@@ -269,7 +269,7 @@ def opened_of(tiny_data, tiny_split, run_config, tmp_path_factory):
         model = built(name, sizes, tiny_data, tiny_split).requires_grad_(False)
         config = run_config(tmp_path_factory.getbasetemp(), "model=popularity", f"training.max_length={MAX_LENGTH}")
         config = replace(config, model=compose_model({"model": name, **sizes}, "model", "none")[0])
-        return Opened(f"{name}-0", config, Stage(tiny_data, tiny_split), model)
+        return Opened(f"{name}-0", config, RunContext(tiny_data, tiny_split), model)
 
     return build
 

@@ -10,7 +10,7 @@ from benchmarks import operations as ops
 from benchmarks.floor import Speeds
 from benchmarks.profile import Kinds, profiled, table, undisturbed
 from benchmarks.steps import steps_of
-from recbench.experiment.context import Stage
+from recbench.experiment.context import RunContext
 from recbench.nn.losses.catalogue import CatalogueLoss, LossConfig
 from recbench.nn.transformer.dropout import Dropout
 
@@ -78,7 +78,7 @@ def test_the_fused_attention_of_a_cpu_is_counted():
 @pytest.fixture(scope="module")
 def steps(run_config, tmp_path_factory):
     config = run_config(tmp_path_factory.mktemp("runs"), "model=sasrec", "training.batch_size=64")
-    return steps_of(config, Stage.of(config), 4, torch.device("cpu"))
+    return steps_of(config, RunContext.of(config), 4, torch.device("cpu"))
 
 
 def test_a_profiled_step_is_told_by_kind(steps):
@@ -102,7 +102,7 @@ def test_the_table_names_the_largest_gap():
 
 def test_a_model_is_built_with_what_it_stands_on(run_config, tmp_path):
     config = run_config(tmp_path, "model=slmrec", "training.batch_size=64")
-    steps = steps_of(config, Stage.of(config), 1, torch.device("cpu"))
+    steps = steps_of(config, RunContext.of(config), 1, torch.device("cpu"))
     before = {name: value.clone() for name, value in steps.model.state_dict().items()}
     steps.take(0, nullcontext, nullcontext)
     moved = {name for name, value in steps.model.state_dict().items() if not torch.equal(value, before[name])}

@@ -16,7 +16,7 @@ from recbench.data.schema import PATH_ONLY, content_settings
 from recbench.data.sources.table_config import Columns, ItemColumns, TableConfig
 from recbench.data.store import folder_name, prepare
 from recbench.experiment import key
-from recbench.experiment.context import Stage
+from recbench.experiment.context import RunContext
 from recbench.experiment.key import run_key
 
 EVENTS = "user,item,timestamp\nu,b,2014-07-02T10:00:00Z\nu,a,2014-07-01\nv,a,2014-07-01 09:00\n"
@@ -326,7 +326,7 @@ def test_runs_on_tables_keep_their_keys(tmp_path, compose, monkeypatch):
     numbered = ["data.header=false", *(f"data.columns.{n}={i}" for i, n in enumerate(("user", "item", "timestamp"), 1))]
     for more, name in (([], "events.csv"), (numbered, "bare.csv")):
         config = RunConfig.from_hydra(compose(*words, f"data.path={tmp_path / name}", *more))
-        stage = Stage.of(config)
+        stage = RunContext.of(config)
         assert stage.data.fingerprint == "e8429ad4ee75ef37705dd7efdd5ecb45"
         assert run_key(config, stage) == "popularity-9647975d0853"
         if name == "events.csv":

@@ -6,13 +6,13 @@ import pytest
 
 from recbench.config.run import RunConfig
 from recbench.experiment import key
-from recbench.experiment.context import Stage
+from recbench.experiment.context import RunContext
 from recbench.experiment.key import make_key, run_key
 
 
 @pytest.fixture(scope="module")
 def stage(tiny_data, tiny_split):
-    return Stage(tiny_data, tiny_split)
+    return RunContext(tiny_data, tiny_split)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_another_split_or_other_data_is_another_run(key_of, compose, tiny, stage
     other = PreparedData.from_arrays(
         tmp_path, items, stage.data.offsets, stage.data.timestamps, n_items=stage.data.n_items
     )
-    keys = {run_key(config, Stage(data, split)) for data, split in ((stage.data, keeping), (other, stage.split))}
+    keys = {run_key(config, RunContext(data, split)) for data, split in ((stage.data, keeping), (other, stage.split))}
     assert len(keys | {run_key(config, stage)}) == 3
 
 

@@ -60,7 +60,7 @@ def test_a_run_says_what_a_reader_needs_to_repeat_it(two_runs):
 
 def test_raw_files_are_named_with_their_hashes(run_config, compose, tmp_path):
     from recbench.config.run import RunConfig
-    from recbench.experiment.context import Stage
+    from recbench.experiment.context import RunContext
     from recbench.experiment.provenance import provenance as made
 
     rows = [f"u{u},i{(u + k) % 7},{k}" for u in range(20) for k in range(6)]
@@ -74,7 +74,7 @@ def test_raw_files_are_named_with_their_hashes(run_config, compose, tmp_path):
         "tracking=off",
     ]
     config = RunConfig.from_hydra(compose(*words))
-    stage = Stage.of(config)
+    stage = RunContext.of(config)
     (told,) = made(config, stage.data, stage.split, {})["raw_files"].values()
     import hashlib
 

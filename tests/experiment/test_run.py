@@ -18,7 +18,7 @@ from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.data.store import PreparedData
 from recbench.experiment import evaluate
-from recbench.experiment.context import Stage
+from recbench.experiment.context import RunContext
 from recbench.experiment.run import open_run, run
 from tests.fixtures.warm import WarmProcess
 
@@ -303,7 +303,7 @@ def stage_of(tmp_path, histories, times=True):
     items = np.array([item for history in histories for item in history])
     stamps = np.arange(len(items)) if times else None
     data = PreparedData.from_arrays(tmp_path / "data", items, np.cumsum([0, *map(len, histories)]), stamps)
-    return Stage(data, make_split(data, LeaveOneOutConfig(), None))
+    return RunContext(data, make_split(data, LeaveOneOutConfig(), None))
 
 
 def test_data_without_what_a_model_needs_are_refused_before_anything_is_made(run_config, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from recbench.config.compose import compose
 from recbench.config.schemas import conf_dir
 from recbench.core.errors import UserError
-from recbench.experiment.context import Stage
+from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import check_dependencies, check_lists, check_requirements
 from recbench.experiment.key import run_key
 
@@ -53,7 +53,7 @@ def key_of(label, stages):
         config = compose((*words, f"cache_dir={stages['cache']}"))
         check_dependencies(config)
         if config.protocol.name not in stages:
-            stages[config.protocol.name] = Stage.of(config)
+            stages[config.protocol.name] = RunContext.of(config)
         stage = stages[config.protocol.name]
         check_requirements(config, stage.data)
         check_lists(config, stage)

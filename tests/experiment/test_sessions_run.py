@@ -9,7 +9,7 @@ import pytest
 
 from recbench.data.split import make_split, protocol_view
 from recbench.data.store import prepare
-from recbench.experiment.context import Stage
+from recbench.experiment.context import RunContext
 from recbench.experiment.key import run_key
 
 QUICK = ("protocol=sessions", "training.max_epochs=2", "training.patience=2")
@@ -66,14 +66,14 @@ def test_a_session_file_serves_every_model(cli, session_files, tmp_path, model):
 )
 def test_runs_of_before_there_were_sessions_keep_their_keys(run_config, tmp_path, words, key):
     config = run_config(tmp_path, *words)
-    stage = Stage.of(config)
+    stage = RunContext.of(config)
     assert stage.data.fingerprint == "da2a94b97b197b6454bc78fad2a4d9ff"
     assert run_key(config, stage) == key
 
 
 def test_sessions_of_the_synthetic_data_keep_text_and_behaviours(run_config, tmp_path):
     config = run_config(tmp_path, "protocol=sessions")
-    stage = Stage.of(config)
+    stage = RunContext.of(config)
     assert stage.data.has_text
     assert stage.data.has_behaviours
     starts = stage.data.offsets[:-1]

@@ -8,7 +8,7 @@ import pytest
 
 from recbench.core.errors import UserError
 from recbench.experiment.build import build_model
-from recbench.experiment.context import Stage
+from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import check_dependencies, dependency_configs
 from recbench.experiment.key import run_key
 from recbench.experiment.teacher import is_untrained, teacher_config
@@ -23,7 +23,7 @@ def config(run_config, tmp_path):
 
 @pytest.fixture(scope="module")
 def stage(tiny_data, tiny_split):
-    return Stage(tiny_data, tiny_split)
+    return RunContext(tiny_data, tiny_split)
 
 
 def test_a_teacher_of_the_same_kind_shares_model_and_training_keys(config):

@@ -11,7 +11,7 @@ import torch
 from recbench.config.run import RunConfig
 from recbench.data.item_text import item_texts
 from recbench.data.training import TrainingData
-from recbench.experiment.context import Run, Stage
+from recbench.experiment.context import Run, RunContext
 from recbench.experiment.teacher import is_untrained
 from recbench.models.base import ModelContext, Recommender
 from recbench.models.registry import lookup
@@ -27,7 +27,7 @@ UNTRAINED_SEEDS = 2**31
 
 
 def build_model(
-    config: RunConfig, stage: Stage, loaded: Mapping[str, Recommender], stored: bool = False
+    config: RunConfig, stage: RunContext, loaded: Mapping[str, Recommender], stored: bool = False
 ) -> Recommender:
     """The model of a config, untrained. stored: its weights will be read, so it needs no vectors of the items' texts."""
     train = TrainingData.of(stage.data, stage.split)
@@ -46,12 +46,12 @@ def build_model(
     return model(config.model, context)
 
 
-def builder(config: RunConfig, stage: Stage) -> Build:
+def builder(config: RunConfig, stage: RunContext) -> Build:
     """Builds models of other configs as those of this run are built."""
     return lambda model, needed: build_model(replace(config, model=model), stage, needed)
 
 
-def load_model(finished: Run, stage: Stage) -> Recommender:
+def load_model(finished: Run, stage: RunContext) -> Recommender:
     """The model of a finished run with its weights, in evaluation mode and frozen."""
     if finished.config.compression.name != "none":
         config = finished.config

@@ -33,7 +33,7 @@ class Run:
 
 
 @dataclass
-class Stage:
+class RunContext:
     """Data and split of a run; shared by the run and its dependencies, so that both are read once."""
 
     data: PreparedData
@@ -41,6 +41,6 @@ class Stage:
     made: dict[str, Run] = field(default_factory=dict)  # by key
 
     @classmethod
-    def of(cls, config: RunConfig) -> Stage:
+    def of(cls, config: RunConfig) -> RunContext:
         data = protocol_view(prepare(config.data, config.cache_dir), config.protocol)
         return cls(data, make_split(data, config.protocol, data.folder))

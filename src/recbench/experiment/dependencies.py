@@ -10,7 +10,7 @@ from recbench.config.schemas import compose_model
 from recbench.core.errors import UserError
 from recbench.data.store import PreparedData
 from recbench.data.text_config import FILE
-from recbench.experiment.context import Stage
+from recbench.experiment.context import RunContext
 from recbench.experiment.teacher import teacher_config
 from recbench.models.registry import lookup
 from recbench.objectives.distillation.configs import DistillationConfig
@@ -71,7 +71,7 @@ def check_requirements(config: RunConfig, data: PreparedData) -> None:
         )
 
 
-def check_lists(config: RunConfig, stage: Stage) -> None:
+def check_lists(config: RunConfig, stage: RunContext) -> None:
     """Refuse a search whose lists cannot be ranked under the protocol, or are shorter than a cutoff, before anything is trained."""
     name, cutoff = config.model.name, min(max(config.evaluation.cutoffs), stage.data.n_items)
     longest = lookup(name).model.longest_list(config.model)

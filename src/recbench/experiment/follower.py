@@ -25,7 +25,7 @@ from recbench.training.processes.rendezvous import FAILED, PATIENCE, join, meet,
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from recbench.experiment.context import Run, Stage
+    from recbench.experiment.context import Run, RunContext
 
 
 def main() -> int:
@@ -64,7 +64,7 @@ def serve(ranks: Ranks, store: Any, gpu: bool) -> int:
     warnings.simplefilter("ignore")
     import torch.distributed as dist
 
-    stages: dict[str, Stage] = {}
+    stages: dict[str, RunContext] = {}
     try:
         join(ranks, store, gpu)
         while True:
@@ -78,18 +78,18 @@ def serve(ranks: Ranks, store: Any, gpu: bool) -> int:
         return _fail(ranks, store, error)
 
 
-def _make(message: dict[str, Any], stages: dict[str, Stage]) -> None:
+def _make(message: dict[str, Any], stages: dict[str, RunContext]) -> None:
     """One run, without what the first process does for it. stages: kept from run to run, by data and protocol."""
     from recbench.config.run import RunConfig
     from recbench.core.run_folder import RunFolder
-    from recbench.experiment.context import Stage
+    from recbench.experiment.context import RunContext
     from recbench.experiment.key import run_key
     from recbench.experiment.run import produce
 
     config = RunConfig.from_dict(message["config"])
     same = json.dumps([message["config"][group] for group in ("data", "protocol")], sort_keys=True, default=str)
     if same not in stages:
-        stages[same] = Stage.of(config)
+        stages[same] = RunContext.of(config)
     stage = stages[same]
     if run_key(config, stage) != message["key"]:
         raise UserError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from recbench.config.run import RunConfig
 from recbench.core.terminal import show, speak
 from recbench.data.split_audit import audit_line
-from recbench.experiment.context import FOLLOWER, Run, Stage
+from recbench.experiment.context import FOLLOWER, Run, RunContext
 from recbench.experiment.dependencies import check_dependencies
 from recbench.experiment.run import reference, run
 from recbench.models.registry import lookup
@@ -45,7 +45,7 @@ def run_config(
 
 def _run_job(config: RunConfig, in_sweep: bool, judge: Judge | None, tables: bool) -> list[Run]:
     check_dependencies(config)
-    stage = Stage.of(config)
+    stage = RunContext.of(config)
     show_run_start(config, stage)
     made = run(config, stage, judge)
     floor = [reference(config, stage)] if lookup(config.model.name).model.ranks else []
@@ -63,7 +63,7 @@ def _run_job(config: RunConfig, in_sweep: bool, judge: Judge | None, tables: boo
     return unique
 
 
-def show_run_start(config: RunConfig, stage: Stage) -> None:
+def show_run_start(config: RunConfig, stage: RunContext) -> None:
     data = stage.data
     logger.info(
         "data %s: %s users, %s items, %s interactions; protocol %s",
@@ -75,7 +75,7 @@ def show_run_start(config: RunConfig, stage: Stage) -> None:
     )
 
 
-def show_run(runs: Sequence[Run], stage: Stage) -> None:
+def show_run(runs: Sequence[Run], stage: RunContext) -> None:
     """The asked run last, below popularity and its dependencies."""
     rows = []
     for one in runs:

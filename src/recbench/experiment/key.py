@@ -13,7 +13,7 @@ from typing import Any
 
 from recbench.config.run import RunConfig
 from recbench.core.key_fields import key_values
-from recbench.experiment.context import Stage
+from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import dependency_configs
 from recbench.models.registry import lookup
 from recbench.nn.text.vectors import text_key
@@ -22,7 +22,7 @@ from recbench.nn.text.vectors import text_key
 RESULTS_VERSION = 1
 
 
-def run_key(config: RunConfig, stage: Stage) -> str:
+def run_key(config: RunConfig, stage: RunContext) -> str:
     """The key of a run: everything that changes its result, its data, and the keys of what it stands on."""
     model = lookup(config.model.name).model
     trained = model.trains_by_gradient

@@ -22,7 +22,7 @@ from recbench.core.run_folder import RunFolder
 from recbench.data.training import TrainingData
 from recbench.evaluation.cost.meters import Meters, spent_figures
 from recbench.experiment.build import build_model, build_teaching, builder, load_model
-from recbench.experiment.context import FOLLOWER, Run, Stage
+from recbench.experiment.context import FOLLOWER, Run, RunContext
 from recbench.experiment.dependencies import check_lists, check_requirements, dependency_configs, no_distillation
 from recbench.experiment.key import run_key
 from recbench.experiment.teacher import is_untrained
@@ -41,13 +41,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run(config: RunConfig, stage: Stage | None = None, judge: Judge | None = None, made_for: str | None = None) -> Run:
+def run(
+    config: RunConfig, stage: RunContext | None = None, judge: Judge | None = None, made_for: str | None = None
+) -> Run:
     """Find the run of a config, or make it. Raises UserError for whatever the user can mend.
 
     judge: of a search that may give this run up, though none of those that it needs; then StoppedEarly is raised. made_for: key of the run
     that needs this one; None if it was asked for.
     """
-    stage = stage or Stage.of(config)
+    stage = stage or RunContext.of(config)
     check_requirements(config, stage.data)
     check_lists(config, stage)
     wanted = dependency_configs(config)
@@ -87,7 +89,7 @@ def shared(config: RunConfig, needed: Mapping[str, Run], folder: RunFolder) -> A
     )
 
 
-def try_out(config: RunConfig, stage: Stage) -> None:
+def try_out(config: RunConfig, stage: RunContext) -> None:
     """Build, on random weights, what a run will need its dependencies for: a backbone that is not to be had, or layers that cannot be
     compressed, are known before anything is trained."""
     if config.compression.name == "none":
@@ -97,7 +99,7 @@ def try_out(config: RunConfig, stage: Stage) -> None:
 
 
 def make(
-    config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: RunFolder, judge: Judge | None = None
+    config: RunConfig, stage: RunContext, needed: Mapping[str, Run], folder: RunFolder, judge: Judge | None = None
 ) -> None:
     """Train, or compress, and test one run into its folder; called with its lock held."""
     from recbench.experiment.provenance import exit_reason, provenance
@@ -122,7 +124,7 @@ def make(
     folder.resume_checkpoint.unlink(missing_ok=True)
 
 
-def add_metrics(config: RunConfig, stage: Stage, folder: RunFolder) -> None:
+def add_metrics(config: RunConfig, stage: RunContext, folder: RunFolder) -> None:
     """Give a finished run the metrics of other packages that it lacks: its stored weights are tested once more, and nothing else changes."""
     metrics, prefix = folder.read("metrics.json"), stage.split.metric_prefix
     first = config.evaluation.cutoffs[0]
@@ -163,7 +165,7 @@ def with_dependencies(own: Mapping[str, Any], needed: Mapping[str, Run]) -> dict
 
 
 def produce(
-    config: RunConfig, stage: Stage, needed: Mapping[str, Run], folder: RunFolder, judge: Judge | None = None
+    config: RunConfig, stage: RunContext, needed: Mapping[str, Run], folder: RunFolder, judge: Judge | None = None
 ) -> dict[str, Any]:
     """The model of a run, trained and tested; returns its figures. Of several processes all do this, and the first one writes."""
     from recbench.experiment import evaluate
@@ -192,7 +194,7 @@ def fit(
     model: Recommender,
     train: TrainingData,
     config: RunConfig,
-    stage: Stage,
+    stage: RunContext,
     folder: RunFolder,
     teaching: Teaching | None,
     judge: Judge | None = None,
@@ -233,14 +235,14 @@ def fit(
     )
 
 
-def reference(config: RunConfig, stage: Stage) -> Run:
+def reference(config: RunConfig, stage: RunContext) -> Run:
     """The popularity run on the same data and protocol: the floor that stands beside every table."""
     model, _ = compose_model({"model": "popularity"}, "reference", config.data.name)
     floor = replace(config, model=model, distillation=no_distillation(), compression=CompressionConfig())
     return run(floor, stage)
 
 
-def check_teacher(config: RunConfig, needed: Mapping[str, Run], stage: Stage) -> None:
+def check_teacher(config: RunConfig, needed: Mapping[str, Run], stage: RunContext) -> None:
     """Stop before a student learns from a teacher that popularity beats on validation, unless forced."""
     teacher = needed.get("teacher")
     if teacher is None or config.distillation.force or is_untrained(teacher.config):
@@ -254,11 +256,11 @@ def check_teacher(config: RunConfig, needed: Mapping[str, Run], stage: Stage) ->
         )
 
 
-def open_run(path: Path) -> tuple[Run, Stage]:
+def open_run(path: Path) -> tuple[Run, RunContext]:
     """A finished run by its folder, with its data. Raises UserError if it is none."""
     folder = RunFolder(path)
     if not folder.finished:
         raise UserError(f"{path} holds no finished run (its state is '{folder.state}')")
     config = RunConfig.from_dict(folder.config())
-    stage = Stage.of(config)
+    stage = RunContext.of(config)
     return Run(folder, config, folder.read("metrics.json"), {}, reused=True), stage

@@ -16,7 +16,7 @@ from recbench.core.run_folder import rule_file, sampled_file
 from recbench.data.protocol import SampledConfig
 from recbench.experiment import evaluate
 from recbench.experiment.build import load_model
-from recbench.experiment.context import Run, Stage
+from recbench.experiment.context import Run, RunContext
 from recbench.models.base import Recommender
 from recbench.study.jobs import Job, Planner
 
@@ -32,7 +32,7 @@ def sampled_config(config: RunConfig, n_candidates: int) -> RunConfig:
     return replace(config, protocol=SampledConfig(seen_items=config.protocol.seen_items, n_candidates=n_candidates))
 
 
-def stored_model(job: Job, stage: Stage) -> Recommender:
+def stored_model(job: Job, stage: RunContext) -> Recommender:
     """The model of a finished job with its weights, as ``experiment`` loads it."""
     return load_model(Run(job.folder, job.config, {}, {}, reused=True), stage)
 

@@ -15,7 +15,7 @@ from recbench.config.compose import compose
 from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
-from recbench.experiment.context import Stage
+from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import check_dependencies, check_requirements, dependency_configs
 from recbench.experiment.key import run_key
 from recbench.study.definition import REFERENCE, Row, Study
@@ -56,7 +56,7 @@ class Planner:
 
     def __init__(self, study: Study, words: tuple[str, ...], runs_dir: Path) -> None:
         self.study, self.words, self.runs_dir = study, words, runs_dir
-        self._stages: dict[str, Stage] = {}
+        self._stages: dict[str, RunContext] = {}
         self._check_words()
 
     def _check_words(self) -> None:
@@ -67,11 +67,11 @@ class Planner:
             if key_of(word) == "seed":
                 raise UserError(f"the seeds of the study {self.study.name} stand in its study.yaml")
 
-    def stage(self, config: RunConfig) -> Stage:
+    def stage(self, config: RunConfig) -> RunContext:
         """Data and split of a config."""
         name = json.dumps([asdict(config.data), asdict(config.protocol), str(config.cache_dir)], default=str)
         if name not in self._stages:
-            self._stages[name] = Stage.of(config)
+            self._stages[name] = RunContext.of(config)
         return self._stages[name]
 
     def search_jobs(self, row: Row, chosen: Mapping[str, Mapping[str, str]]) -> list[Job]:
@@ -100,7 +100,7 @@ class Planner:
         key = run_key(config, stage)
         return Job(row.name, phase, seed, tuple(choice.items()), words, config, key, direct, needs)
 
-    def _keys_below(self, config: RunConfig, stage: Stage) -> tuple[tuple[tuple[str, str], ...], frozenset[str]]:
+    def _keys_below(self, config: RunConfig, stage: RunContext) -> tuple[tuple[tuple[str, str], ...], frozenset[str]]:
         """((role, key) of the direct dependencies, keys of all)."""
         direct, needs = [], set()
         for role, part in dependency_configs(config).items():

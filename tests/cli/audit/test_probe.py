@@ -7,7 +7,7 @@ import torch
 
 from recbench.cli.audit.probe import order_probe, shuffled
 from recbench.data.batches import Batch
-from recbench.experiment.context import Stage
+from recbench.experiment.context import RunContext
 from recbench.experiment.run import run
 
 
@@ -35,7 +35,7 @@ def probed(run_config, tmp_path_factory):
 
     def probe(*words):
         config = run_config(runs_dir, *words)
-        stage = Stage.of(config)
+        stage = RunContext.of(config)
         finished = run(config, stage)
         return order_probe(finished, stage), finished
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from recbench.core.run_folder import RunFolder
 from recbench.data.batches import EpochSampler, WindowDataset, training_windows
 from recbench.experiment.build import build_model
-from recbench.experiment.context import Stage
+from recbench.experiment.context import RunContext
 from recbench.experiment.run import run
 from recbench.objectives.contrastive.base import build_auxiliaries
 from recbench.training import fit
@@ -83,7 +83,7 @@ LOOPS = {
 
 def written_out(config):
     """Weights after one epoch by a plain loop over the batches."""
-    stage = Stage.of(config)
+    stage = RunContext.of(config)
     model = build_model(config, stage, {}).train()
     windows = training_windows(stage.split.train_start, stage.split.train_end, config.training.max_length)
     dataset = WindowDataset(stage.data, windows)

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.experiment.build import build_model
-from recbench.experiment.context import Stage
+from recbench.experiment.context import RunContext
 from recbench.experiment.run import run
 from recbench.objectives.distillation.offline import StoredLessons
 from recbench.objectives.distillation.teacher import OnlineLessons
@@ -168,7 +168,7 @@ def test_a_random_teacher_is_one_key_and_no_gate_stops_it(run_config, tmp_path, 
     table = made.dependencies["item_table"]
     assert teacher.dependencies["item_table"].folder.key == table.folder.key
     assert table.metrics["cost/epochs"] == 2
-    stage = Stage(tiny_data, tiny_split)
+    stage = RunContext(tiny_data, tiny_split)
     drawn = build_model(teacher.config, stage, {"item_table": build_model(table.config, stage, {})}).state_dict()
     stored = weights_of(teacher)
     assert all(np.array_equal(stored[name], drawn[name]) for name in stored if name != "item_table")

@@ -35,9 +35,9 @@ def original(made):
 
 @pytest.fixture(scope="package")
 def stage(original):
-    from recbench.experiment.context import Stage
+    from recbench.experiment.context import RunContext
 
-    return Stage.of(original.config)
+    return RunContext.of(original.config)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from recbench.core.run_folder import RunFolder
 from recbench.evaluation.evaluate import block_rows
 from recbench.experiment import evaluate
 from recbench.experiment.build import load_model
-from recbench.experiment.context import FOLLOWER, Stage
+from recbench.experiment.context import FOLLOWER, RunContext
 from recbench.experiment.run import run
 from recbench.training.processes.leader import team
 from recbench.training.processes.ranks import here
@@ -81,7 +81,7 @@ def test_twenty_steps_have_the_losses_of_one_process(runs, name):
 def test_two_processes_find_the_very_figures_of_one(runs, tmp_path, name):
     """Ranks and every metric of the run, against those that this process alone finds for the stored weights."""
     made = runs[name]
-    stage = Stage.of(made.config)
+    stage = RunContext.of(made.config)
     model = load_model(made, stage)
     assert here().world == 1
     alone = evaluate.test(model, stage.data, stage.split, made.config, RunFolder(tmp_path))

@@ -13,7 +13,7 @@ from recbench.cli.audit.probe import order_probe
 from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import replacing
-from recbench.experiment.context import Run, Stage
+from recbench.experiment.context import Run, RunContext
 from recbench.experiment.dependencies import check_requirements
 from recbench.experiment.run import run
 from recbench.models.registry import lookup
@@ -24,7 +24,7 @@ FLOORS = ("popularity", "recent_popularity")
 Compose = Callable[[str], RunConfig]
 
 
-def make_audit(compose: Compose, probes: Sequence[str]) -> tuple[dict[str, Any], Stage, list[Run]]:
+def make_audit(compose: Compose, probes: Sequence[str]) -> tuple[dict[str, Any], RunContext, list[Run]]:
     """(the audit as plain values, its data and split, the runs behind it). Runs are found by key, or made.
 
     Raises UserError for a probe that ranks nothing, and whatever preparing data and making runs raises.
@@ -33,7 +33,7 @@ def make_audit(compose: Compose, probes: Sequence[str]) -> tuple[dict[str, Any],
         if not lookup(name).model.ranks:
             raise UserError(f"--probe {name} ranks nothing; choose one that reads order, such as markov or sasrec")
     first = compose(FLOORS[0])
-    stage = Stage.of(first)
+    stage = RunContext.of(first)
     floors, made = _floors(compose, stage)
     probed = [run(compose(name), stage) for name in probes]
     data, split = stage.data, stage.split
@@ -58,7 +58,7 @@ def make_audit(compose: Compose, probes: Sequence[str]) -> tuple[dict[str, Any],
     return found, stage, [*made, *probed]
 
 
-def _floors(compose: Compose, stage: Stage) -> tuple[list[dict[str, Any]], list[Run]]:
+def _floors(compose: Compose, stage: RunContext) -> tuple[list[dict[str, Any]], list[Run]]:
     """An entry a floor: model, run and test metrics, or the reason why it is absent; and the runs."""
     entries: list[dict[str, Any]] = []
     made: list[Run] = []
@@ -76,7 +76,7 @@ def _floors(compose: Compose, stage: Stage) -> tuple[list[dict[str, Any]], list[
     return entries, made
 
 
-def default_folder(stage: Stage) -> Path:
+def default_folder(stage: RunContext) -> Path:
     """``audit/<protocol id>`` under the prepared data: an audit belongs to these data, not to a working folder."""
     return stage.data.folder / "audit" / stage.split.protocol_id
 

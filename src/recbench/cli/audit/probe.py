@@ -20,7 +20,7 @@ from recbench.evaluation.statistics.bootstrap import bootstrap
 from recbench.evaluation.statistics.per_user import user_values
 from recbench.experiment import evaluate as measure
 from recbench.experiment.build import load_model
-from recbench.experiment.context import Run, Stage
+from recbench.experiment.context import Run, RunContext
 from recbench.models.base import Recommender
 
 #: The figure that is compared, and the resamples of its interval.
@@ -38,7 +38,7 @@ def shuffled(batch: Batch, generator: torch.Generator) -> Batch:
     return replace(batch, items=batch.items.gather(1, order), behaviours=behaviours)
 
 
-def order_probe(probe: Run, stage: Stage, seed: int = 0) -> dict[str, Any]:
+def order_probe(probe: Run, stage: RunContext, seed: int = 0) -> dict[str, Any]:
     """NDCG@10 of a run's model on the test, as it is and with shuffled histories, and what is lost, as a share with its 95 % interval.
 
     relative, low, high: paired bootstrap over users; None where the model never hits. unchanged: share of targets whose rank stayed; 1 says
@@ -65,7 +65,7 @@ def order_probe(probe: Run, stage: Stage, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def _ranked(model: Recommender, probe: Run, stage: Stage, change: Callable[[Batch], Batch]) -> Evaluation:
+def _ranked(model: Recommender, probe: Run, stage: RunContext, change: Callable[[Batch], Batch]) -> Evaluation:
     """The test's ranks, with every batch changed on its way to the model."""
     config, split = probe.config, stage.split
     length, device = config.training.max_length, measure.device_of(config.hardware)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from recbench.data.cases import Cases
-    from recbench.experiment.context import Stage
+    from recbench.experiment.context import RunContext
 
 
 def load_data(*words: Words) -> Data:
@@ -27,14 +27,14 @@ def load_data(*words: Words) -> Data:
     Raises UserError for files that are missing or cannot be read, and for wrong keys.
     """
     from recbench.config.compose import compose
-    from recbench.experiment.context import Stage
+    from recbench.experiment.context import RunContext
 
     given = words_of(words)
     model = [] if any(word.lstrip("+").startswith("model=") for word in given) else ["model=popularity"]
     with messages():
         with own_hydra():
             config = compose((*model, *given))
-        return Data(Stage.of(config))
+        return Data(RunContext.of(config))
 
 
 class Data:
@@ -44,7 +44,7 @@ class Data:
     so on, by name; prepared, split: the arrays themselves, for those who need them.
     """
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: RunContext) -> None:
         self.prepared, self.split = stage.data, stage.split
         self.name: str = stage.data.folder.name
         self.folder: Path = stage.data.folder

@@ -13,7 +13,7 @@ from recbench.core.errors import UserError
 if TYPE_CHECKING:
     from recbench.config.run import RunConfig
     from recbench.core.run_folder import RunFolder
-    from recbench.experiment.context import Stage
+    from recbench.experiment.context import RunContext
     from recbench.models.base import Recommender
 
 
@@ -23,7 +23,7 @@ class Opened:
 
     key: str
     config: RunConfig
-    stage: Stage
+    stage: RunContext
     model: Recommender
 
     @property
@@ -74,11 +74,11 @@ def config_of_run(folder: RunFolder, cache_dir: Path | None = None, raw_dir: Pat
     return config
 
 
-def stage_of_run(folder: RunFolder, config: RunConfig) -> Stage:
+def stage_of_run(folder: RunFolder, config: RunConfig) -> RunContext:
     """Data and split of a finished run. Raises UserError if the data are not those that it was trained on."""
-    from recbench.experiment.context import Stage
+    from recbench.experiment.context import RunContext
 
-    stage = Stage.of(config)
+    stage = RunContext.of(config)
     trained_on = folder.read("provenance.json").get("data_fingerprint", stage.data.fingerprint)
     if trained_on != stage.data.fingerprint:
         raise UserError(

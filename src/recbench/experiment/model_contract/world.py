@@ -23,7 +23,7 @@ from recbench.data.sources.synthetic import SyntheticConfig
 from recbench.data.split import Split, make_split
 from recbench.data.store import PreparedData, prepare
 from recbench.data.training import TrainingData
-from recbench.experiment.context import Stage
+from recbench.experiment.context import RunContext
 from recbench.experiment.run import run
 from recbench.models.base import ClosedForm, ModelContext, Recommender
 from recbench.models.registry import lookup
@@ -141,7 +141,7 @@ def _trained(name: str, keys: str, epochs: int) -> dict[str, Any]:
         cache_dir=folder / "cache",
     )
     config.check()
-    return run(config, Stage(world().data, world().split)).metrics
+    return run(config, RunContext(world().data, world().split)).metrics
 
 
 def without_dropout(keys: Mapping[str, Any]) -> dict[str, Any]:

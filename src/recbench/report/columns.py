@@ -102,9 +102,7 @@ COSTS: Sequence[Cost] = (
         recorded=True,
         axis=("training time", "seconds", 1.0),
     ),
-    Cost(
-        "train_cpu_seconds", "training CPU s", seconds, "processor seconds of training, of all threads", recorded=True
-    ),
+    Cost("train_cpu_seconds", "training CPU s", seconds, "processor seconds of training, of all threads", extra=True),
     Cost(
         "train_seconds_with_dependencies",
         "all training s",

@@ -31,22 +31,6 @@ pytest_plugins = [
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Synthetic data on which every model that learns can beat popularity within seconds: strong transitions, no popular items.
-TINY_DATA: dict[str, Any] = {
-    "n_users": 160,
-    "n_items": 60,
-    "min_length": 6,
-    "mean_length": 14.0,
-    "max_length": 30,
-    "transition": 0.8,
-    "second_order": 0.05,
-    "cluster": 0.1,
-    "n_successors": 2,
-    "gap_dependence": 0.0,
-    "n_clusters": 6,
-    "popularity_skew": 0.2,
-}
-
 
 def pytest_collection_finish() -> None:
     """What the imports made stays: the garbage collector need not look at half a million objects again and again."""
@@ -103,12 +87,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def tiny() -> list[str]:
-    """Command-line words for the tiny data, on the CPU, untracked."""
+    """Command-line words for the tiny data, those of the contract tests, on the CPU, untracked."""
+    from recbench.experiment.model_contract.world import DATA
+
     return [
         "data=synthetic",
         "hardware=cpu",
         "tracking=off",
-        *(f"data.{key}={value}" for key, value in TINY_DATA.items()),
+        *(f"data.{key}={value}" for key, value in DATA.items()),
     ]
 
 
@@ -117,8 +103,9 @@ def tiny_data(own_cache: Path) -> Any:
     """The tiny data, prepared."""
     from recbench.data.sources.synthetic_config import SyntheticConfig
     from recbench.data.store import prepare
+    from recbench.experiment.model_contract.world import DATA
 
-    return prepare(SyntheticConfig(**TINY_DATA), own_cache)
+    return prepare(SyntheticConfig(**DATA), own_cache)
 
 
 @pytest.fixture(scope="session")

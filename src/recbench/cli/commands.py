@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import NamedTuple
 
 from recbench.core.errors import UserError, nearest
-
-#: Group of entry points under which other packages add commands.
-GROUP = "recbench.commands"
+from recbench.core.plug_ins import PlugIns, package_of
 
 
 class Command(NamedTuple):
@@ -40,15 +37,15 @@ BUILT_IN = {
 }
 
 
-def commands() -> dict[str, Command]:
-    """All commands by name, those of other packages too; a name of ours cannot be taken."""
-    outside = {p.name: Command(p.value, f"from {_owner(p)}") for p in entry_points(group=GROUP)}
-    return dict(sorted({**outside, **BUILT_IN}.items()))
+#: The commands of other packages.
+PLUG_INS = PlugIns("recbench.commands", "command", BUILT_IN)
 
 
-def _owner(point: object) -> str:
-    distribution = getattr(point, "dist", None)
-    return str(distribution.name) if distribution is not None else "another package"
+def summaries() -> dict[str, str]:
+    """All commands by name, those of other packages too, with a line for the help; nothing is imported."""
+    ours = {name: command.summary for name, command in BUILT_IN.items()}
+    others = {name: f"from {package_of(PLUG_INS.point(name))}" for name in PLUG_INS.names()}
+    return dict(sorted({**others, **ours}.items()))
 
 
 def is_command(word: str) -> bool:
@@ -61,19 +58,15 @@ def is_command(word: str) -> bool:
 
 
 def find(word: str) -> Callable[[list[str]], int]:
-    """The ``main`` of a command. Raises UserError for a word that is none, with the nearest one, and for a package that cannot be imported."""
-    known = commands()
-    if word not in known:
-        hint = nearest(word, list(known))
-        raise UserError(f"'{word}' is neither a command nor key=value; {hint}; recbench --help lists both")
-    module = known[word].module.removesuffix(":main")
+    """The ``main`` of a command. Raises UserError for a word that is none, with the nearest one, and for a package that cannot be loaded."""
     if word in BUILT_IN:
-        main: Callable[[list[str]], int] = importlib.import_module(module).main
+        main: Callable[[list[str]], int] = importlib.import_module(BUILT_IN[word].module).main
         return main
-    try:
-        main = importlib.import_module(module).main
-    except Exception as error:
-        raise UserError(
-            f"the command '{word}' ({known[word].summary}) cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
-    return main
+    if word not in PLUG_INS:
+        hint = nearest(word, list(summaries()))
+        raise UserError(f"'{word}' is neither a command nor key=value; {hint}; recbench --help lists both")
+    loaded = PLUG_INS.load(word)
+    found: Callable[[list[str]], int] | None = loaded if callable(loaded) else getattr(loaded, "main", None)
+    if found is None:
+        raise PLUG_INS.refusal(word, "has no function main")
+    return found

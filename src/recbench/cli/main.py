@@ -74,7 +74,7 @@ def _quietly(command: Callable[[list[str]], int], words: list[str]) -> int:
 
 def help_text() -> str:
     """The help, from the file names of ``conf/`` and the registry; nothing heavy is imported for it."""
-    said = [f"  {name:<10} {command.summary}" for name, command in commands.commands().items()]
+    said = [f"  {name:<10} {summary}" for name, summary in commands.summaries().items()]
     lines = []
     for group in GROUPS:
         options = {*(path.stem for path in (conf_dir() / group).glob("*.yaml")), *registered(group)}

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from recbench.cli.words import asked_studies
-from recbench.config.compose import explain, launcher_words, opened
-from recbench.config.schemas import one_line
+from recbench.config.compose import launcher_words, opened, plain_mistakes
 from recbench.core.errors import UserError
 from recbench.core.terminal import speak
 from recbench.training.processes.ranks import launched
@@ -20,11 +19,7 @@ def run_words(words: list[str]) -> int:
     # Hydra would print its own text for an error and exit with 1; with this it raises, and we speak.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else DDP warns of a flag that we set on purpose
-    from hydra.core.plugins import Plugins
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from recbench.config.hydra_source import SchemaSource, SearchPath
+    from recbench.config.hydra_source import register_sources
     from recbench.experiment import sweep
 
     speak()
@@ -40,24 +35,13 @@ def run_words(words: list[str]) -> int:
         from recbench.cli.study import main as run_studies
 
         return max(run_studies(words) for words in studies)
-    Plugins.instance().register(SchemaSource)
-    Plugins.instance().register(SearchPath)
+    register_sources()
     outcome = sweep.Outcome()
     try:
-        _with_hydra([*map(opened, words), *launcher_words(words)], outcome.job)
+        with plain_mistakes(), sweep.plain_folder_errors():
+            _with_hydra([*map(opened, words), *launcher_words(words)], outcome.job)
     except UserError as error:
         return _complain(str(error))
-    except (HydraException, OmegaConfBaseException) as error:
-        return _complain(explain(error))
-    except OSError as error:
-        # Of a job nothing comes through here: this is the folder that Hydra makes for a sweep.
-        if error.filename is None:
-            raise
-        return _complain(f"cannot write {error.filename}: {error.strerror}; choose another place with runs_dir=PATH")
-    except ValueError as error:
-        if not str(error).startswith("Config group override"):  # Hydra's, for such as model=3
-            raise
-        return _complain(one_line(error))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

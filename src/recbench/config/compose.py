@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,21 +71,28 @@ def explain(error: Exception) -> str:
     return one_line(cause)  # type: ignore[arg-type]
 
 
-def compose(words: tuple[str, ...]) -> RunConfig:
-    """The config of a command line, without running it. Raises UserError as the command line would."""
+@contextmanager
+def plain_mistakes() -> Iterator[None]:
+    """What Hydra and OmegaConf say of a mistake in the words, as a UserError of one line."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from recbench.config.run import RunConfig
-
     try:
-        return RunConfig.from_hydra(composed(words))
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
     except ValueError as error:
         if not str(error).startswith("Config group override"):  # Hydra's, for such as model=3
             raise
         raise UserError(one_line(error)) from error
+
+
+def compose(words: tuple[str, ...]) -> RunConfig:
+    """The config of a command line, without running it. Raises UserError as the command line would."""
+    from recbench.config.run import RunConfig
+
+    with plain_mistakes():
+        return RunConfig.from_hydra(composed(words))
 
 
 def composed(words: Sequence[str]) -> DictConfig:
@@ -141,12 +149,10 @@ def _by_hydra(words: Sequence[str]) -> DictConfig:
     from hydra import compose as hydra_compose
     from hydra import initialize
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.plugins import Plugins
 
-    from recbench.config.hydra_source import TOP, SchemaSource, SearchPath
+    from recbench.config.hydra_source import TOP, register_sources
 
-    Plugins.instance().register(SchemaSource)
-    Plugins.instance().register(SearchPath)
+    register_sources()
     GlobalHydra.instance().clear()
     with initialize(version_base="1.3", config_path=None):
         return hydra_compose(config_name=TOP, overrides=list(words))

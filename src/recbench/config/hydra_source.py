@@ -22,6 +22,14 @@ from recbench.config.settings import RootConfig
 TOP = "config"
 
 
+def register_sources() -> None:
+    """Tell Hydra of the two classes below; again is no harm."""
+    from hydra.core.plugins import Plugins
+
+    for plugin in (SchemaSource, SearchPath):
+        Plugins.instance().register(plugin)
+
+
 class SchemaSource(ConfigSource):
     """Config source ``recbench://FOLDER``."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbench.core.errors import StoppedEarly
 from recbench.core.run_folder import RunFolder
+from recbench.experiment.launchers.records import record_path
 from recbench.training.processes.ranks import here
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Judge:
         """Best figure up to each epoch, of every finished trial that was over before the batch of this one began."""
         found = []
         for number in range(self.job // self.batch * self.batch):
-            path = self.sweep_dir / f"job-{number:05d}.json"
+            path = record_path(self.sweep_dir, number)
             record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
             if record.get("folders"):
                 found.append(curve_of(RunFolder(Path(record["folders"][-1])).history(), metric))

@@ -11,7 +11,8 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,6 +27,7 @@ from recbench.config.settings import without_password
 from recbench.core.errors import StoppedEarly, UserError
 from recbench.experiment import machine_share
 from recbench.experiment.launchers.joblib import dismiss_workers
+from recbench.experiment.launchers.records import record_path, write_record
 from recbench.training.processes.ranks import launched
 
 if TYPE_CHECKING:
@@ -73,9 +75,9 @@ class Outcome:
         self.statuses.append(record["status"])
         if in_sweep:
             number = int(hydra.job.num)
-            write_json(Path(hydra.sweep.dir) / f"job-{number:05d}.json", {"job": number, **record})
+            write_record(record_path(Path(hydra.sweep.dir), number), {"job": number, **record})
         elif RECORD_VARIABLE in os.environ:
-            write_json(Path(os.environ[RECORD_VARIABLE]), record)
+            write_record(Path(os.environ[RECORD_VARIABLE]), record)
         return value
 
     def exit_status(self) -> int:
@@ -112,11 +114,17 @@ def _told(runs: Sequence[Run]) -> dict[str, Any]:
     return {"folders": folders, "reused": asked.reused, "value": asked.validation}
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all, for readers in other processes."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    temporary.replace(path)
+@contextmanager
+def plain_folder_errors() -> Iterator[None]:
+    """Around all jobs of a command: a folder that Hydra cannot make for a sweep, as a UserError. Of a job no such error comes through."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise UserError(
+            f"cannot write {error.filename}: {error.strerror}; choose another place with runs_dir=PATH"
+        ) from error
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:

@@ -126,39 +126,22 @@ def _records(words: list[str]) -> list[dict[str, Any]]:
     """Run a sweep in this process, or from it; returns what its jobs said. Raises UserError where it cannot begin."""
     from hydra import initialize
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.plugins import Plugins
-    from hydra.errors import HydraException
     from hydra.types import RunMode
-    from omegaconf.errors import OmegaConfBaseException
 
-    from recbench.config.compose import explain, launcher_words, opened
-    from recbench.config.hydra_source import TOP, SchemaSource, SearchPath
-    from recbench.config.schemas import one_line
+    from recbench.config.compose import launcher_words, opened, plain_mistakes
+    from recbench.config.hydra_source import TOP, register_sources
     from recbench.experiment import sweep as jobs
 
-    for plugin in (SchemaSource, SearchPath):
-        Plugins.instance().register(plugin)
+    register_sources()
     given = [*map(opened, words), *launcher_words(["-m", *words]), "hydra.mode=MULTIRUN"]
     try:
         GlobalHydra.instance().clear()
-        with initialize(version_base="1.3", config_path=None):
+        with plain_mistakes(), jobs.plain_folder_errors(), initialize(version_base="1.3", config_path=None):
             hydra: Any = GlobalHydra.instance().hydra
             # Composed once to know the folder of the sweep, which has the time of day in its name.
             folder = hydra.compose_config(TOP, given, RunMode.MULTIRUN, with_log_configuration=False).hydra.sweep.dir
             fixed = "hydra.sweep.dir='{}'".format(str(folder).replace("'", "\\'"))
             hydra.multirun(TOP, jobs.Outcome().job, [*given, fixed, *QUIET], with_log_configuration=False)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error)) from error
-    except ValueError as error:
-        if not str(error).startswith("Config group override"):  # Hydra's, for such as model=3
-            raise
-        raise UserError(one_line(error)) from error
-    except OSError as error:
-        if error.filename is None:
-            raise
-        raise UserError(
-            f"cannot write {error.filename}: {error.strerror}; choose another place with runs_dir=PATH"
-        ) from error
     finally:
         jobs.end_early()
     return jobs.read_records(Path(folder))

@@ -14,22 +14,9 @@ from recbench.core.run_folder import RunFolder
 from recbench.experiment import evaluate
 from recbench.experiment.run import run
 from recbench.training import fit
+from tests.fixtures.words import DISTILLED_SLMREC as SLMREC
+from tests.fixtures.words import SASREC
 
-SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16"]
-SLMREC = [
-    "model=slmrec",
-    "model.n_layers=2",
-    "model.tiny_hidden_size=16",
-    "model.tiny_n_heads=2",
-    "model.tiny_feedforward_size=16",
-    "model.item_table.hidden_size=16",
-    "model.item_table.feedforward_size=16",
-    "model.item_table.training.max_epochs=2",
-    "model.item_table.training.batch_size=256",
-    "model.item_table.training.lr=5e-3",
-    "distillation.teacher.n_layers=4",
-    "distillation.n_blocks=2",
-]
 LONG = ["training.max_epochs=5", "training.batch_size=200", "training.lr=5e-3", "training.patience=5"]
 CASES = {
     "sasrec": [*SASREC, *LONG, "model.dropout=0.3"],

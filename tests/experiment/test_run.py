@@ -21,23 +21,8 @@ from recbench.experiment import evaluate
 from recbench.experiment.context import RunContext
 from recbench.experiment.run import open_run, run
 from tests.fixtures.warm import WarmProcess
-
-SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16"]
-SLMREC = [
-    "model=slmrec",
-    "model.n_layers=2",
-    "model.tiny_hidden_size=16",
-    "model.tiny_n_heads=2",
-    "model.tiny_feedforward_size=16",
-    "model.item_table.hidden_size=16",
-    "model.item_table.feedforward_size=16",
-    "model.item_table.training.max_epochs=2",
-    "model.item_table.training.batch_size=256",
-    "model.item_table.training.lr=5e-3",
-    "distillation.teacher.n_layers=4",
-    "distillation.n_blocks=2",
-]
-SHORT = ["training.max_epochs=2", "training.batch_size=256", "training.lr=5e-3"]
+from tests.fixtures.words import DISTILLED_SLMREC as SLMREC
+from tests.fixtures.words import SASREC, SHORT
 
 
 @pytest.fixture(scope="module")

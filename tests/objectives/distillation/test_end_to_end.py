@@ -15,21 +15,8 @@ from recbench.experiment.run import run
 from recbench.objectives.distillation.offline import StoredLessons
 from recbench.objectives.distillation.teacher import OnlineLessons
 from recbench.training import fit
+from tests.fixtures.words import SASREC, SHORT, SLMREC
 
-SLMREC = [
-    "model=slmrec",
-    "model.n_layers=2",
-    "model.tiny_hidden_size=16",
-    "model.tiny_n_heads=2",
-    "model.tiny_feedforward_size=16",
-    "model.item_table.hidden_size=16",
-    "model.item_table.feedforward_size=16",
-    "model.item_table.training.max_epochs=2",
-    "model.item_table.training.batch_size=256",
-    "model.item_table.training.lr=5e-3",
-]
-SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16"]
-SHORT = ["training.max_epochs=2", "training.batch_size=256", "training.lr=5e-3"]
 DEEPER = ["distillation.teacher.n_layers=4", "distillation.force=true"]
 WIDER = ["distillation.teacher.model=sasrec", "distillation.teacher.hidden_size=24", "distillation.force=true"]
 TINY_LLM = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,14 @@ class RunConfig:
                     raise UserError(
                         f"training.{key} needs the whole gradient: set it to 0, or embedding_gradients=dense"
                     )
+
+    def undistilled(self, **changes: Any) -> RunConfig:
+        """The same without distillation, with other parts where they are given by name."""
+        return replace(self, distillation=schema_of("distillation", "none")(), **changes)
+
+    def uncompressed(self) -> RunConfig:
+        """The same run before it is compressed."""
+        return replace(self, compression=CompressionConfig())
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values in the layout of the command line: what config.yaml of a run folder holds. A password is left out."""

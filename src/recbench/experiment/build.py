@@ -1,10 +1,10 @@
-"""From a config to a model: untrained, with the weights of a finished run, or with a teacher beside it."""
+"""From a config to a model: untrained, or with the weights of a finished run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
@@ -17,10 +17,6 @@ from recbench.models.base import ModelContext, Recommender
 from recbench.models.registry import lookup
 from recbench.models.weights import load_weights
 from recbench.nn.text.vectors import text_vectors
-from recbench.posthoc.compression.apply import Build, load_compressed
-
-if TYPE_CHECKING:
-    from recbench.objectives.distillation.teacher import Teaching
 
 #: Added to the seed of a model that is never trained. (Of a seed torch's generator reads the lower 32 bits only.)
 UNTRAINED_SEEDS = 2**31
@@ -46,7 +42,7 @@ def build_model(
     return model(config.model, context)
 
 
-def builder(config: RunConfig, stage: RunContext) -> Build:
+def builder(config: RunConfig, stage: RunContext) -> Callable[[Any, Mapping[str, Any]], Recommender]:
     """Builds models of other configs as those of this run are built."""
     return lambda model, needed: build_model(replace(config, model=model), stage, needed)
 
@@ -55,23 +51,7 @@ def load_model(finished: Run, stage: RunContext) -> Recommender:
     """The model of a finished run with its weights, in evaluation mode and frozen."""
     if finished.config.compression.name != "none":
         config = finished.config
-        return load_compressed(finished.folder.weights, config.model, config.compression, builder(config, stage))
+        return config.compression.load(finished.folder.weights, config.model, builder(config, stage))
     model = build_model(finished.config, stage, {}, stored=True)
     load_weights(model, finished.folder.weights)
     return model.eval().requires_grad_(False)
-
-
-def build_teaching(
-    config: RunConfig, student: Recommender, loaded: Mapping[str, Recommender], needed: Mapping[str, Run]
-) -> Teaching | None:
-    """The distillation objective of a config with its teacher; None without one. Raises UserError where models do not fit it."""
-    if config.distillation.name == "none":
-        return None
-    from recbench.objectives.distillation.base import build_objective
-    from recbench.objectives.distillation.teacher import Teaching
-
-    if "teacher" not in loaded:
-        return Teaching(build_objective(config.distillation, student, None))
-    objective = build_objective(config.distillation, student, loaded["teacher"])
-    access = config.distillation.mode, config.distillation.store
-    return Teaching(objective, loaded["teacher"], needed["teacher"].folder, *access)

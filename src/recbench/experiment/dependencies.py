@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
@@ -13,8 +12,6 @@ from recbench.data.text_config import FILE
 from recbench.experiment.context import RunContext
 from recbench.experiment.teacher import teacher_config
 from recbench.models.registry import lookup
-from recbench.objectives.distillation.configs import DistillationConfig
-from recbench.posthoc.compression.configs import CompressionConfig
 
 
 def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:
@@ -24,7 +21,7 @@ def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:
     A compressed run needs the same run uncompressed, which in turn needs whatever that model needs.
     """
     if config.compression.name != "none":
-        return {"original": replace(config, compression=CompressionConfig())}
+        return {"original": config.uncompressed()}
     wanted = {
         name: (keys, f"model.{name}")
         for name, keys in lookup(config.model.name).model.dependencies(config.model).items()
@@ -32,9 +29,7 @@ def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:
     found = {}
     for name, (keys, where) in wanted.items():
         model, training = compose_model(keys, where, config.data.name)
-        found[name] = replace(
-            config, model=model, training=replace(config.training, **training), distillation=no_distillation()
-        )
+        found[name] = config.undistilled(model=model, training=replace(config.training, **training))
         found[name].check()
     if hasattr(config.distillation, "teacher"):
         found["teacher"] = teacher_config(config)
@@ -50,10 +45,6 @@ def check_dependencies(config: RunConfig) -> None:
     """Raise UserError for wrong keys of the runs that a config needs, and of those that they need, before any data are read."""
     for part in dependency_configs(config).values():
         check_dependencies(part)
-
-
-def no_distillation() -> Any:
-    return DistillationConfig()
 
 
 def check_requirements(config: RunConfig, data: PreparedData) -> None:

@@ -21,16 +21,14 @@ from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.data.training import TrainingData
 from recbench.evaluation.cost.meters import Meters, spent_figures
-from recbench.experiment.build import build_model, build_teaching, builder, load_model
+from recbench.experiment.build import build_model, builder, load_model
 from recbench.experiment.context import FOLLOWER, Run, RunContext
-from recbench.experiment.dependencies import check_lists, check_requirements, dependency_configs, no_distillation
+from recbench.experiment.dependencies import check_lists, check_requirements, dependency_configs
 from recbench.experiment.key import run_key
 from recbench.experiment.teacher import is_untrained
 from recbench.models.base import ClosedForm, Recommender
 from recbench.models.registry import lookup
 from recbench.models.weights import save_weights
-from recbench.posthoc.compression.apply import make_compressed, skeleton
-from recbench.posthoc.compression.configs import CompressionConfig
 from recbench.training.processes.leader import together
 from recbench.training.processes.ranks import here
 
@@ -95,7 +93,7 @@ def try_out(config: RunConfig, stage: RunContext) -> None:
     if config.compression.name == "none":
         build_model(config, stage, {})
     else:
-        skeleton({}, config.model, config.compression, builder(config, stage))
+        config.compression.try_out(config.model, builder(config, stage))
 
 
 def make(
@@ -175,14 +173,17 @@ def produce(
     memory = evaluate.PeakMemory(evaluate.device_of(config.hardware))
     loaded = {name: load_model(part, stage) for name, part in needed.items()}
     if config.compression.name != "none":
-        model, figures = make_compressed(
-            loaded.pop("original"), config.compression, folder.weights, builder(config, stage)
-        )
+        model, figures = config.compression.make(loaded.pop("original"), folder.weights, builder(config, stage))
     else:
         model = build_model(config, stage, loaded)
         train = TrainingData.of(stage.data, stage.split)
         logger.info("%s: training on %s", folder.key, stage.data.folder.name)
-        teaching = build_teaching(config, model, loaded, needed)
+        teaching = None
+        if config.distillation.name != "none":
+            from recbench.objectives.distillation.teacher import Teaching
+
+            taught_by = needed["teacher"].folder if "teacher" in needed else None
+            teaching = Teaching.of(config.distillation, model, loaded.get("teacher"), taught_by)
         figures = fit(model, train, config, stage, folder, teaching, judge)
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
     tested = evaluate.test if model.ranks else evaluate.report
@@ -238,8 +239,7 @@ def fit(
 def reference(config: RunConfig, stage: RunContext) -> Run:
     """The popularity run on the same data and protocol: the floor that stands beside every table."""
     model, _ = compose_model({"model": "popularity"}, "reference", config.data.name)
-    floor = replace(config, model=model, distillation=no_distillation(), compression=CompressionConfig())
-    return run(floor, stage)
+    return run(config.uncompressed().undistilled(model=model), stage)
 
 
 def check_teacher(config: RunConfig, needed: Mapping[str, Run], stage: RunContext) -> None:

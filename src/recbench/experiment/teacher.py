@@ -11,7 +11,6 @@ from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
 from recbench.core.errors import UserError
 from recbench.models.registry import lookup
-from recbench.objectives.distillation.configs import DistillationConfig
 
 WHERE = "distillation.teacher"
 
@@ -25,9 +24,7 @@ def teacher_config(config: RunConfig) -> RunConfig:
     given = dict(config.distillation.teacher)
     init = given.pop("init", None)
     model, training = compose_model(_laid_over_student(config, given), WHERE, config.data.name)
-    teacher = replace(
-        config, model=model, training=replace(config.training, **training), distillation=DistillationConfig()
-    )
+    teacher = config.undistilled(model=model, training=replace(config.training, **training))
     teacher.check()
     by_gradient = lookup(model.name).model.trains_by_gradient
     if by_gradient and teacher.training.max_length < config.training.max_length:

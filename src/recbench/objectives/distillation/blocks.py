@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recbench.data.batches import Batch
 from recbench.models.base import Recommender, SequenceModel
-from recbench.objectives.distillation.configs import check_blocks
+from recbench.objectives.distillation.checks import check_blocks
 
 
 def block_ends(model: Recommender, n_blocks: int, role: str, objective: str) -> list[int]:

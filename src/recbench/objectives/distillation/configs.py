@@ -8,16 +8,22 @@ registers that name when it is imported (``recbench.objectives.distillation.base
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import NO_KEY
 from recbench.core.plug_ins import PlugIns
-
-if TYPE_CHECKING:
-    from recbench.models.base import Recommender
+from recbench.objectives.distillation.checks import (
+    check_blocks,
+    check_choice,
+    check_least,
+    check_weight,
+    check_widths,
+    class_of,
+    has_states,
+    state_width,
+)
 
 #: The teacher of whoever names none. A teacher of another kind has the depth that its own config says.
 DEFAULT_TEACHER = {"model": "slmrec", "n_layers": 8}
@@ -41,13 +47,13 @@ class StudentOnlyConfig(DistillationConfig):
     """What every objective asks of its student."""
 
     def check_models(self, student: Any, teacher: Any) -> None:
-        model = _class_of(student)
+        model = class_of(student)
         if not model.trains_by_gradient:
             raise UserError(
                 f"the model '{student.name}' is computed, not trained, so it cannot be a student of distillation={self.name}; "
                 "set distillation=none"
             )
-        if not _has_states(student):
+        if not has_states(student):
             raise UserError(
                 f"the model '{student.name}' cannot be a student of distillation={self.name}, because it does not score items by the "
                 "product of a state with item vectors; set distillation=none"
@@ -81,7 +87,7 @@ class TaughtConfig(StudentOnlyConfig):
 
     def check_models(self, student: Any, teacher: Any) -> None:
         super().check_models(student, teacher)
-        if self.reads_states and not _has_states(teacher):
+        if self.reads_states and not has_states(teacher):
             raise UserError(
                 f"the teacher '{teacher.name}' has no hidden states, which distillation={self.name} compares; "
                 "use distillation=logits or distillation=ranking, or another teacher"
@@ -164,7 +170,7 @@ class LogitsDistillation(TaughtConfig):
         super().check_models(student, teacher)
         from recbench.models.base import Recommender
 
-        if _class_of(teacher).score is Recommender.score:
+        if class_of(teacher).score is Recommender.score:
             raise UserError(
                 f"the teacher '{teacher.name}' gives lists, not scores over the catalogue, which distillation={self.name} reads; "
                 "use distillation=ranking"
@@ -256,56 +262,3 @@ def config_class(name: str) -> type[DistillationConfig]:
     if name not in _added:
         raise UserError(f"unknown distillation '{name}'; {nearest(name, distillation_names())}")
     return _added[name]
-
-
-def check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UserError(f"unknown distillation.{key} '{value}'; {nearest(value, known)}")
-
-
-def check_weight(key: str, value: float, positive: bool = False) -> None:
-    """Raise UserError for a number that is negative or not finite, or 0 where that would leave nothing."""
-    if not (math.isfinite(value) and (value > 0 if positive else value >= 0)):
-        raise UserError(f"distillation.{key} must be {'positive' if positive else '0 or more'}, not {value:g}")
-
-
-def check_least(key: str, value: int, least: int) -> None:
-    if value < least:
-        raise UserError(f"distillation.{key} must be at least {least}, not {value}")
-
-
-def check_blocks(n_blocks: int, model: Any, role: str, objective: str) -> None:
-    """Raise UserError where B blocks do not divide the depth in a model's config, or where it has none."""
-    depth = getattr(model, "n_layers", None)
-    if depth is None:
-        raise UserError(
-            f"the {role} '{model.name}' has no layers to cut into blocks; distillation={objective} needs them"
-        )
-    if n_blocks < 1 or depth % n_blocks:
-        raise UserError(f"distillation.n_blocks={n_blocks} does not divide the {depth} layers of the {role}")
-
-
-def check_widths(student: int, teacher: int) -> None:
-    """Raise UserError for states of unequal width."""
-    if student != teacher:
-        raise UserError(
-            f"the teacher's states are {teacher} wide and the student's {student}; distillation=slmrec compares them directly: "
-            "give both the same width, or use distillation=features, which learns a projection"
-        )
-
-
-def state_width(model: Any) -> int | None:
-    """Width of the hidden states of a model with this config; None where the config does not tell."""
-    return _class_of(model).state_width(model)  # type: ignore[attr-defined]
-
-
-def _class_of(model: Any) -> type[Recommender]:
-    from recbench.models.registry import lookup
-
-    return lookup(model.name).model
-
-
-def _has_states(model: Any) -> bool:
-    from recbench.models.base import SequenceModel
-
-    return issubclass(_class_of(model), SequenceModel)

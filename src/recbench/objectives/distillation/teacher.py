@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from recbench.core.run_folder import RunFolder
 from recbench.data.batches import Batch, WindowDataset
 from recbench.models.base import Recommender
-from recbench.objectives.distillation.base import Objective
+from recbench.objectives.distillation.base import Objective, build_objective
 from recbench.objectives.distillation.offline import StoredLessons, stored_lessons, too_large
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,12 @@ class Teaching:
     store: str = "float32"
     #: What it cost, for the figures of the run.
     figures: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: Any, student: Recommender, teacher: Recommender | None, folder: RunFolder | None) -> Teaching:
+        """That of a config other than ``none``. Raises UserError where student and teacher do not fit it."""
+        access = {key: getattr(config, key) for key in ("mode", "store") if teacher is not None}
+        return cls(build_objective(config, student, teacher), teacher, folder, **access)
 
     def lessons(self, dataset: WindowDataset, max_length: int, device: torch.device) -> Lessons | None:
         """Access to the teacher for batches of these windows; None where the objective needs none. May take as long as an epoch."""

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +21,8 @@ from torch import Tensor, nn
 from recbench.models.base import Recommender
 from recbench.models.registry import lookup
 from recbench.models.weights import load_tensors, save_tensors
-from recbench.posthoc.compression.configs import (
-    CompressionConfig,
-    EarlyExitCompression,
-    Int8Compression,
-    PruneCompression,
-)
-from recbench.posthoc.compression.early_exit import drop_final_norm, lower_part
-from recbench.posthoc.compression.int8 import quantise
+from recbench.posthoc.compression.early_exit import lower_part
 from recbench.posthoc.compression.packed import pack, unpack
-from recbench.posthoc.compression.prune import prune_neurons, prune_weights
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +30,20 @@ logger = logging.getLogger(__name__)
 Build = Callable[[Any, Mapping[str, Any]], Recommender]
 
 
+class Compression(Protocol):
+    """What is asked of a compression option; ``configs.py`` has them."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def takes_weights(self) -> bool: ...
+    @property
+    def depth(self) -> int | None: ...
+    def change(self, model: Recommender) -> None: ...
+
+
 def make_compressed(
-    original: Recommender, compression: CompressionConfig, path: Path, build: Build
+    original: Recommender, compression: Compression, path: Path, build: Build
 ) -> tuple[Recommender, dict[str, float]]:
     """Store the compressed form of a finished model; returns the model as it was stored, and figures on the way there.
 
@@ -56,7 +60,7 @@ def make_compressed(
     return model, {"cost/compression_seconds": seconds, "cost/parameters_nonzero": not_zero}
 
 
-def load_compressed(path: Path, model: Any, compression: CompressionConfig, build: Build) -> Recommender:
+def load_compressed(path: Path, model: Any, compression: Compression, build: Build) -> Recommender:
     """The model of a stored compressed run, in evaluation mode and frozen. model: config of the original.
 
     Raises UserError if the file is damaged, RuntimeError if names or shapes differ.
@@ -69,25 +73,25 @@ def load_compressed(path: Path, model: Any, compression: CompressionConfig, buil
     return made.eval().requires_grad_(False)
 
 
-def compress(original: Recommender, compression: CompressionConfig, build: Build) -> dict[str, Tensor]:
+def compress(original: Recommender, compression: Compression, build: Build) -> dict[str, Tensor]:
     """The tensors that a compressed run stores, by name. ``original`` is changed."""
     merge_adapters(original)
-    if isinstance(compression, EarlyExitCompression):
+    if compression.depth is not None:
         state = original.state_dict()
         return lower_part(state, skeleton(state, original.config, compression, build))
-    change(original, compression)
+    compression.change(original)
     state = original.state_dict()
-    return pack(state, linear_weights(original)) if _takes_weights(compression) else state
+    return pack(state, linear_weights(original)) if compression.takes_weights else state
 
 
-def skeleton(stored: Mapping[str, Tensor], model: Any, compression: CompressionConfig, build: Build) -> Recommender:
+def skeleton(stored: Mapping[str, Tensor], model: Any, compression: Compression, build: Build) -> Recommender:
     """A compressed model with the right shapes and the wrong weights. Raises UserError for a model to which this cannot be done.
 
     stored: tensors by name, for the shapes of what the model once took from other runs; {} where only the answer matters.
     """
     changes: dict[str, Any] = {"init": "random", "lora_rank": 0, "precision": "float32"}
-    if isinstance(compression, EarlyExitCompression):
-        changes["n_layers"] = compression.layer
+    if compression.depth is not None:
+        changes["n_layers"] = compression.depth
     known = {field.name for field in fields(model)}
     config = replace(model, **{name: value for name, value in changes.items() if name in known})
     made = build(config, stand_ins(model, stored))
@@ -96,21 +100,8 @@ def skeleton(stored: Mapping[str, Tensor], model: Any, compression: CompressionC
         backbone: Any = made.backbone
         backbone.dtype = torch.bfloat16
         backbone.model.to(torch.bfloat16)
-    change(made, compression)
+    compression.change(made)
     return made
-
-
-def change(model: Recommender, compression: CompressionConfig) -> None:
-    """Give a model the layers of its compressed form, in place, with what its weights become there.
-
-    An early read-out is made by building fewer layers, so here it only loses its final norm where that is asked for.
-    """
-    if isinstance(compression, Int8Compression):
-        quantise(model)
-    elif isinstance(compression, PruneCompression):
-        (prune_weights if _takes_weights(compression) else prune_neurons)(model, compression.amount)
-    elif isinstance(compression, EarlyExitCompression) and not compression.final_norm:
-        drop_final_norm(model)
 
 
 def merge_adapters(model: nn.Module) -> None:
@@ -148,7 +139,3 @@ def stand_ins(model: Any, stored: Mapping[str, Tensor]) -> dict[str, ItemVectors
     roles = lookup(model.name).model.dependencies(model)
     found = {role: stored.get(role, stored.get(f"{role}.values")) for role in roles}
     return {role: ItemVectors(tuple(tensor.shape)) for role, tensor in found.items() if tensor is not None}  # type: ignore[arg-type]
-
-
-def _takes_weights(compression: CompressionConfig) -> bool:
-    return isinstance(compression, PruneCompression) and compression.method == "weights"

@@ -7,9 +7,18 @@ is evaluated as a run of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from recbench.core.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from recbench.models.base import Recommender
+
+    #: (model config, what stands for its dependencies, by role) -> the model, with weights as drawn.
+    Build = Callable[[Any, Mapping[str, Any]], Recommender]
 
 
 @dataclass
@@ -40,6 +49,37 @@ class CompressionConfig:
                 f"compression={self.name}"
             )
 
+    @property
+    def takes_weights(self) -> bool:
+        """Whether single weights are set to zero, which are then left out of the file."""
+        return False
+
+    @property
+    def depth(self) -> int | None:
+        """Layers that the compressed model has; None for as many as the original."""
+        return None
+
+    def change(self, model: Recommender) -> None:
+        """Give a model the layers of its compressed form, in place, with what its weights become there. Raises UserError if it has none."""
+
+    def try_out(self, model: Any, build: Build) -> None:
+        """Build the compressed form of a model config on random weights. Raises UserError for a model to which this cannot be done."""
+        from recbench.posthoc.compression.apply import skeleton
+
+        skeleton({}, model, self, build)
+
+    def make(self, original: Recommender, path: Path, build: Build) -> tuple[Recommender, dict[str, float]]:
+        """Store the compressed form of a finished model: see ``apply.make_compressed``."""
+        from recbench.posthoc.compression.apply import make_compressed
+
+        return make_compressed(original, self, path, build)
+
+    def load(self, path: Path, model: Any, build: Build) -> Recommender:
+        """The model of a stored compressed run: see ``apply.load_compressed``."""
+        from recbench.posthoc.compression.apply import load_compressed
+
+        return load_compressed(path, model, self, build)
+
 
 @dataclass
 class Int8Compression(CompressionConfig):
@@ -50,6 +90,11 @@ class Int8Compression(CompressionConfig):
     @property
     def label(self) -> str:
         return "int8"
+
+    def change(self, model: Recommender) -> None:
+        from recbench.posthoc.compression.int8 import quantise
+
+        quantise(model)
 
 
 @dataclass
@@ -62,7 +107,16 @@ class PruneCompression(CompressionConfig):
 
     @property
     def label(self) -> str:
-        return f"prune {self.amount:g}" + (" of weights" if self.method == "weights" else "")
+        return f"prune {self.amount:g}" + (" of weights" if self.takes_weights else "")
+
+    @property
+    def takes_weights(self) -> bool:
+        return self.method == "weights"
+
+    def change(self, model: Recommender) -> None:
+        from recbench.posthoc.compression.prune import prune_neurons, prune_weights
+
+        (prune_weights if self.takes_weights else prune_neurons)(model, self.amount)
 
     def check(self, model: Any, trained: bool) -> None:
         super().check(model, trained)
@@ -85,6 +139,17 @@ class EarlyExitCompression(CompressionConfig):
     @property
     def label(self) -> str:
         return f"layer {self.layer}" + ("" if self.final_norm else " without norm")
+
+    @property
+    def depth(self) -> int:
+        return self.layer
+
+    def change(self, model: Recommender) -> None:
+        """The read-out itself is made by building fewer layers; here the model only loses its final norm, where that is asked for."""
+        from recbench.posthoc.compression.early_exit import drop_final_norm
+
+        if not self.final_norm:
+            drop_final_norm(model)
 
     def check(self, model: Any, trained: bool) -> None:
         super().check(model, trained)

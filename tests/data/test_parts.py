@@ -27,6 +27,7 @@ SETTINGS = {
     "ratings": {"min_rating": 3.0, "k_core": 2},
     "first of a pair": {"repeats": "first"},
     "own sessions": {"session_gap": 40},
+    "ties drawn": {"shuffle_ties": 3},
 }
 
 

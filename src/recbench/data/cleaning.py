@@ -8,7 +8,7 @@
 5. ``repeats``     with ``repeats=first``, only the earliest event of each (user, item)
 6. ``k_core``      users and items with fewer than k events go, again and again until none is left
 7. ids             by a hash of the raw id, so that a number tells nothing about time or popularity
-8. time order      by user, then time; events of equal time keep the order of the file
+8. time order      by user, then time; events of equal time keep the order of the file, or stand in one drawn with ``shuffle_ties``
 
 Counts of rows, users and items are kept after each of the steps 1 to 6 that drop events. The sort of step 8 is done before step 3, which
 it makes cheap; later steps only drop events or move users as a whole, so the outcome is that of the order above. A long log is worked on in
@@ -71,6 +71,10 @@ def clean(raw: RawData, config: DataConfig) -> Cleaned:
         raise UserError(
             f"data.min_rating={config.min_rating:g} asks for ratings, but these data have none; set it to null"
         )
+    if config.shuffle_ties is not None and not raw.has_timestamps:
+        raise UserError(
+            f"data.shuffle_ties={config.shuffle_ties} needs timestamps and these data have none; set it to null"
+        )
     if config.session_gap is not None and not raw.has_timestamps:
         raise UserError(f"data.session_gap={config.session_gap} needs timestamps and these data have none")
     for events in parts.each(change=True):
@@ -104,6 +108,8 @@ def _clean_part(events: Events, raw: RawData, config: DataConfig, tally: _Tally)
         if len(events):
             events.take(_first_of_equal(events))
         tally.add("duplicates", events)
+    if config.shuffle_ties is not None and len(events):
+        events.take(np.lexsort((_drawn(events.row, config.shuffle_ties), events.time, events.user)))
     if config.session_gap is not None:
         events.session = gap_sessions(events.user, events.time, config.session_gap * raw.ticks_per_second)
     if config.repeats == "first":
@@ -168,6 +174,14 @@ def _by_user_and_time(events: Events, has_timestamps: bool) -> np.ndarray:
         return np.lexsort((events.time, events.user))
     # One number for both sorts twice as fast as two columns.
     return np.argsort(events.user * np.int64(span) + (events.time - first), kind="stable")
+
+
+def _drawn(row: np.ndarray, seed: int) -> np.ndarray:
+    """A random number [N] for each row of the file, the same however the log is cut into parts: SplitMix64 of the row and the seed."""
+    mixed = row.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed * 0xD1342543DE82EF95 % 2**64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 def _first_of_equal(events: Events) -> np.ndarray:

@@ -46,7 +46,8 @@ class DataConfig:
     (0: all). min_rating: keep interactions rated at least that (None: all). repeats: "keep", or "first" to keep only a
     user's first interaction with an item. bad_rows: "error" stops at the first unreadable row and names it, "skip"
     counts and drops them. session_gap: cut every user's events into sessions wherever more than so many seconds pass
-    between two of them (None: the sessions that the source names, if it does). text: how item texts become vectors.
+    between two of them (None: the sessions that the source names, if it does). shuffle_ties: a seed; events of one user
+    at one time stand in an order drawn with it (None: in that of the file, which may tell more than a clock). text: how item texts become vectors.
     """
 
     name: str = ""
@@ -58,6 +59,7 @@ class DataConfig:
     repeats: str = "keep"
     bad_rows: str = "error"
     session_gap: int | None = field(default=None, metadata=LATER)
+    shuffle_ties: int | None = field(default=None, metadata=LATER)
     #: Of those who read text vectors alone; the prepared data are the same under all of it.
     text: TextConfig = field(default_factory=TextConfig, metadata=PATH_ONLY)
 
@@ -68,6 +70,10 @@ class DataConfig:
         self.text.validate()
         if self.k_core < 0:
             raise UserError(f"data.k_core={self.k_core} is negative; use 0 to keep every user and item")
+        if self.shuffle_ties is not None and self.shuffle_ties < 0:
+            raise UserError(
+                f"data.shuffle_ties={self.shuffle_ties} is a seed: 0 or more, or null for the order of the file"
+            )
         if self.session_gap is not None and self.session_gap < 1:
             raise UserError(
                 f"data.session_gap={self.session_gap} must be at least 1 second, or null to cut no sessions"

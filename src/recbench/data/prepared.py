@@ -85,20 +85,22 @@ class PreparedData:
         user_ids: list[str] | pl.Series | None = None,
         behaviour_names: list[str] | None = None,
         n_items: int | None = None,
+        seams: np.ndarray | None = None,
         details: dict[str, Any] | None = None,
     ) -> PreparedData:
         """Write arrays as a prepared data set and open it.
 
         items [N] in 1..I, offsets [U+1], timestamps [N] ascending within each user (None: the data have no clock),
         behaviours [N]. item_table: one row an item in the order of ids 1..I, columns ``item`` (raw id) and any of
-        ITEM_COLUMNS; without it the raw ids are the numbers. details: further entries of the manifest. Raises
-        ValueError if the arrays contradict each other.
+        ITEM_COLUMNS; without it the raw ids are the numbers. seams: positions inside a user's events where
+        a part begins, so that times may fall there. details: further entries of the manifest. Raises ValueError if the
+        arrays contradict each other.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if n_items is None:
             n_items = item_table.height if item_table is not None else int(items.max(initial=0))
-        _check(items, offsets, timestamps, n_items)
+        _check(items, offsets, timestamps, n_items, seams)
         table = _complete_item_table(item_table, n_items)
         # Not copied where the type is right: those of a long log are memory-mapped.
         arrays: dict[str, np.ndarray] = {
@@ -169,7 +171,9 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def _check(items: np.ndarray, offsets: np.ndarray, timestamps: np.ndarray | None, n_items: int) -> None:
+def _check(
+    items: np.ndarray, offsets: np.ndarray, timestamps: np.ndarray | None, n_items: int, seams: np.ndarray | None
+) -> None:
     n = len(items)
     if n == 0:
         raise ValueError("no interactions")
@@ -180,10 +184,11 @@ def _check(items: np.ndarray, offsets: np.ndarray, timestamps: np.ndarray | None
     if timestamps is not None:
         if len(timestamps) != n:
             raise ValueError(f"{len(timestamps)} timestamps for {n} interactions")
+        borders = offsets if seams is None else np.union1d(offsets, seams)
         for first, last in blocks_of_users(np.diff(offsets), EVENTS_AT_ONCE):
             begin, end = int(offsets[first]), int(offsets[last])
             falls = np.diff(timestamps[begin:end]) < 0
-            starts = offsets[first + 1 : last]
+            starts = borders[(borders > begin) & (borders < end)]
             falls[starts[(starts > begin) & (starts < end)] - 1 - begin] = False
             if falls.any():
                 raise ValueError("timestamps must not fall within a user")

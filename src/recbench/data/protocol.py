@@ -27,6 +27,7 @@ VERSION = "v1"
 SEEN_ITEMS = ("auto", "mask", "keep")
 TARGETS = ("last", "successive", "random", "all")
 COLD_TARGETS = ("keep", "drop")
+HOLDOUT_ORDERS = ("random", "time")
 
 
 def _require(value: str, choices: tuple[str, ...], key: str) -> None:
@@ -258,6 +259,50 @@ class SessionsConfig(ProtocolConfig):
         return self.rule({}).identity(seen_items)
 
 
+@dataclass
+class HoldoutConfig(ProtocolConfig):
+    """A share of each user's items is kept back: what papers on collaborative filtering use. A case has several targets.
+
+    order: which items are kept back; ``random`` (drawn for each user with ``seed``) or the last ones in ``time``. Of a user's n distinct items
+    the first test_ratio are test and validation_ratio validation, rounded, and at least one each; users with fewer than min_events items only
+    train. rounding: ``mmrec`` follows that library: below ten items one each, else a fifth of them, of which the smaller half is validation.
+    validation_at_test: what the items of validation are when test is asked: ``candidates`` are rivals of the test items, as in all published
+    code; ``history`` gives them to the model, and masks them with the rest of the history.
+    """
+
+    name: str = "holdout"
+    order: str = "random"
+    test_ratio: float = 0.2
+    validation_ratio: float = 0.1
+    min_events: int = 3
+    rounding: str = "share"
+    validation_at_test: str = "candidates"
+    seed: int = 0
+
+    def validate(self) -> None:
+        super().validate()
+        _require(self.order, HOLDOUT_ORDERS, "order")
+        _require(self.rounding, ("share", "mmrec"), "rounding")
+        _require(self.validation_at_test, ("candidates", "history"), "validation_at_test")
+        if not (self.test_ratio > 0 and self.validation_ratio > 0 and self.test_ratio + self.validation_ratio < 1):
+            raise UserError(
+                f"protocol.test_ratio={self.test_ratio} and validation_ratio={self.validation_ratio} must be positive and leave something to train on"
+            )
+        if self.min_events < 3:
+            raise UserError(
+                f"protocol.min_events={self.min_events} must be at least 3: one item each to train, validate and test"
+            )
+        if self.seed < 0:
+            raise UserError(f"protocol.seed={self.seed} must not be negative")
+
+    def identity(self, seen_items: str) -> str:
+        order = f"random.s{self.seed}" if self.order == "random" else self.order
+        shares = "mmrec" if self.rounding == "mmrec" else f"v{self.validation_ratio}-t{self.test_ratio}"
+        least = f"-min{self.min_events}" if self.min_events != 3 else ""
+        asked = {"candidates": "valcand", "history": "valhist"}[self.validation_at_test]
+        return f"holdout-{order}-{shares}{least}-{asked}-full-{seen_items}-{VERSION}"
+
+
 def _parse_date(text: str, key: str) -> datetime:
     try:
         date = datetime.fromisoformat(text)
@@ -281,6 +326,7 @@ PROTOCOLS: dict[str, type[ProtocolConfig]] = {
     "temporal": TemporalConfig,
     "sampled_999": SampledConfig,
     "sessions": SessionsConfig,
+    "holdout": HoldoutConfig,
 }
 PLUG_INS = PlugIns("recbench.protocols", "protocol", PROTOCOLS)
 

@@ -1,8 +1,8 @@
 """From prepared data and a protocol to arrays: what is training, which cases are asked, and the audit of both.
 
-Nothing is copied: a split is ranges over the flat arrays of the data. Only the protocol ``sessions``, which takes items
-out of sequences, looks at arrays of its own: ``protocol_view`` makes them once and finds them again. Shapes: U users, C
-cases.
+Nothing is copied: a split is ranges over the flat arrays of the data. Only the protocols ``sessions``, which takes items
+out of sequences, and ``holdout``, which orders them anew, look at arrays of their own: ``protocol_view`` makes them once
+and finds them again. Shapes: U users, C cases.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 from recbench.core.errors import UserError
 from recbench.data.candidates import sampled_candidates
 from recbench.data.cases import Cases
-from recbench.data.protocol import ProtocolConfig, SampledConfig, SessionsConfig, TemporalConfig
+from recbench.data.holdout import holdout_cases, holdout_view
+from recbench.data.protocol import HoldoutConfig, ProtocolConfig, SampledConfig, SessionsConfig, TemporalConfig
 from recbench.data.session_view import published_of, rule_of, session_cases, session_view
 from recbench.data.split_audit import audit
 from recbench.data.temporal import temporal_cases
@@ -49,16 +50,20 @@ class Split:
     split_hash: str
     #: Validation sessions are part of training: no epoch can be chosen on them.
     validation_in_training: bool = False
+    #: A history is a set of items rather than the way to the next one: a model that can take all of it does (``reads_whole_history``).
+    whole_histories: bool = False
 
 
 def protocol_view(data: PreparedData, config: ProtocolConfig) -> PreparedData:
-    """The data as the protocol sees them, for ``make_split``: themselves, but for ``sessions``.
+    """The data as the protocol sees them, for ``make_split``: themselves, but for ``sessions`` and ``holdout``.
 
     Raises UserError if the config is wrong or the data lack what the protocol needs.
     """
     config.validate()
     if isinstance(config, SessionsConfig):
         return session_view(data, config)
+    if isinstance(config, HoldoutConfig):
+        return holdout_view(data, config)
     fraction = published_of(data).get("train_fraction", "1")
     if fraction != "1":
         raise UserError(
@@ -82,6 +87,8 @@ def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -
         train_start, train_end, validation, test, counts = temporal_cases(data, config)
     elif isinstance(config, SessionsConfig):
         train_start, train_end, validation, test, counts = session_cases(data, config)
+    elif isinstance(config, HoldoutConfig):
+        train_start, train_end, validation, test, counts = holdout_cases(data, config)
     else:
         train_start, train_end, validation, test, counts = leave_one_out_cases(data)
     seen_items = config.resolve_seen_items(data.has_repeats)
@@ -104,6 +111,7 @@ def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -
         audit=audit(data, train_start, train_end, validation, test) | counts,
         split_hash=_hash_arrays(train_start, train_end, *validation.arrays(), *test.arrays()),
         validation_in_training=isinstance(config, SessionsConfig) and config.fit_on_validation,
+        whole_histories=isinstance(config, HoldoutConfig),
     )
 
 

@@ -55,7 +55,7 @@ def rank_cases(
     """
     device, ranks = device_of(config.hardware), processes.here()
     model = model.to(device).eval()
-    length = config.training.max_length
+    length = read_length(model, split, config)
     share = {"part": ranks.rank, "parts": ranks.world}
     if gives_lists(model):
         wanted = list_length(split, config)
@@ -63,6 +63,13 @@ def rank_cases(
     else:
         own = evaluate(score_function(model, device), data, cases, split, length, top_k=top_k, device=device, **share)
     return own if ranks.world == 1 else merge(processes.gather(own))
+
+
+def read_length(model: Recommender, split: Split, config: RunConfig) -> int:
+    """How many events of a history a model is shown: ``training.max_length``, or all where a history is a set and the model takes it whole."""
+    if not (split.whole_histories and model.reads_whole_history):
+        return config.training.max_length
+    return max(int((cases.end - cases.start).max()) for cases in (split.validation, split.test))
 
 
 def score_function(model: Recommender, device: torch.device) -> ScoreFunction:
@@ -170,7 +177,7 @@ def efficiency(model: Recommender, data: PreparedData, split: Split, config: Run
     """How long answers take, one user at a time and in a batch; see ``recbench.evaluation.cost.efficiency``."""
     device = device_of(config.hardware)
     model = model.to(device).eval()
-    take = batches_of(data, split.test, config.training.max_length, device)
+    take = batches_of(data, split.test, read_length(model, split, config), device)
     found = measure_efficiency(answer_of(model, split, config), take, len(split.test), device=device)
     return {
         "cost/latency_p50_ms": 1000 * found.latency_p50,
@@ -205,7 +212,7 @@ def complexity(model: Recommender, data: PreparedData, split: Split, config: Run
     device = device_of(config.hardware)
     model = model.to(device).eval()
     answer = answer_of(model, split, config)
-    batch = batches_of(data, split.test, config.training.max_length, device)(spread(len(split.test), 1))
+    batch = batches_of(data, split.test, read_length(model, split, config), device)(spread(len(split.test), 1))
     flops: list[int] = []
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -86,6 +86,8 @@ class Recommender(nn.Module):
     uses_seed: ClassVar[bool] = True
     #: False for a model that draws random numbers which the seed of a run does not decide; its runs say determinism "none".
     is_seeded: ClassVar[bool] = True
+    #: Whether histories are sets to it, of any size: under protocols with such histories ``training.max_length`` does not cut them.
+    reads_whole_history: ClassVar[bool] = False
     #: False for a run that only serves others, such as an item tokenizer: in place of ranks it leaves the figures of its ``report``.
     ranks: ClassVar[bool] = True
 

@@ -21,14 +21,18 @@ def protocol_words(protocol: str) -> str:
     'leave-one-out, all items ranked, seen items left out'
     >>> protocol_words("sessions-d7-min5-full-keep-v1")
     'whole sessions, last 7 days as test, items with 5 events or more, all items ranked, seen items ranked too'
+    >>> protocol_words("holdout-random.s0-v0.1-t0.2-valcand-full-mask-v1")
+    'items of each user kept back, drawn at random, 10 % to validate and 20 % to test, all items ranked, seen items left out'
     >>> protocol_words("my_protocol")
     'my_protocol'
     """
-    found = re.fullmatch(r"(leave_one_out|temporal|sessions)-(.+)-(mask|keep)-v\d+", protocol)
+    found = re.fullmatch(r"(leave_one_out|temporal|sessions|holdout)-(.+)-(mask|keep)-v\d+", protocol)
     if found is None:
         return protocol
     kind, middle, seen = found.groups()
-    words = {"leave_one_out": _leave_one_out, "temporal": _temporal, "sessions": _sessions}[kind](middle)
+    words = {"leave_one_out": _leave_one_out, "temporal": _temporal, "sessions": _sessions, "holdout": _holdout}[kind](
+        middle
+    )
     return ", ".join([*words, SEEN[seen]])
 
 
@@ -58,6 +62,27 @@ def _temporal(middle: str) -> list[str]:
     words.append(TARGETS.get(name, name) + (f" (draw {seed})" if seed not in ("", "0") else ""))
     words += ["targets unknown to training left out" if part == "nocold" else part for part in more]
     return [*words, FULL]
+
+
+def _holdout(middle: str) -> list[str]:
+    order, *rest = middle.removesuffix("-full").split("-")
+    name, _, seed = order.partition(".s")
+    drawn = "drawn at random" + (f" (draw {seed})" if seed not in ("", "0") else "")
+    words = ["items of each user kept back", {"random": drawn, "time": "the last ones in time"}.get(name, name)]
+    for part in rest:
+        if part.startswith("v0"):
+            words.append(f"{100 * float(part[1:]):g} % to validate and ")
+        elif part.startswith("t0"):
+            words[-1] += f"{100 * float(part[1:]):g} % to test"
+        elif part.startswith("min"):
+            words.append(f"users with {part[3:]} items or more")
+        else:
+            words.append(HOLDOUT.get(part, part))
+    return [*filter(None, words), FULL]
+
+
+#: The usual, that validation items are rivals at test, is not said.
+HOLDOUT = {"mmrec": "a fifth of them, by MMRec's rule", "valcand": "", "valhist": "validation items known at test"}
 
 
 def _dates(text: str) -> str:

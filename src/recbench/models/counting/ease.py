@@ -49,6 +49,7 @@ class EASEConfig(ModelConfig):
 class EASE(ClosedForm):
     """See the head of this file."""
 
+    reads_whole_history = True
     state_names: ClassVar[tuple[str, ...]] = ("weights", "columns")
     weights: Tensor  # [V, V], or [V, keep] beside columns
     columns: Tensor  # [V, keep] int32, empty where weights hold all columns

@@ -44,6 +44,7 @@ class ItemKNNConfig(ModelConfig):
 class ItemKNN(ClosedForm):
     """See the head of this file."""
 
+    reads_whole_history = True
     state_names: ClassVar[tuple[str, ...]] = ("row_start", "column", "similarity")
     row_start: Tensor
     column: Tensor

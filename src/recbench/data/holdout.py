@@ -1,0 +1,170 @@
+"""The protocol ``holdout``: a share of each user's items is kept back, and all of them are asked at once.
+
+What is kept back need not be a range of a user's events, so the protocol sees a data set of its own, as ``sessions`` does: every user's
+items, each once, stand as training, then validation, then test, each part in time order. The view is stored beside the data that it was made
+from and found again by a hash of data and rule. Shapes: U users, M events of the view.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recbench.core.disk import disk_errors
+from recbench.core.errors import UserError
+from recbench.data.cases import Cases, SplitParts, blocks_of_users, flat_ranges
+from recbench.data.once import build_once
+from recbench.data.prepared import FORMAT_VERSION, PreparedData
+from recbench.data.protocol import VERSION, HoldoutConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+#: Events that are dealt out at once.
+EVENTS_AT_ONCE = 1 << 20
+TRAINING, VALIDATION, TEST = range(3)
+
+
+def holdout_view(data: PreparedData, config: HoldoutConfig) -> PreparedData:
+    """The view of the data, made if it is not there yet. Raises UserError for ``order=time`` where the data have no clock."""
+    if config.order == "time" and not data.has_timestamps:
+        raise UserError("protocol.order=time needs timestamps and these data have none; use protocol.order=random")
+    asked = [VERSION, FORMAT_VERSION, data.fingerprint, _rule(config)]
+    key = hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=8).hexdigest()
+    folder = data.folder.with_name(f"{data.folder.name}-holdout-{key}")
+    with disk_errors(folder.parent, "cache_dir"):
+        build_once(folder, lambda working: _build(data, config, working))
+    return PreparedData.open(folder)
+
+
+def holdout_cases(view: PreparedData, config: HoldoutConfig) -> SplitParts:
+    """One case a user with enough items; its targets are all of the part. Raises ValueError for data that are no view made with this config."""
+    made = view.manifest.get("extra", {}).get("holdout")
+    if made is None or made["rule"] != _rule(config):
+        raise ValueError("protocol holdout splits a view of the data; make it with protocol_view(data, config)")
+    start, end = view.offsets[:-1].copy(), view.offsets[1:]
+    n_validation, n_test = kept_back(np.asarray(end - start), config)
+    train_end, test_start = end - n_test - n_validation, end - n_test
+    user = np.flatnonzero(n_test)
+    known_at_test = test_start if config.validation_at_test == "history" else train_end
+    validation = _all_of(view, user, start, train_end, train_end, test_start)
+    test = _all_of(view, user, start, known_at_test, test_start, end)
+    return SplitParts(start, train_end, validation, test, made["counts"])
+
+
+def kept_back(n: np.ndarray, config: HoldoutConfig) -> tuple[np.ndarray, np.ndarray]:
+    """(items of validation [U], of test [U]) of users with n [U] distinct items; both 0 for those with too few.
+
+    >>> [part.tolist() for part in kept_back(np.array([2, 3, 10, 40]), HoldoutConfig())]
+    [[0, 1, 1, 4], [0, 1, 2, 8]]
+    >>> [part.tolist() for part in kept_back(np.array([5, 9, 10, 17]), HoldoutConfig(rounding="mmrec"))]
+    [[1, 1, 1, 1], [1, 1, 1, 2]]
+    """
+    if config.rounding == "mmrec":
+        both = np.floor(0.2 * n).astype(np.int64)
+        validation = np.where(n < 10, 1, both // 2)
+        test = np.where(n < 10, 1, both - both // 2)
+    else:
+        validation = np.maximum(1, np.rint(config.validation_ratio * n)).astype(np.int64)
+        test = np.maximum(1, np.rint(config.test_ratio * n)).astype(np.int64)
+        # Of the few items of a short history one is left to train on.
+        test = np.minimum(test, np.maximum(n - 1 - validation, 1))
+    enough = n >= config.min_events
+    return validation * enough, test * enough
+
+
+def _all_of(
+    view: PreparedData, user: np.ndarray, start: np.ndarray, known: np.ndarray, first: np.ndarray, last: np.ndarray
+) -> Cases:
+    """A case a user: from the history ``start:known``, all events of ``first:last``. All but user are [U]."""
+    _, position = flat_ranges(first[user], last[user])
+    return Cases(
+        user=user.astype(np.int64),
+        start=start[user].astype(np.int64),
+        end=known[user].astype(np.int64),
+        target_offsets=np.concatenate([[0], np.cumsum(last[user] - first[user])]).astype(np.int64),
+        targets=np.asarray(view.items[position], np.int32),
+        target_positions=position.astype(np.int64),
+    )
+
+
+def _rule(config: HoldoutConfig) -> dict[str, object]:
+    """What decides the arrays of the view; what is asked of it later does not."""
+    asked_later = ("name", "seen_items", "validation_at_test")
+    rule = {name: value for name, value in dataclasses.asdict(config).items() if name not in asked_later}
+    return rule if config.order == "random" else {**rule, "seed": 0}
+
+
+def _build(data: PreparedData, config: HoldoutConfig, working: Path) -> None:
+    """Write the view into the folder ``working``."""
+    position = np.concatenate(list(_dealt(data, config)))
+    user = np.searchsorted(data.offsets, position, side="right") - 1
+    lengths = np.bincount(user, minlength=data.n_users)
+    n_validation, n_test = kept_back(lengths, config)
+    counts = {
+        "repeated_events_left_out": data.n_interactions - len(position),
+        f"users_with_fewer_than_{config.min_events}_items": int((n_test == 0).sum()),
+    }
+    manifest = data.manifest
+    extra = {name: value for name, value in manifest.get("extra", {}).items() if name != "oracle"}
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    seams = np.concatenate([offsets[1:] - n_test, offsets[1:] - n_test - n_validation])
+    view = PreparedData.from_arrays(
+        working,
+        np.asarray(data.items[position]),
+        offsets,
+        np.asarray(data.timestamps[position]) if data.has_timestamps else None,
+        None if data.behaviours is None else np.asarray(data.behaviours[position]),
+        data.item_table(),
+        user_ids=data.user_ids()["user_id"],
+        behaviour_names=manifest["behaviours"],
+        seams=seams,
+        details={name: manifest[name] for name in ("settings", "files", "counts", "cleaning") if name in manifest}
+        | {"extra": {**extra, "holdout": {"rule": _rule(config), "counts": counts, "of": data.fingerprint}}},
+    )
+    log.info(
+        "holdout of %s: %s to train, %s to validate, %s to test",
+        data.folder.name,
+        *(
+            f"{n:,}"
+            for n in (
+                view.n_interactions - int((n_validation + n_test).sum()),
+                int(n_validation.sum()),
+                int(n_test.sum()),
+            )
+        ),
+    )
+
+
+def _dealt(data: PreparedData, config: HoldoutConfig) -> Iterator[np.ndarray]:
+    """Positions of the events of the view, in its order: each user's first event with each item, by part and then by time."""
+    for first, last in blocks_of_users(data.lengths(), EVENTS_AT_ONCE):
+        owner, position = flat_ranges(data.offsets[first:last], data.offsets[first + 1 : last + 1])
+        _, kept = np.unique(owner * (data.n_items + 1) + data.items[position], return_index=True)
+        kept.sort()
+        owner, position = owner[kept], position[kept]
+        lengths = np.bincount(owner, minlength=last - first)
+        n_validation, n_test = kept_back(lengths, config)
+        place = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        if config.order == "random":
+            place = _drawn_places(owner, first, lengths, config.seed)
+        train = (lengths - n_validation - n_test)[owner]
+        part = np.where(place < train, TRAINING, np.where(place < train + n_validation[owner], VALIDATION, TEST))
+        yield position[np.lexsort((position, part, owner))]
+
+
+def _drawn_places(owner: np.ndarray, first: int, lengths: np.ndarray, seed: int) -> np.ndarray:
+    """[M] a random place 0 .. n-1 among its user's items, drawn from (seed, user) alone. owner counts from the user ``first``."""
+    drawn = np.concatenate(
+        [np.random.default_rng((seed, first + number)).permutation(n) for number, n in enumerate(lengths)]
+        or [np.empty(0, np.int64)]
+    )
+    return drawn.astype(np.int64)

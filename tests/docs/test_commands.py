@@ -52,6 +52,7 @@ def workplace(
     first = cli("recommend", f"runs/{run}", "--user", "u159", "--json", cwd=folder)
     assert first.status == 0, first.err
     items = re.findall(r'"item": "([^"]+)"', first.out)
+    (folder / "pairs.csv").write_text(f"user,item\nu159,{items[0]}\nu159,unknown\n")
     spare = next(path.name for path in (folder / "runs").glob("popularity-*"))
     # A stored config of as many layers as the studies ask for stands for the pretrained model that they read.
     shape = json.loads((stored_llama / "config.json").read_text())

@@ -2,15 +2,20 @@
 
 A user's history is all that the data hold of the user, the events that the run was tested on included; with --as-in-test what stood before the test
 target. A typed history is given oldest event first. Items of the history are left out where the run's protocol masks them.
+
+With --all --to FILE the lists of all users go into a Parquet or CSV file: user, rank, item, score. With --candidates FILE each pair of a user and an
+item of the file gets the model's score, and ``seen``: whether the item stands in the history. Both work in blocks: memory does not grow with users.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbench.cli.recommend.unknown import add_unknown, settle
 from recbench.core.errors import UserError
 from recbench.core.terminal import Parser, exit_status
 
@@ -39,6 +44,20 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--behaviours", action="append", default=[], metavar="B,B", help="one an item, such as view,cart"
     )
+    parser.add_argument("--all", action="store_true", help="all users, into the file of --to")
+    parser.add_argument(
+        "--candidates",
+        type=Path,
+        metavar="FILE",
+        help="score these pairs: CSV, TSV, JSON lines or Parquet with columns user and item",
+    )
+    parser.add_argument(
+        "--to",
+        type=Path,
+        metavar="FILE",
+        help="of --all and --candidates: a .parquet or .csv file, written whole or not at all",
+    )
+    add_unknown(parser, "pairs")
     parser.add_argument("--k", type=int, default=10, help="items a list (default: 10)")
     parser.add_argument("--as-in-test", action="store_true", help="of a user, only what stood before the test target")
     seen = parser.add_mutually_exclusive_group()
@@ -51,14 +70,35 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--cache-dir", type=Path, help="where prepared data are, if not where the run found them")
     parser.add_argument("--raw-dir", type=Path, help="where raw data are, if not where the run found them")
     chosen = parser.parse_args(arguments)
-    if not chosen.user and not chosen.history:
-        raise UserError("name a user with --user ID, or give a history with --history ITEM,ITEM")
+    _check_what(chosen)
     if chosen.k < 1:
         raise UserError(f"--k must be at least 1, not {chosen.k}")
     for name in ("times", "behaviours"):
         if getattr(chosen, name) and len(getattr(chosen, name)) != len(chosen.history):
             raise UserError(f"--{name} stands once for each --history, in the same order")
     return chosen
+
+
+def _check_what(chosen: argparse.Namespace) -> None:
+    """Raise UserError unless one kind of thing is asked for, with what it takes."""
+    typed = [*chosen.user, *chosen.history]
+    kinds = [
+        name
+        for name, given in (("--all", chosen.all), ("--candidates", chosen.candidates), ("--user or --history", typed))
+        if given
+    ]
+    if not kinds:
+        raise UserError(
+            "name a user with --user ID, or give a history with --history ITEM,ITEM; --all and --candidates FILE ask for many"
+        )
+    if len(kinds) > 1:
+        raise UserError(f"{' and '.join(kinds)} are questions of their own; ask one of them")
+    if chosen.all and chosen.to is None:
+        raise UserError("--all writes a file: name it with --to FILE.parquet")
+    if typed and chosen.to is not None:
+        raise UserError(
+            "--to is for --all and --candidates; lists of a few users are printed, also as JSON with --json"
+        )
 
 
 def main(arguments: list[str]) -> int:
@@ -71,7 +111,13 @@ def _main(arguments: list[str]) -> int:
     from recbench.cli.recommend.answer import named, recommend
     from recbench.cli.recommend.model_of_run import open_model
 
+    if chosen.to is not None:
+        from recbench.cli.recommend.bulk import check_target
+
+        check_target(chosen.to)
     opened = open_model(chosen.run, chosen.cache_dir, chosen.raw_dir, chosen.device)
+    if chosen.all or chosen.candidates:
+        return (_all if chosen.all else _candidates)(opened, chosen)
     answers = recommend(opened, _histories(opened, chosen), chosen.k, chosen.mask_seen)
     found = {
         "run": opened.key,
@@ -83,6 +129,42 @@ def _main(arguments: list[str]) -> int:
         print(json.dumps(found, indent=1, ensure_ascii=False))
     else:
         show(found, chosen.k)
+    return 0
+
+
+def _all(opened: Opened, chosen: argparse.Namespace) -> int:
+    from recbench.cli.recommend.bulk import recommend_all
+
+    counts = recommend_all(opened, chosen.to, chosen.k, chosen.mask_seen, chosen.as_in_test)
+    short = f"; {counts['short']:,} users have fewer than {chosen.k} items" if counts["short"] else ""
+    print(
+        f"{chosen.to}: {counts['rows']:,} rows, the best {chosen.k} items of {counts['users']:,} users by {opened.key}{short}"
+    )
+    return 0
+
+
+def _candidates(opened: Opened, chosen: argparse.Namespace) -> int:
+    from recbench.cli.recommend.bulk import score_pairs, write_tables
+    from recbench.cli.recommend.id_file import read_pairs
+
+    pairs = read_pairs(chosen.candidates)
+    scored, unknown = score_pairs(opened, pairs, chosen.as_in_test)
+    left_out = settle(chosen.unknown, "pairs", pairs.height, unknown)
+    if left_out:
+        print(left_out, file=sys.stderr)
+    if not scored.height:
+        raise UserError(f"no pair of {chosen.candidates} is left to score")
+    if chosen.to is not None:
+        write_tables(chosen.to, [scored], dict(scored.schema))
+        print(f"{chosen.to}: scores of {scored.height:,} pairs by {opened.key}")
+    elif chosen.json:
+        print(
+            json.dumps(
+                {"run": opened.key, "model": opened.name, "pairs": scored.to_dicts()}, indent=1, ensure_ascii=False
+            )
+        )
+    else:
+        sys.stdout.write(scored.write_csv())
     return 0
 
 

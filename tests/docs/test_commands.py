@@ -53,6 +53,12 @@ def workplace(
     assert first.status == 0, first.err
     items = re.findall(r'"item": "([^"]+)"', first.out)
     (folder / "pairs.csv").write_text(f"user,item\nu159,{items[0]}\nu159,unknown\n")
+    names = items + re.findall(
+        r'"item": "([^"]+)"', cli("recommend", f"runs/{run}", "--user", "u159", "--k", "99", "--json", cwd=folder).out
+    )
+    (folder / "new.csv").write_text(
+        "user,item,timestamp\n" + "".join(f"v{u},{i},{9 * t + u}\n" for u in range(9) for t, i in enumerate(names))
+    )
     spare = next(path.name for path in (folder / "runs").glob("popularity-*"))
     # A stored config of as many layers as the studies ask for stands for the pretrained model that they read.
     shape = json.loads((stored_llama / "config.json").read_text())

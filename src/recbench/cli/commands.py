@@ -27,6 +27,7 @@ BUILT_IN = {
     ),
     "compare": Command("recbench.cli.compare", "finished runs judged against each other"),
     "doctor": Command("recbench.cli.doctor.command", "what this machine has, and what is missing for which model"),
+    "evaluate": Command("recbench.cli.evaluate.command", "test a finished run on other data, by another protocol"),
     "export": Command("recbench.cli.export.command", "the model of a run as a program for plain torch"),
     "recommend": Command("recbench.cli.recommend.command", "what a finished run recommends"),
     "report": Command("recbench.cli.report", "the page and the tables of a study, or of a folder of runs"),

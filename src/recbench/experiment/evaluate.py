@@ -109,28 +109,36 @@ def validate(model: Recommender, data: PreparedData, split: Split, config: RunCo
 
 def test(model: Recommender, data: PreparedData, split: Split, config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     """Final figures of a run, by name as in ``test/ndcg@10``; the ranks of every case go to ``ranks.parquet``."""
+    figures = test_figures(model, data, split, config, folder)
+    validated = {f"validation/{name}": value for name, value in validate(model, data, split, config).items()}
+    return {
+        **figures,
+        **validated,
+        "cost/processes": processes.here().world,
+        # What one answer costs is a matter of one process, undisturbed by the others.
+        **(cost_of_use(model, data, split, config) if processes.here().leads else {}),
+    }
+
+
+def test_figures(
+    model: Recommender, data: PreparedData, split: Split, config: RunConfig, folder: RunFolder
+) -> dict[str, Any]:
+    """The figures of the test alone; the ranks of every case go to ``ranks.parquet``."""
     cutoffs = config.evaluation.cutoffs
     started = time.perf_counter()
     ranked = rank_cases(model, data, split, split.test, config, top_k=min(max(cutoffs), data.n_items))
     seconds = time.perf_counter() - started
-    leads = processes.here().leads
     counts = TrainingData.of(data, split).item_counts()
     added = added_metrics.per_case(config.evaluation.metrics, ranked.ranked_lists(counts), cutoffs)
-    if leads:
+    if processes.here().leads:
         write_ranks(ranked, added, folder)
     means = {name: float(values.mean()) for name, values in added.items()}
     measured = {**ranked.metrics(cutoffs), **ranked.beyond_accuracy(counts, cutoffs), **means}
-    figures: dict[str, Any] = {f"test/{split.metric_prefix}{name}": value for name, value in measured.items()}
-    for name, value in validate(model, data, split, config).items():
-        figures[f"validation/{name}"] = value
     return {
-        **figures,
+        **{f"test/{split.metric_prefix}{name}": value for name, value in measured.items()},
         "test/cases": len(split.test),
         "test/skipped_cases": ranked.cases_without_targets,
         "cost/test_seconds": seconds,
-        "cost/processes": processes.here().world,
-        # What one answer costs is a matter of one process, undisturbed by the others.
-        **(cost_of_use(model, data, split, config) if leads else {}),
     }
 
 

@@ -26,7 +26,7 @@ groups (choose with group=option):
 {groups}
 keys (change with key=value):
   seed, runs_dir, cache_dir
-  training.{{max_epochs,batch_size,lr,weight_decay,patience,max_length,warmup_steps,schedule,step_epochs,l2,gradient_clip,validate_every}}
+  training.{{max_epochs,batch_size,lr,weight_decay,patience,max_length,warmup_steps,schedule,step_epochs,l2,gradient_clip,validate_every,init_from}}
   evaluation.{{cutoffs,metrics}}
   tracking.{{enabled,uri,experiment}}   hardware.{{accelerator,devices,nodes,strategy,precision,compile,threads,logits}}
   model.*  data.*  protocol.*  distillation.*  compression.*   as `--cfg job` prints them for the chosen options

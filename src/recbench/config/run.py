@@ -97,6 +97,10 @@ class RunConfig:
         if self.training.l2 and self.training.weight_decay:
             raise UserError("training.l2 and training.weight_decay are two forms of one penalty; set one of them")
         self._check_embedding_gradients()
+        if self.training.init_from is not None and not lookup(self.model.name).model.trains_by_gradient:
+            raise UserError(
+                f"training.init_from: '{self.model.name}' is computed, not trained, and starts from nothing"
+            )
         if not self.evaluation.cutoffs or min(self.evaluation.cutoffs) < 1:
             raise UserError(f"evaluation.cutoffs must be positive numbers, not {self.evaluation.cutoffs}")
         check_metrics(self.evaluation.metrics)

@@ -11,6 +11,7 @@ from recbench.data.store import PreparedData
 from recbench.data.text_config import FILE
 from recbench.experiment.context import RunContext
 from recbench.experiment.teacher import teacher_config
+from recbench.experiment.warm_start import without_source
 from recbench.models.registry import lookup
 
 
@@ -22,6 +23,7 @@ def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:
     """
     if config.compression.name != "none":
         return {"original": config.uncompressed()}
+    config = without_source(config)
     wanted = {
         name: (keys, f"model.{name}")
         for name, keys in lookup(config.model.name).model.dependencies(config.model).items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,9 @@ def run_key(config: RunConfig, stage: RunContext) -> str:
     """The key of a run: everything that changes its result, its data, and the keys of what it stands on."""
     model = lookup(config.model.name).model
     trained = model.trains_by_gradient
-    training: Mapping[str, Any] = key_values(config.training)
+    training: dict[str, Any] = key_values(config.training)
+    if config.training.init_from is not None:
+        training["init_from"] = os.path.basename(os.path.abspath(config.training.init_from))  # that run's key
     parts = {
         "model": key_values(config.model),
         "protocol": stage.split.protocol_id,

@@ -26,6 +26,7 @@ from recbench.experiment.context import FOLLOWER, Run, RunContext
 from recbench.experiment.dependencies import check_lists, check_requirements, dependency_configs
 from recbench.experiment.key import run_key
 from recbench.experiment.teacher import is_untrained
+from recbench.experiment.warm_start import check_source, source_folder, source_run, warm_start
 from recbench.models.base import ClosedForm, Recommender
 from recbench.models.registry import lookup
 from recbench.models.weights import save_weights
@@ -50,6 +51,7 @@ def run(
     stage = stage or RunContext.of(config)
     check_requirements(config, stage.data)
     check_lists(config, stage)
+    check_source(config)
     wanted = dependency_configs(config)
     key = run_key(config, stage)
     if judge is not None:
@@ -111,11 +113,13 @@ def make(
     found["cost/wall_seconds"] = time.perf_counter() - started
     metrics = {
         **found,
-        **with_dependencies(found, needed),
+        **with_dependencies(found, {**needed, **started_from(config)}),
         "protocol": stage.split.protocol_id,
         "audit": stage.split.audit,
         "oracle": stage.data.manifest.get("extra", {}).get("oracle", {}),
-        "dependencies": {name: part.folder.key for name, part in needed.items()},
+        "dependencies": {
+            name: part.folder.key for name, part in {**needed, **beside(started_from(config), config)}.items()
+        },
     }
     folder.write("metrics.json", metrics)
     folder.set_state("finished", reason=exit_reason(config, found))
@@ -162,6 +166,19 @@ def with_dependencies(own: Mapping[str, Any], needed: Mapping[str, Run]) -> dict
     }
 
 
+def started_from(config: RunConfig) -> dict[str, Run]:
+    """The run of ``training.init_from`` by that name; empty without one. It is none of ours to make, and lies wherever it was made."""
+    folder = None if config.compression.name != "none" else source_folder(config)
+    return {} if folder is None else {"init_from": source_run(folder)}
+
+
+def beside(parts: Mapping[str, Run], config: RunConfig) -> dict[str, Run]:
+    """Those that lie in ``runs_dir``, where others look for a run by its key alone."""
+    return {
+        name: part for name, part in parts.items() if part.folder.path.resolve().parent == config.runs_dir.resolve()
+    }
+
+
 def produce(
     config: RunConfig, stage: RunContext, needed: Mapping[str, Run], folder: RunFolder, judge: Judge | None = None
 ) -> dict[str, Any]:
@@ -176,6 +193,7 @@ def produce(
         model, figures = config.compression.make(loaded.pop("original"), folder.weights, builder(config, stage))
     else:
         model = build_model(config, stage, loaded)
+        started = warm_start(model, stage.data, config, needed).figures() if source_folder(config) else {}
         train = TrainingData.of(stage.data, stage.split)
         logger.info("%s: training on %s", folder.key, stage.data.folder.name)
         teaching = None
@@ -184,7 +202,7 @@ def produce(
 
             taught_by = needed["teacher"].folder if "teacher" in needed else None
             teaching = Teaching.of(config.distillation, model, loaded.get("teacher"), taught_by)
-        figures = fit(model, train, config, stage, folder, teaching, judge)
+        figures = {**fit(model, train, config, stage, folder, teaching, judge), **started}
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
     tested = evaluate.test if model.ranks else evaluate.report
     outcome = tested(model, stage.data, stage.split, config, folder)

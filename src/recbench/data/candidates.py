@@ -25,33 +25,41 @@ CHUNK_CELLS = 1 << 26
 
 
 def sampled_candidates(
-    data: PreparedData, cases: Cases, config: SampledConfig, part: str, cache: Path | None
+    data: PreparedData,
+    cases: Cases,
+    config: SampledConfig,
+    part: str,
+    cache: Path | None,
+    ranked: np.ndarray | None = None,
 ) -> np.ndarray:
     """[C, K] int32: for each case, K distinct items from outside the user's complete sequence, uniform, in random
     order.
 
     part: ``validation`` or ``test``; each draws its own. cache: folder of the file that holds them, memory-mapped and
-    found again by a hash of data and settings; None keeps them in memory. Raises UserError if some user has too few
+    found again by a hash of data and settings; None keeps them in memory. ranked [n_items + 1] bool: draw only among
+    these; None: among all. Raises UserError if some user has too few
     unseen items left, or if the folder cannot be written.
     """
-    _refuse_small_catalogue(data, cases, config.n_candidates)
+    _refuse_small_catalogue(data, cases, config.n_candidates, ranked)
     if cache is None:
         drawn = np.empty((len(cases), config.n_candidates), dtype=np.int32)
-        _draw(data, cases, config, part, drawn)
+        _draw(data, cases, config, part, drawn, ranked)
         return drawn
     settings = f"{VERSION}|{data.fingerprint}|leave_one_out|{config.n_candidates}|{config.seed}|{part}"
+    if ranked is not None:
+        settings += f"|{hashlib.blake2b(np.packbits(ranked).tobytes(), digest_size=10).hexdigest()}"
     path = cache / f"candidates-{hashlib.blake2b(settings.encode(), digest_size=10).hexdigest()}.npy"
     stored = _open_stored(path, (len(cases), config.n_candidates))
     if stored is None:
-        _write(path, data, cases, config, part)
+        _write(path, data, cases, config, part, ranked)
         stored = _open_stored(path, (len(cases), config.n_candidates))
         if stored is None:
             raise OSError(f"{path} was written but cannot be read back")
     return stored
 
 
-def _refuse_small_catalogue(data: PreparedData, cases: Cases, n_candidates: int) -> None:
-    unseen = data.n_items - _distinct_items(data, cases)
+def _refuse_small_catalogue(data: PreparedData, cases: Cases, n_candidates: int, ranked: np.ndarray | None) -> None:
+    unseen = _unseen_items(data, cases, ranked)
     short = int((unseen < n_candidates).sum())
     if short:
         raise UserError(
@@ -71,6 +79,16 @@ def _distinct_items(data: PreparedData, cases: Cases) -> np.ndarray:
     return np.bincount(pairs // (data.n_items + 1), minlength=len(cases))
 
 
+def _unseen_items(data: PreparedData, cases: Cases, ranked: np.ndarray | None) -> np.ndarray:
+    """[C] number of items that may be drawn for each case."""
+    if ranked is None:
+        return data.n_items - _distinct_items(data, cases)
+    row, position = flat_ranges(data.offsets[cases.user], data.offsets[cases.user + 1])
+    pairs = np.unique(row * (data.n_items + 1) + data.items[position])
+    pairs = pairs[ranked[pairs % (data.n_items + 1)]]
+    return int(ranked[1:].sum()) - np.bincount(pairs // (data.n_items + 1), minlength=len(cases))
+
+
 def _open_stored(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
     """The stored file memory-mapped, or None if it is absent or not what it should be (then it is drawn again)."""
     if not path.exists():
@@ -82,14 +100,16 @@ def _open_stored(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
     return stored if stored.shape == shape and stored.dtype == np.int32 else None
 
 
-def _write(path: Path, data: PreparedData, cases: Cases, config: SampledConfig, part: str) -> None:
+def _write(
+    path: Path, data: PreparedData, cases: Cases, config: SampledConfig, part: str, ranked: np.ndarray | None
+) -> None:
     """Draw beside ``path`` and rename. Two processes that do so write the same bytes."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(path) as temporary:
             shape = (len(cases), config.n_candidates)
             drawn = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.int32, shape=shape)
-            _draw(data, cases, config, part, drawn)
+            _draw(data, cases, config, part, drawn, ranked)
             drawn.flush()
     except OSError as error:
         raise UserError(
@@ -97,19 +117,23 @@ def _write(path: Path, data: PreparedData, cases: Cases, config: SampledConfig, 
         ) from error
 
 
-def _draw(data: PreparedData, cases: Cases, config: SampledConfig, part: str, out: np.ndarray) -> None:
+def _draw(
+    data: PreparedData, cases: Cases, config: SampledConfig, part: str, out: np.ndarray, ranked: np.ndarray | None
+) -> None:
     """Fill ``out`` [C, K] chunk by chunk; what is drawn depends on data, settings and part alone."""
     generator = np.random.default_rng((config.seed, 1 if part == "test" else 0))
-    draws = _draws_per_row(data.n_items, config.n_candidates, int((data.n_items - _distinct_items(data, cases)).min()))
+    draws = _draws_per_row(data.n_items, config.n_candidates, int(_unseen_items(data, cases, ranked).min()))
     rows = max(1, min(CHUNK_DRAWS // draws, CHUNK_CELLS // (data.n_items + 1)))
     seen = np.zeros((min(rows, len(cases)), data.n_items + 1), dtype=bool)
+    never = np.zeros(data.n_items + 1, dtype=bool) if ranked is None else ~ranked
+    seen[:] = never
     for first in range(0, len(cases), rows):
         user = cases.user[first : first + rows]
         row, position = flat_ranges(data.offsets[user], data.offsets[user + 1])
         item = data.items[position]
         seen[row, item] = True
         out[first : first + rows] = _draw_unseen(generator, seen[: len(user)], config.n_candidates, draws)
-        seen[row, item] = False  # cheaper than clearing the table
+        seen[row, item] = never[item]  # cheaper than clearing the table
 
 
 def _draws_per_row(n_items: int, n_candidates: int, fewest_unseen: int) -> int:

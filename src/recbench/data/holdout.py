@@ -7,7 +7,6 @@ from and found again by a hash of data and rule. Shapes: U users, M events of th
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -98,8 +97,8 @@ def _all_of(
 
 def _rule(config: HoldoutConfig) -> dict[str, object]:
     """What decides the arrays of the view; what is asked of it later does not."""
-    asked_later = ("name", "seen_items", "validation_at_test")
-    rule = {name: value for name, value in dataclasses.asdict(config).items() if name not in asked_later}
+    names = ("order", "test_ratio", "validation_ratio", "min_events", "rounding", "seed")
+    rule = {name: getattr(config, name) for name in names}
     return rule if config.order == "random" else {**rule, "seed": 0}
 
 

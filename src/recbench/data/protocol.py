@@ -12,11 +12,12 @@ ProtocolConfig with ``identity`` and ``parts``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from recbench.core.errors import UserError, nearest
+from recbench.core.key_fields import LATER
 from recbench.core.plug_ins import PlugIns
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ SEEN_ITEMS = ("auto", "mask", "keep")
 TARGETS = ("last", "successive", "random", "all")
 COLD_TARGETS = ("keep", "drop")
 HOLDOUT_ORDERS = ("random", "time")
+COLD_ITEMS = ("rank", "drop")
 
 
 def _require(value: str, choices: tuple[str, ...], key: str) -> None:
@@ -42,10 +44,19 @@ class ProtocolConfig:
     seen_items: ``mask`` ranks no item of the user's history, ``keep`` ranks them like any other, ``auto`` masks where
     the data has no repeats (there a seen item cannot be the answer) and keeps elsewhere. The rule is decided once per
     data set and protocol, never by a model.
+
+    fit_on_validation: train in two parts. The first is the same run without it: its validation chooses the number of epochs, and gives the validation
+    figures. The second trains from the start on training and validation together, for that many epochs. Where validation can choose nothing
+    (``training.validate_every`` reaches ``training.max_epochs``) there is no first part, and all epochs are trained.
+
+    cold_items: items without a training event. ``rank`` has them in the catalogue and among the targets: a model that reads texts or features can
+    know them, any other gives them the score of untrained weights. ``drop`` ranks only items that training holds and leaves out the other targets.
     """
 
     name: str = "leave_one_out"
     seen_items: str = "auto"
+    fit_on_validation: bool = field(default=False, metadata=LATER)
+    cold_items: str = field(default="rank", metadata=LATER)
 
     @property
     def metric_prefix(self) -> str:
@@ -55,6 +66,17 @@ class ProtocolConfig:
     def validate(self) -> None:
         """Raises UserError that names the key and lists the choices."""
         _require(self.seen_items, SEEN_ITEMS, "seen_items")
+        _require(self.cold_items, COLD_ITEMS, "cold_items")
+
+    @property
+    def fitted(self) -> list[str]:
+        """What an id says of the training: nothing, or that it holds validation."""
+        return ["fitval"] if self.fit_on_validation else []
+
+    @property
+    def catalogue(self) -> str:
+        """What an id says of the items that are ranked: all of them, or those that training holds."""
+        return "full" if self.cold_items == "rank" else "warm"
 
     def resolve_seen_items(self, has_repeats: bool) -> str:
         """``mask`` or ``keep``."""
@@ -80,7 +102,7 @@ class LeaveOneOutConfig(ProtocolConfig):
     """
 
     def identity(self, seen_items: str) -> str:
-        return f"leave_one_out-full-{seen_items}-{VERSION}"
+        return "-".join(["leave_one_out", *self.fitted, self.catalogue, seen_items, VERSION])
 
 
 @dataclass
@@ -107,7 +129,8 @@ class SampledConfig(ProtocolConfig):
             raise UserError(f"protocol.seed={self.seed} must not be negative")
 
     def identity(self, seen_items: str) -> str:
-        return f"leave_one_out-uniform{self.n_candidates}.s{self.seed}-{seen_items}-{VERSION}"
+        drawn = f"uniform{self.n_candidates}.s{self.seed}" + (".warm" if self.cold_items == "drop" else "")
+        return "-".join(["leave_one_out", *self.fitted, drawn, seen_items, VERSION])
 
 
 @dataclass
@@ -120,7 +143,8 @@ class TemporalConfig(ProtocolConfig):
     none. target: which events of a user inside a window are targets: ``last`` one, each of them in turn
     (``successive``), one at ``random`` (``seed``), or ``all`` of them as one set. History is all that the user did
     before the target, also inside the window; for ``all`` it ends at the cut. cold_targets: ``keep`` or ``drop``
-    targets that never occur in training; counted either way.
+    targets that never occur in training; counted either way. Their items stay in the catalogue, which ``cold_items=drop``
+    changes. fit_on_validation trains on all events before the test cut.
     """
 
     name: str = "temporal"
@@ -167,7 +191,7 @@ class TemporalConfig(ProtocolConfig):
         cuts = "-".join(_short_date(date) for date in dates) if dates else quantiles
         target = f"random.s{self.seed}" if self.target == "random" else self.target
         cold = "-nocold" if self.cold_targets == "drop" else ""
-        return f"temporal-{cuts}-{target}{cold}-full-{seen_items}-{VERSION}"
+        return "-".join([f"temporal-{cuts}-{target}{cold}", *self.fitted, self.catalogue, seen_items, VERSION])
 
 
 @dataclass(frozen=True)
@@ -187,6 +211,7 @@ class SessionRule:
     count_over_all: bool = False
     strict_cuts: bool = False
     fit_on_validation: bool = False
+    cold_items: str = field(default="drop", metadata=LATER)
 
     def identity(self, seen_items: str) -> str:
         """The protocol id; what is as usual is not said."""
@@ -197,6 +222,7 @@ class SessionRule:
             "overall" if self.count_over_all else "",
             "strict" if self.strict_cuts else "",
             "fitval" if self.fit_on_validation else "",
+            "cold" if self.cold_items == "rank" else "",
         ]
         return f"sessions-{'-'.join(filter(None, said))}-full-{seen_items}-{VERSION}"
 
@@ -210,13 +236,11 @@ class SessionsConfig(ProtocolConfig):
     share of the sessions comes before the border. Data that say where their test starts (``session_file``) are cut
     there, unless test_days says otherwise, and by quantile for validation. min_item_count: items with fewer events in
     training are left out; null: as published, for raw logs 5. Items that training lacks are taken out of validation and
-    test sessions, and sessions left with one event go.
+    test sessions, and sessions left with one event go; ``cold_items=rank`` lets them stay, also under min_item_count.
 
     For comparison with published preprocessing: count_over_all counts the items of test as well, before any cut, so the
     choice of items knows the test. strict_cuts loses the sessions exactly at a border, which otherwise belong to the
-    earlier part; where dates are days, that is a day. fit_on_validation trains on the validation sessions as well and
-    keeps the last epoch, because validation can then choose nothing: set ``training.max_epochs`` to what a run without
-    it has chosen.
+    earlier part; where dates are days, that is a day.
     """
 
     name: str = "sessions"
@@ -226,7 +250,7 @@ class SessionsConfig(ProtocolConfig):
     min_item_count: int | None = None
     count_over_all: bool = False
     strict_cuts: bool = False
-    fit_on_validation: bool = False
+    cold_items: str = field(default="drop", metadata=LATER)
 
     def validate(self) -> None:
         super().validate()
@@ -252,6 +276,7 @@ class SessionsConfig(ProtocolConfig):
             count_over_all=self.count_over_all,
             strict_cuts=self.strict_cuts,
             fit_on_validation=self.fit_on_validation,
+            cold_items=self.cold_items,
         )
 
     def identity(self, seen_items: str) -> str:

@@ -72,10 +72,11 @@ class Sessions:
         """Keep the sessions where ``kept`` [S] is True."""
         self.keep_events(kept[self.session])
 
-    def keep_frequent(self, least: int, where: np.ndarray) -> tuple[int, int]:
-        """Keep the items that occur ``least`` times in the sessions of the mask ``where`` [S]; as ``keep_events``."""
+    def keep_frequent(self, least: int, where: np.ndarray, absent: bool = False) -> tuple[int, int]:
+        """Keep the items that occur ``least`` times in the sessions of the mask ``where`` [S], and with ``absent`` those that do not occur there;
+        as ``keep_events``."""
         counts = np.bincount(self.item[where[self.session]], minlength=int(self.item.max(initial=0)) + 1)
-        return self.keep_events(counts[self.item] >= least)
+        return self.keep_events((counts[self.item] >= least) | (absent & (counts[self.item] == 0)))
 
     def known_items(self, where: np.ndarray) -> np.ndarray:
         """Mask over item ids: True where an item occurs in the sessions of the mask ``where`` [S]."""
@@ -105,11 +106,11 @@ def cut_down(sessions: Sessions, rule: SessionRule) -> dict[str, int]:
     counts["sessions_lost_at_a_border"] = int((sessions.part == LOST).sum())
     sessions.keep_sessions(sessions.part != LOST)
     if not rule.count_over_all and rule.min_item_count > 1:
-        counts |= _rare(sessions.keep_frequent(rule.min_item_count, sessions.training(rule)))
+        counts |= _rare(sessions.keep_frequent(rule.min_item_count, sessions.training(rule), rule.cold_items == "rank"))
     if rule.train_fraction != "1":
         sessions.keep_sessions(~sessions.training(rule) | most_recent(sessions, rule))
     before = np.bincount(sessions.part, minlength=LOST)
-    known = sessions.known_items(sessions.training(rule))
+    known = sessions.known_items(sessions.training(rule)) | (rule.cold_items == "rank")
     counts["events_with_items_not_in_training"] = sessions.keep_events(known[sessions.item])[0]
     after = np.bincount(sessions.part, minlength=LOST)
     counts["validation_sessions_dropped"] = int(before[VALIDATION] - after[VALIDATION])

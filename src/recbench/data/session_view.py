@@ -8,7 +8,6 @@ says where the parts begin.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -19,6 +18,7 @@ import numpy as np
 
 from recbench.core.disk import disk_errors
 from recbench.core.errors import UserError
+from recbench.core.key_fields import key_values
 from recbench.data.cases import Cases, flat_ranges
 from recbench.data.once import build_once
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
@@ -48,7 +48,7 @@ def session_view(data: PreparedData, config: SessionsConfig) -> PreparedData:
     """
     published, rule = published_of(data), rule_of(data, config)
     _refuse_unfit(data, published, rule)
-    asked = [VERSION, FORMAT_VERSION, data.fingerprint, published, dataclasses.asdict(rule)]
+    asked = [VERSION, FORMAT_VERSION, data.fingerprint, published, key_values(rule)]
     key = hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=8).hexdigest()
     folder = data.folder.with_name(f"{data.folder.name}-sessions-{key}")
     with disk_errors(folder.parent, "cache_dir"):
@@ -65,7 +65,7 @@ def session_cases(
     """
     made = view.manifest.get("extra", {}).get("session_split")
     rule = rule_of(view, config)
-    if made is None or made["rule"] != dataclasses.asdict(rule):
+    if made is None or made["rule"] != key_values(rule):
         raise ValueError("protocol sessions splits a view of the data; make it with protocol_view(data, config)")
     start, end = view.offsets[:-1].copy(), view.offsets[1:]
     borders = np.cumsum([0, *made["parts"]])
@@ -112,10 +112,10 @@ def _build(data: PreparedData, rule: SessionRule, working: Path) -> None:
     sessions = Sessions.of(data, place, in_test, rule)
     counts = cut_down(sessions, rule)
     known = np.zeros(data.n_items + 1, bool)
-    learned = sessions.training(rule)
-    known[sessions.item[learned[sessions.session]]] = True
+    catalogue = sessions.training(rule) | (rule.cold_items == "rank")
+    known[sessions.item[catalogue[sessions.session]]] = True
     parts = np.bincount(sessions.part, minlength=LOST).tolist()
-    if not known.any():
+    if not sessions.training(rule).any():
         told = ", ".join(f"{name} {value:,}" for name, value in counts.items())
         raise UserError(
             f"protocol=sessions leaves nothing to train on ({told}); lower protocol.test_days or min_item_count, or use "
@@ -128,7 +128,7 @@ def _build(data: PreparedData, rule: SessionRule, working: Path) -> None:
     position = sessions.position[events]
     manifest = data.manifest
     kept = {name: value for name, value in manifest.get("extra", {}).items() if name != "oracle"}
-    split = {"rule": dataclasses.asdict(rule), "parts": parts, "counts": counts, "of": data.fingerprint}
+    split = {"rule": key_values(rule), "parts": parts, "counts": counts, "of": data.fingerprint}
     view = PreparedData.from_arrays(
         working,
         (np.cumsum(known) * known)[data.items[position]],

@@ -16,7 +16,7 @@ import numpy as np
 
 from recbench.core.errors import UserError
 from recbench.data.candidates import sampled_candidates
-from recbench.data.cases import Cases
+from recbench.data.cases import Cases, blocks_of_users, flat_ranges
 from recbench.data.holdout import holdout_cases, holdout_view
 from recbench.data.protocol import HoldoutConfig, ProtocolConfig, SampledConfig, SessionsConfig, TemporalConfig
 from recbench.data.session_view import published_of, rule_of, session_cases, session_view
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from recbench.data.store import PreparedData
 
 __all__ = ["Cases", "Split", "make_split", "protocol_view"]
+
+#: Events that are looked at together.
+EVENTS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,12 @@ class Split:
     test: Cases
     audit: dict[str, float | int]
     split_hash: str
-    #: Validation sessions are part of training: no epoch can be chosen on them.
+    #: Validation is part of training: no epoch can be chosen on it.
     validation_in_training: bool = False
     #: A history is a set of items rather than the way to the next one: a model that can take all of it does (``reads_whole_history``).
     whole_histories: bool = False
+    #: [n_items + 1] bool, the items that are ranked, without the pad; None: all of them.
+    ranked: np.ndarray | None = None
 
 
 def protocol_view(data: PreparedData, config: ProtocolConfig) -> PreparedData:
@@ -91,13 +96,20 @@ def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -
         train_start, train_end, validation, test, counts = holdout_cases(data, config)
     else:
         train_start, train_end, validation, test, counts = leave_one_out_cases(data)
+    by_view = isinstance(config, SessionsConfig)
+    if config.fit_on_validation and not by_view:
+        train_end = with_validation(train_start, train_end, validation, test)
+        counts = counts | {"validation_in_training": 1}
+    ranked = None
+    if config.cold_items == "drop" and not by_view:
+        ranked, validation, test, dropped = without_cold(data, train_start, train_end, validation, test)
+        counts = counts | dropped
     seen_items = config.resolve_seen_items(data.has_repeats)
-    rule = rule_of(data, config) if isinstance(config, SessionsConfig) else config
-    protocol_id = rule.identity(seen_items)
+    protocol_id = _id(data, config, seen_items)
     _refuse_empty(data, protocol_id, int((train_end - train_start).sum()), validation, test, counts)
     if isinstance(config, SampledConfig):
         validation, test = (
-            replace(cases, candidates=sampled_candidates(data, cases, config, part, cache))
+            replace(cases, candidates=sampled_candidates(data, cases, config, part, cache, ranked))
             for part, cases in (("validation", validation), ("test", test))
         )
     return Split(
@@ -110,9 +122,46 @@ def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -
         test=test,
         audit=audit(data, train_start, train_end, validation, test) | counts,
         split_hash=_hash_arrays(train_start, train_end, *validation.arrays(), *test.arrays()),
-        validation_in_training=isinstance(config, SessionsConfig) and config.fit_on_validation,
+        validation_in_training=config.fit_on_validation,
         whole_histories=isinstance(config, HoldoutConfig),
+        ranked=ranked,
     )
+
+
+def _id(data: PreparedData, config: ProtocolConfig, seen_items: str) -> str:
+    """The protocol id; that of another package's protocol says at its end what it may not know of."""
+    if isinstance(config, SessionsConfig):
+        return rule_of(data, config).identity(seen_items)
+    found = config.identity(seen_items)
+    if type(config).parts is ProtocolConfig.parts:
+        return found
+    more = [*config.fitted, *(["warm"] if config.catalogue == "warm" else [])]
+    return "-".join([found, *(word for word in more if word not in found.split("-"))])
+
+
+def with_validation(train_start: np.ndarray, train_end: np.ndarray, validation: Cases, test: Cases) -> np.ndarray:
+    """[U] where training ends that holds each user's validation targets and what lies before them, but no test target."""
+    end = train_end.astype(np.int64).copy()
+    case = np.repeat(np.arange(len(validation)), validation.n_targets)
+    np.maximum.at(end, validation.user[case], validation.target_positions + 1)
+    first = np.full(len(end), np.iinfo(np.int64).max)
+    np.minimum.at(first, np.repeat(test.user, test.n_targets), test.target_positions)
+    return np.maximum(np.minimum(end, first), train_end)
+
+
+def without_cold(
+    data: PreparedData, train_start: np.ndarray, train_end: np.ndarray, validation: Cases, test: Cases
+) -> tuple[np.ndarray, Cases, Cases, dict[str, int]]:
+    """(items that training holds [n_items + 1] bool, validation and test with their targets among them, counts)."""
+    known = np.zeros(data.n_items + 1, dtype=bool)
+    for first, last in blocks_of_users(train_end - train_start, EVENTS_AT_ONCE):
+        known[data.items[flat_ranges(train_start[first:last], train_end[first:last])[1]]] = True
+    kept = [cases.keep_targets(known[cases.targets]) for cases in (validation, test)]
+    return known, kept[0], kept[1], {
+        "cold_items_not_ranked": int((~known[1:]).sum()),
+        "validation_targets_of_cold_items": len(validation.targets) - len(kept[0].targets),
+        "test_targets_of_cold_items": len(test.targets) - len(kept[1].targets),
+    }  # fmt: skip
 
 
 def leave_one_out_cases(data: PreparedData) -> tuple[np.ndarray, np.ndarray, Cases, Cases, dict[str, int]]:

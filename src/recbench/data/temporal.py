@@ -50,12 +50,15 @@ def temporal_cases(
         raise UserError("protocol=temporal needs timestamps and this data has none; use protocol=leave_one_out")
     first_cut, second_cut = cut_times(data, config)
     start, end = data.offsets[:-1], data.offsets[1:]
-    train_end = start + _events_before(data, first_cut)
+    validation_start = start + _events_before(data, first_cut)
     test_start = start + _events_before(data, second_cut)
+    train_end = test_start if config.fit_on_validation else validation_start
     counts: dict[str, int] = {"validation_cut": first_cut, "test_cut": second_cut}
     in_training = _training_items(data, start, train_end)
     parts = []
-    for number, (name, low, high) in enumerate((("validation", train_end, test_start), ("test", test_start, end))):
+    for number, (name, low, high) in enumerate(
+        (("validation", validation_start, test_start), ("test", test_start, end))
+    ):
         cases, without_history = _window_cases(data, config, low, high, np.random.default_rng((config.seed, number)))
         warm = in_training[cases.targets]
         if config.cold_targets == "drop":

@@ -22,6 +22,7 @@ from recbench.data.store import PreparedData
 from recbench.evaluation.added_metrics import RankedLists
 from recbench.evaluation.beyond_accuracy import beyond_accuracy
 from recbench.evaluation.metrics import ranking_metrics
+from recbench.evaluation.ranked_items import RankedItems
 from recbench.evaluation.ranking import Seen, check_lists, check_scores, drop_seen, rank_from_lists, rank_targets
 from recbench.evaluation.top_k import top_k_lists
 
@@ -119,15 +120,18 @@ def evaluate(
     of the wrong shape.
     """
 
+    kept = RankedItems.of(split.ranked, device)
+
     def rank_block(block: _Block) -> _Ranks:
-        scores = check_scores(score(block.batch), block.user, data.n_items)
-        rank, n_equal = rank_targets(scores, block.row, block.target, block.seen, block.candidates)
-        lists = top_k_lists(scores, top_k, block.batch.user, block.seen) if top_k else None
+        scores = kept.scores(check_scores(score(block.batch), block.user, data.n_items))
+        target, seen, candidates = kept.numbers(block.target), kept.seen(block.seen), kept.numbers(block.candidates)
+        rank, n_equal = rank_targets(scores, block.row, target, seen, candidates)
+        lists = kept.items(top_k_lists(scores, top_k, block.batch.user, seen)) if top_k else None
         never = torch.zeros_like(block.row, dtype=torch.bool)
         return _Ranks(rank, n_equal, never, never.new_zeros(len(never), 0), lists)
 
     blocks = _blocks(data, cases, split, max_length, device, part, parts, rows)
-    return _collect(blocks, rank_block, data, cases, min(top_k, data.n_items), 0)
+    return _collect(blocks, rank_block, cases, min(top_k, kept.n_items(data.n_items)), 0, kept.n_items(data.n_items))
 
 
 def evaluate_lists(
@@ -156,17 +160,19 @@ def evaluate_lists(
             "model.decoder=exact where the model has it"
         )
     kept = min(top_k, list_length, data.n_items)
+    ranked = RankedItems.of(split.ranked, device)
 
     def rank_block(block: _Block) -> _Ranks:
         items, scores = recommend(block.batch, list_length)
         items, scores = check_lists(items, scores, len(block.user), data.n_items)
         invalid = ((items == 0) & (scores > -torch.inf))[block.row, : data.n_items]
-        items, scores = drop_seen(items, scores, block.seen, data.n_items)
+        items, scores = ranked.lists(*drop_seen(items, scores, block.seen, data.n_items))
         rank, n_equal, truncated = rank_from_lists(items, scores, block.row, block.target)
         return _Ranks(rank, n_equal, truncated, invalid, items[:, :kept].int() if kept else None)
 
     blocks = _blocks(data, cases, split, max_length, device, part, parts, rows)
-    return _collect(blocks, rank_block, data, cases, kept, min(list_length, data.n_items))
+    n_ranked = ranked.n_items(data.n_items)
+    return _collect(blocks, rank_block, cases, kept, min(list_length, data.n_items), n_ranked)
 
 
 def merge(parts: Sequence[Evaluation]) -> Evaluation:
@@ -246,10 +252,10 @@ def _blocks(
 def _collect(
     blocks: Iterator[_Block],
     rank_block: Callable[[_Block], _Ranks],
-    data: PreparedData,
     cases: Cases,
     k: int,
     listed_places: int,
+    n_ranked: int,
 ) -> Evaluation:
     """Rank every block and put the findings in order of case."""
     case_of_target = np.repeat(np.arange(len(cases)), cases.n_targets)
@@ -291,6 +297,6 @@ def _collect(
         history_length=np.asarray(cases.end[case] - cases.start[case]),
         top_k_case=listed[by_case],
         top_k=np.concatenate(lists)[by_case],
-        n_ranked=data.n_items if cases.candidates is None else cases.candidates.shape[1] + 1,
+        n_ranked=n_ranked if cases.candidates is None else cases.candidates.shape[1] + 1,
         cases_without_targets=int((cases.n_targets == 0).sum()),
     )

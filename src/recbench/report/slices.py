@@ -64,7 +64,7 @@ def by_popularity(board: Board, cache_dirs: Sequence[Path]) -> Slices | str:
     target = read_ranks(run, ["target"])["target"]
     if len(target) and int(target.max()) >= len(counts):
         return "By item popularity: skipped, the ranks name items that are not in the prepared data."
-    groups = _Groups.of(counts[target])
+    groups = _Groups.with_zero(counts[target])
     values = {line.name: _mean(line, board.plain_metric, groups, "target", counts) for line in lines}
     return Slices("training events of the target's item", "targets", groups.labels, groups.sizes, values)
 
@@ -95,6 +95,14 @@ class _Groups:
         """Ranges that split the values into about equal parts; fewer where many are equal."""
         inner = np.ceil(np.quantile(values, np.arange(1, N_GROUPS) / N_GROUPS)).astype(np.int64)
         edges = np.unique([int(values.min()), *inner, int(values.max()) + 1])
+        return cls(edges, tuple(int(n) for n in np.histogram(values, edges)[0]))
+
+    @classmethod
+    def with_zero(cls, values: np.ndarray) -> _Groups:
+        """The same, but 0 is a range of its own: items without a training event, which no training could teach."""
+        if values.min() > 0 or values.max() == 0:
+            return cls.of(values)
+        edges = np.unique([0, 1, *cls.of(values[values > 0]).edges])
         return cls(edges, tuple(int(n) for n in np.histogram(values, edges)[0]))
 
     @property
@@ -141,7 +149,8 @@ def training_counts(run: StoredRun, cache_dirs: Sequence[Path]) -> np.ndarray | 
     try:
         protocol = protocol_class(given["name"])(**given)
         if isinstance(protocol, SampledConfig):
-            protocol = LeaveOneOutConfig(seen_items=protocol.seen_items)  # it trains on the same events
+            # It trains on the same events.
+            protocol = LeaveOneOutConfig(seen_items=protocol.seen_items, fit_on_validation=protocol.fit_on_validation)
             split = make_split(data, protocol, None)
         else:
             split = make_split(data, protocol, None)

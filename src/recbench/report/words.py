@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 FULL = "all items ranked"
+CATALOGUE = {"full": FULL, "warm": "items with a training event ranked"}
 SEEN = {"mask": "seen items left out", "keep": "seen items ranked too"}
 TARGETS = {
     "last": "last event of each user as target",
@@ -37,15 +38,19 @@ def protocol_words(protocol: str) -> str:
 
 
 def _leave_one_out(middle: str) -> list[str]:
-    sampled = re.fullmatch(r"uniform(\d+)\.s(\d+)", middle)
+    rest, words = middle.removeprefix("fitval-"), ["leave-one-out"]
+    if rest != middle:
+        words.append(OTHER["fitval"])
+    sampled = re.fullmatch(r"uniform(\d+)\.s(\d+)(\.warm)?", rest)
     if sampled:
         draw = "" if sampled[2] == "0" else f" (draw {sampled[2]})"
-        return ["leave-one-out", f"ranked among {int(sampled[1]):,} sampled items{draw}"]
-    return ["leave-one-out", FULL if middle == "full" else middle]
+        known = " that training holds" if sampled[3] else ""
+        return [*words, f"ranked among {int(sampled[1]):,} sampled items{known}{draw}"]
+    return [*words, CATALOGUE.get(rest, rest)]
 
 
 def _temporal(middle: str) -> list[str]:
-    rest = middle.removesuffix("-full")
+    rest, _, catalogue = middle.rpartition("-")
     cuts = re.match(r"q([\d.]+)-q([\d.]+)-", rest)
     if cuts:
         first, second = (f"{100 * float(part):g} %" for part in cuts.groups())
@@ -60,8 +65,8 @@ def _temporal(middle: str) -> list[str]:
     target, *more = rest.split("-")
     name, _, seed = target.partition(".s")
     words.append(TARGETS.get(name, name) + (f" (draw {seed})" if seed not in ("", "0") else ""))
-    words += ["targets unknown to training left out" if part == "nocold" else part for part in more]
-    return [*words, FULL]
+    words += ["targets unknown to training left out" if part == "nocold" else OTHER.get(part, part) for part in more]
+    return [*words, CATALOGUE.get(catalogue, catalogue)]
 
 
 def _holdout(middle: str) -> list[str]:
@@ -115,6 +120,7 @@ OTHER = {
     "overall": "items counted over test too",
     "strict": "sessions on a border left out",
     "fitval": "trained on validation too",
+    "cold": "items without a training event stay",
 }
 
 

@@ -56,6 +56,7 @@ def best_of(
 ) -> tuple[Tensor, Tensor]:
     """(items [R, n] int64, scores [R, n] float32), best first: the first k places that are not 0 are the answer; n is at least k where the
     model knows as many. All histories are one block. mask_seen and errors: as ``recommend``."""
+    from recbench.evaluation.ranked_items import RankedItems
     from recbench.evaluation.ranking import Seen, check_lists, check_scores, drop_seen
     from recbench.evaluation.top_k import top_k_lists
 
@@ -66,17 +67,18 @@ def best_of(
     flat = np.concatenate([h.items for h in histories])
     starts = np.concatenate([[0], ends[:-1]])
     device = batch.items.device
+    ranked = RankedItems.of(opened.stage.split.ranked, device)
     seen = Seen.of_histories(flat, starts, ends, device) if masked else Seen.nothing(device)
     if model.gives_lists:
         # Long enough to lose every seen item.
         longest = max(len(set(h.items.tolist())) for h in histories) if masked else 0
         items, scores = model.recommend(batch, min(2 * k + longest, data.n_items))
         items, scores = check_lists(items, scores, len(histories), data.n_items)
-        items, scores = drop_seen(items, scores, seen, data.n_items)
+        items, scores = ranked.lists(*drop_seen(items, scores, seen, data.n_items))
         return items.masked_fill(scores == -torch.inf, 0), scores
-    table = check_scores(model.score(batch), np.array([h.user for h in histories]), data.n_items)
-    items = top_k_lists(table, k, batch.user, seen).long()
-    return items, table.gather(1, items)
+    table = ranked.scores(check_scores(model.score(batch), np.array([h.user for h in histories]), data.n_items))
+    items = top_k_lists(table, k, batch.user, ranked.seen(seen)).long()
+    return ranked.items(items), table.gather(1, items)
 
 
 @torch.inference_mode()

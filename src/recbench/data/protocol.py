@@ -325,7 +325,9 @@ class HoldoutConfig(ProtocolConfig):
         shares = "mmrec" if self.rounding == "mmrec" else f"v{self.validation_ratio}-t{self.test_ratio}"
         least = f"-min{self.min_events}" if self.min_events != 3 else ""
         asked = {"candidates": "valcand", "history": "valhist"}[self.validation_at_test]
-        return f"holdout-{order}-{shares}{least}-{asked}-full-{seen_items}-{VERSION}"
+        return "-".join(
+            ["holdout", f"{order}-{shares}{least}-{asked}", *self.fitted, self.catalogue, seen_items, VERSION]
+        )
 
 
 def _parse_date(text: str, key: str) -> datetime:

@@ -22,7 +22,7 @@ from recbench.data.batches import EpochSampler, WindowDataset, training_windows
 from recbench.data.training import TrainingData
 from recbench.models.base import Recommender, SequenceModel
 from recbench.models.weights import check_checkpoint, load_weights, save_weights
-from recbench.nn.losses.catalogue import CatalogueLoss, has_fast_bfloat16
+from recbench.nn.losses.catalogue import has_fast_bfloat16
 from recbench.objectives.contrastive.base import build_auxiliaries
 from recbench.training.convergence import cut_off
 from recbench.training.epochs import BestEpoch, ResumePoint, Validate, training_figures
@@ -190,8 +190,8 @@ def compiled(model: Recommender, hardware: HardwareConfig) -> list[Callback]:
 
 
 def set_logits_precision(model: nn.Module, hardware: HardwareConfig) -> None:
-    """Let the catalogue product run in bfloat16 where asked for, or where the hardware has it natively."""
+    """Let the products that end in logits run in bfloat16 where asked for, or where the hardware has it natively."""
     fast = hardware.logits == "bfloat16" or (hardware.logits == "auto" and has_fast_bfloat16(device_of(hardware).type))
     for module in model.modules():
-        if isinstance(module, CatalogueLoss):
+        if isinstance(getattr(module, "bfloat16_logits", None), bool):
             module.bfloat16_logits = fast

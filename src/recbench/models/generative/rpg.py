@@ -36,6 +36,7 @@ from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext, check_heads, check_sizes
 from recbench.models.generative.coded import CodedItems
 from recbench.models.registry import register
+from recbench.nn.losses.code_softmax import code_log_probs, code_softmax
 from recbench.nn.transformer.attention import at_position
 from recbench.nn.transformer.dropout import Dropout
 from recbench.nn.transformer.gpt2_layer import ACTIVATIONS, NORM_EPS, GPT2Layer
@@ -72,6 +73,8 @@ class RPG(CodedItems):
                 f"unknown model.activation '{config.activation}'; {nearest(config.activation, list(ACTIVATIONS))}"
             )
         d = config.hidden_size
+        #: Whether the heads and their softmaxes run in bfloat16 while training (``hardware.logits``).
+        self.bfloat16_logits = False
         self.position_embedding = nn.Embedding(context.max_length, d)
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(
@@ -103,44 +106,52 @@ class RPG(CodedItems):
         return F.embedding_bag(self.tokens()[different], self.token_embedding.weight, mode="mean")[place]
 
     def hidden_states(self, batch: Batch) -> list[Tensor]:
-        positions = self.position_embedding.weight[: batch.items.shape[1]]
-        states = [self.dropout(self.item_inputs(batch.items) + positions)]
-        for layer in self.layers:
-            states.append(layer(states[-1]))
-        states[-1] = self.final_norm(states[-1])
+        states = self._below(batch)
+        states.append(self.final_norm(self.layers[-1](states[-1])))
         return states
 
-    def log_probs(self, states: Tensor) -> Tensor:
-        """states [N, D] -> [M, N, K] log-probabilities of every code; -inf behind the end of a level with fewer than K."""
-        projected = states + F.silu(
-            torch.baddbmm(self.head_bias, states.expand(len(self.head_weight), -1, -1), self.head_weight)
-        )
-        vectors, real = self._level_vectors()
-        logits = F.normalize(projected, dim=-1) @ F.normalize(vectors, dim=-1).transpose(1, 2)
-        logits = (logits / self.config.temperature).float()
-        return logits.masked_fill(~real[:, None, :], -torch.inf).log_softmax(dim=-1)
+    def last_state(self, batch: Batch) -> Tensor:
+        """[B, D]: the state after the last layer at the last event of each history, all that ranking needs; in evaluation mode only."""
+        top: Any = self.layers[-1]
+        return self.final_norm(top.last(self._below(batch)[-1], batch.lengths - 1))
 
-    def _level_vectors(self) -> tuple[Tensor, Tensor]:
-        """(vectors of the codes of each level [M, K, D], which of them are real [M, K])."""
-        code = torch.arange(max(self.level_sizes), device=self.sizes.device)
-        real = code < self.sizes[:, None]
-        token = (self.sizes.cumsum(0) - self.sizes)[:, None] + torch.where(real, code, 0)
-        return self.token_embedding(token), real
+    def _below(self, batch: Batch) -> list[Tensor]:
+        """The states after the input layer and after each block but the topmost, [B, L, D] each."""
+        positions = self.position_embedding.weight[: batch.items.shape[1]]
+        states = [self.dropout(self.item_inputs(batch.items) + positions)]
+        for layer in self.layers[:-1]:
+            states.append(layer(states[-1]))
+        return states
 
     def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
         assert batch.targets is not None
         real = batch.mask
-        log_probs = self.log_probs(states[-1][real])
-        return -log_probs.gather(2, self.codes[batch.targets[real]].T[..., None]).mean()
+        return code_softmax(
+            states[-1][real],
+            self.head_weight,
+            self.head_bias,
+            self.token_embedding.weight,
+            self.codes[batch.targets[real]],
+            self.level_sizes,
+            self.config.temperature,
+            self.bfloat16_logits,
+        )
 
     def score(self, batch: Batch) -> Tensor:
         """[B, V]: mean log-probability of each item's codes; items of equal codes tie. The pad's is -inf."""
-        log_probs = self.log_probs(at_position(self.hidden_states(batch)[-1], batch.lengths - 1))
-        # One row a code and a column a user: an item gathers M rows that lie in one piece each.
-        n_levels, _, size = log_probs.shape
-        table = log_probs.transpose(1, 2).reshape(n_levels * size, batch.items.shape[0])
-        place = self.codes[1:] + torch.arange(n_levels, device=table.device) * size
-        scores = F.embedding_bag(place, table, mode="mean").T
+        states = (
+            at_position(self.hidden_states(batch)[-1], batch.lengths - 1) if self.training else self.last_state(batch)
+        )
+        table = code_log_probs(
+            states,
+            self.head_weight,
+            self.head_bias,
+            self.token_embedding.weight,
+            self.level_sizes,
+            self.config.temperature,
+        )
+        # A row a code and a column a user: an item gathers M rows that lie in one piece each.
+        scores = F.embedding_bag(self.tokens()[1:], table, mode="mean").T
         return F.pad(scores, (1, 0), value=-torch.inf)
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbench.nn.transformer.attention import CausalSelfAttention
+from recbench.nn.transformer.attention import CausalSelfAttention, at_position
 from recbench.nn.transformer.dropout import Dropout
 
 #: Of every norm in the published code.
@@ -48,6 +48,13 @@ class GPT2Layer(nn.Module):
         self.residual_dropout, self.activation = Dropout(residual_dropout), ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.residual_dropout(self.attention(self.attention_norm(x)))
+        return self._add(x, self.attention(self.attention_norm(x)))
+
+    def last(self, x: Tensor, at: Tensor) -> Tensor:
+        """x [B, L, D], at [B] -> the output at that position of each row [B, D]; in evaluation mode only."""
+        return self._add(at_position(x, at), self.attention.last(self.attention_norm(x), at))
+
+    def _add(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = x + self.residual_dropout(attended)
         inner = self.activation(self.expand(self.feedforward_norm(x)))
         return x + self.residual_dropout(self.contract(inner))

@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -194,4 +194,4 @@ def set_logits_precision(model: nn.Module, hardware: HardwareConfig) -> None:
     fast = hardware.logits == "bfloat16" or (hardware.logits == "auto" and has_fast_bfloat16(device_of(hardware).type))
     for module in model.modules():
         if isinstance(getattr(module, "bfloat16_logits", None), bool):
-            module.bfloat16_logits = fast
+            cast("Any", module).bfloat16_logits = fast

@@ -62,7 +62,8 @@ def test_frozen_parts_get_no_gradient_and_no_loss_needs_one():
     (states, weight, bias, vectors), codes = example((4, 4), 6)
     vectors.requires_grad_(False)
     code_softmax(states, weight, bias, vectors, codes, (4, 4), TEMPERATURE).backward()
-    assert vectors.grad is None and states.grad is not None
+    assert vectors.grad is None
+    assert states.grad is not None
     with torch.no_grad():
         assert code_softmax(states, weight, bias, vectors, codes, (4, 4), TEMPERATURE).ndim == 0
 

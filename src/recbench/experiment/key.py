@@ -14,9 +14,11 @@ from typing import Any
 
 from recbench.config.run import RunConfig
 from recbench.core.key_fields import key_values
+from recbench.data.download import hash_file
 from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import dependency_configs
 from recbench.models.registry import lookup
+from recbench.nn.language.conversion import identity
 from recbench.nn.text.vectors import text_key
 
 #: Part of every key. Raise it when a change of code changes results of the same config, so that old runs are not taken for new ones.
@@ -31,7 +33,7 @@ def run_key(config: RunConfig, stage: RunContext) -> str:
     if config.training.init_from is not None:
         training["init_from"] = os.path.basename(os.path.abspath(config.training.init_from))  # that run's key
     parts = {
-        "model": key_values(config.model),
+        "model": model_values(config),
         "protocol": stage.split.protocol_id,
         "split": stage.split.split_hash,
         "data": stage.data.fingerprint,
@@ -51,6 +53,14 @@ def run_key(config: RunConfig, stage: RunContext) -> str:
     if "text_vectors" in model.needs(config.model):
         parts["text"] = text_key(config.data.text, config.cache_dir)
     return make_key(config.model.name, parts)
+
+
+def model_values(config: RunConfig) -> dict[str, Any]:
+    """The model's keys. A backbone made of a GGUF file stands there by its content, not by the place where it lies."""
+    values = key_values(config.model)
+    if isinstance(values.get("backbone"), str):
+        values["backbone"] = identity(values["backbone"], lambda path: hash_file(path, config.cache_dir)["sha256"])
+    return values
 
 
 def make_key(name: str, parts: Mapping[str, Any]) -> str:

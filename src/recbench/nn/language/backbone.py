@@ -87,8 +87,11 @@ class Backbone(nn.Module):
         self.dtype = torch.float32 if config.precision == "float32" else torch.bfloat16
         around = self.prompt.length if self.prompt is not None else 0
         tiny = config.backbone == "tiny"
-        model = _tiny(config, max_length + around) if tiny else first_layers(config, max_length, around, self.dtype)
-        if config.prompt != "text" and not keep_tokens:
+        tokens = config.prompt == "text" or keep_tokens
+        model = (
+            _tiny(config, max_length + around) if tiny else first_layers(config, max_length, around, self.dtype, tokens)
+        )
+        if not tokens:
             without_token_table(model)
         # Vectors go in, never tokens: the token table would get no gradient.
         model.get_input_embeddings().requires_grad_(False)

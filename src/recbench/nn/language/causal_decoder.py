@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recbench.core.errors import UserError
+from recbench.nn.language.gguf import gguf_file, output_weights
 from recbench.nn.language.pretrained import few_words, first_line, read_config
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,10 @@ def output_vectors(name: str, dtype: torch.dtype) -> Tensor | None:
 
     if read_config(name).tie_word_embeddings:
         return None
+    path = gguf_file(name)
+    if path is not None:
+        vectors = output_weights(path)
+        return None if vectors is None else vectors.to(dtype)
     try:
         with few_words():
             # One layer, for there must be one.

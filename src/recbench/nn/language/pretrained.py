@@ -11,12 +11,14 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from recbench.core.errors import UserError
+from recbench.nn.language.gguf import gguf_file, load_first_layers, read_gguf_config, source_of
 
 if TYPE_CHECKING:
     from recbench.nn.language.backbone_config import BackboneConfig
@@ -31,9 +33,14 @@ def read_config(name: str, n_layers: int = 1) -> Any:
     """The transformers config of a named model. Raises UserError if it cannot be had or has fewer layers than asked."""
     from transformers import AutoConfig
 
+    path = gguf_file(name)
     try:
         with few_words():
-            full = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            full = (
+                read_gguf_config(path)
+                if path is not None
+                else AutoConfig.from_pretrained(source_of(name)[0], trust_remote_code=False)
+            )
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot read the backbone '{name}' ({first_line(error)}); "
@@ -49,8 +56,19 @@ def read_config(name: str, n_layers: int = 1) -> Any:
     return full
 
 
-def first_layers(config: BackboneConfig, max_length: int, prompt_length: int, dtype: torch.dtype) -> Any:
-    """The first layers of a named model, without adapters.
+def read_tokenizer(name: str) -> Any:
+    """The tokenizer of a named model, or the one in its GGUF file. Raises OSError, ValueError or ImportError where there is none."""
+    from transformers import AutoTokenizer
+
+    folder, words = source_of(name)
+    with few_words():
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **words)
+
+
+def first_layers(
+    config: BackboneConfig, max_length: int, prompt_length: int, dtype: torch.dtype, tokens: bool = True
+) -> Any:
+    """The first layers of a named model, without adapters. ``tokens``: whether the vectors of its tokens are needed.
 
     Raises UserError if the model cannot be had, is too shallow, reads fewer positions than history and prompt have, or cannot take a prompt.
     """
@@ -61,7 +79,11 @@ def first_layers(config: BackboneConfig, max_length: int, prompt_length: int, dt
     changes: dict[str, Any] = {"num_hidden_layers": config.n_layers}
     if hasattr(full, "is_decoder"):
         changes["is_decoder"] = True
-    if config.init == "pretrained":
+    path = gguf_file(config.backbone)
+    if config.init == "pretrained" and path is not None:
+        full.update(changes)
+        model = _from_gguf(path, full, config, dtype, tokens)
+    elif config.init == "pretrained":
         model = _stored(config, changes, dtype)
     else:
         full.update(changes)
@@ -80,7 +102,7 @@ def _stored(config: BackboneConfig, changes: dict[str, Any], dtype: torch.dtype)
     try:
         with few_words():
             model, found = AutoModel.from_pretrained(
-                config.backbone,
+                source_of(config.backbone)[0],
                 use_safetensors=True,
                 trust_remote_code=False,
                 dtype=dtype,
@@ -99,6 +121,21 @@ def _stored(config: BackboneConfig, changes: dict[str, Any], dtype: torch.dtype)
     missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
     if missing:
         logger.warning("'%s' holds no weights for %s; they start at random", config.backbone, ", ".join(missing))
+    return model
+
+
+def _from_gguf(path: Path, full: Any, config: BackboneConfig, dtype: torch.dtype, tokens: bool) -> Any:
+    from transformers import AutoModel
+    from transformers.initialization import no_init_weights
+
+    if config.precision == "int8":
+        raise UserError(
+            f"model.precision=int8 is made of weights in safetensors, not of {path.name}; convert it with recbench language-model"
+        )
+    # Nothing is drawn, and memory that nobody writes to is not taken.
+    with no_init_weights():
+        model = AutoModel.from_config(full, dtype=dtype, trust_remote_code=False)
+    load_first_layers(model, path, tokens)
     return model
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
-from recbench.nn.language.pretrained import few_words, first_line, read_config
+from recbench.nn.language.pretrained import first_line, read_config, read_tokenizer
 
 if TYPE_CHECKING:
     from recbench.nn.language.backbone_config import BackboneConfig
@@ -98,15 +98,12 @@ def build_prompt(config: BackboneConfig, width: int) -> Prompt | None:
 
 def token_ids(config: BackboneConfig) -> tuple[list[int], list[int]]:
     """Token ids of the prompt's two texts, without special tokens. Raises UserError if the backbone's tokenizer cannot be had."""
-    from transformers import AutoTokenizer
-
     advice = (
         f"model.prompt=text needs the tokenizer of '{config.backbone}': put its files (tokenizer.json, or what that model uses) beside "
         "config.json, or set model.prompt=learned or none"
     )
     try:
-        with few_words():
-            tokenizer = AutoTokenizer.from_pretrained(config.backbone, trust_remote_code=False)
+        tokenizer = read_tokenizer(config.backbone)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{advice} ({first_line(error)})") from error
     # Without files, some families make a tokenizer of nothing but special tokens.

@@ -18,7 +18,7 @@ from torch import Tensor
 from recbench.core.errors import UserError
 from recbench.nn.language.backbone import Backbone
 from recbench.nn.language.backbone_config import BackboneConfig
-from recbench.nn.language.pretrained import few_words, first_line
+from recbench.nn.language.pretrained import first_line, read_tokenizer
 
 #: Texts that a frozen encoder reads at a time.
 ENCODED_AT_ONCE = 256
@@ -40,11 +40,8 @@ def hashed_words(texts: Sequence[str], n_buckets: int, n_words: int) -> Tensor:
 
 def tokens_of(texts: Sequence[str], backbone: str, n_tokens: int) -> Tensor:
     """[V, T] int32: the first tokens of each text, each id plus 1, 0 where there are fewer. Raises UserError without a tokenizer."""
-    from transformers import AutoTokenizer
-
     try:
-        with few_words():
-            tokenizer = AutoTokenizer.from_pretrained(backbone, trust_remote_code=False)
+        tokenizer = read_tokenizer(backbone)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(
             f"item texts need the tokenizer of '{backbone}': put its files beside config.json, or set model.backbone=tiny ({first_line(error)})"

@@ -24,9 +24,15 @@ class PairConfig:
 
     weight: float = 0.1
     temperature: float = 1.0  # divides the products of two representations
+    # Histories compared at a step: 0 (the windows of the batch, each up to its end) | a number of prefixes of all training windows, drawn anew.
+    n_contrasts: int = field(default=0, metadata=LATER)
 
     def check(self, where: str) -> None:
         """Raise UserError for values that make no sense. ``where`` is the place of the keys on the command line."""
+        if self.n_contrasts < 0 or self.n_contrasts == 1:
+            raise UserError(
+                f"{where}.n_contrasts={self.n_contrasts} leaves nothing to compare; set at least 2, or 0 for the windows of the batch"
+            )
         for key in ("weight", "temperature"):
             check_number(f"{where}.{key}", getattr(self, key), above=0.0)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbench.objectives.contrastive.base import build_auxiliaries, representations
-from recbench.objectives.contrastive.duorec import groups_of_like_length
+from recbench.objectives.contrastive.groups import groups_of_like_length
 from recbench.objectives.contrastive.info_nce import info_nce
 
 
@@ -25,10 +25,10 @@ def duorec(build, dataset):
 def test_partners_share_the_target_of_the_window(duorec, batch):
     _, auxiliary = duorec()
     auxiliary.draw(batch)
-    last = [group.targets[torch.arange(len(group)), group.lengths - 1] for group in auxiliary.others]
-    assert auxiliary.batch is batch
-    assert torch.equal(torch.cat(last)[auxiliary.place], batch.targets[torch.arange(len(batch)), batch.lengths - 1])
-    lengths = torch.cat([group.lengths for group in auxiliary.others])[auxiliary.place]
+    last = [group.targets[torch.arange(len(group)), group.lengths - 1] for group in auxiliary.others[0]]
+    assert auxiliary.own[0][0] is batch
+    assert torch.equal(torch.cat(last)[auxiliary.others[1]], batch.targets[torch.arange(len(batch)), batch.lengths - 1])
+    lengths = torch.cat([group.lengths for group in auxiliary.others[0]])[auxiliary.others[1]]
     assert not torch.equal(lengths, batch.lengths)
 
 
@@ -39,7 +39,7 @@ def test_the_term_is_info_nce_of_a_history_and_its_partner(duorec, batch):
     auxiliary.draw(batch)
     torch.manual_seed(8)
     partners = auxiliary.same_target.histories(auxiliary.same_target.draw(batch.windows))
-    assert len(auxiliary.others) > 1
+    assert len(auxiliary.others[0]) > 1
     own, other = representations(model, batch), representations(model, partners)
     torch.testing.assert_close(auxiliary.terms(model)["duorec"], 0.1 * info_nce(own, other, 2.0))
 
@@ -49,7 +49,7 @@ def test_partners_are_drawn_anew_at_every_step(duorec, batch):
     drawn = []
     for _ in range(4):
         auxiliary.draw(batch)
-        drawn.append(tuple(tuple(group.lengths.tolist()) for group in auxiliary.others))
+        drawn.append(tuple(tuple(group.lengths.tolist()) for group in auxiliary.others[0]))
     assert len(set(drawn)) > 1
 
 

@@ -10,7 +10,7 @@ import torch
 
 from recbench.data.batches import WindowDataset, training_windows
 from recbench.data.store import PreparedData
-from recbench.objectives.contrastive import same_target as module
+from recbench.objectives.contrastive import prefixes as module
 from recbench.objectives.contrastive.same_target import SameTarget
 
 

@@ -2,7 +2,8 @@
 
 A history is represented by the model's state at its last event [B, D], which is what the model would rank with. Our models are trained at every
 position of a window; an auxiliary compares whole windows, so of each it takes the last position, where the papers have one row for every prefix
-and compare them all. An epoch therefore compares as many histories as there are windows (on Beauty one for every six targets). The rows of
+and compare them all. (``n_contrasts=256`` compares so many prefixes of all windows at a step, as a published batch does.)
+An epoch therefore compares as many histories as there are windows (on Beauty one for every six targets). The rows of
 a batch are alike in length, so length alone tells no pair from another.
 
 The papers' encoder is RecBole's SASRec: a norm of the input, norms behind each residual (post-norm) and GELU. Here an auxiliary stands beside
@@ -17,12 +18,14 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset
 from recbench.models.auxiliary import PairConfig, add_config, check_auxiliaries, settings_of
 from recbench.models.base import Recommender, SequenceModel
+from recbench.objectives.contrastive.prefixes import Prefixes
 
 
 class Auxiliary(nn.Module):
@@ -81,3 +84,16 @@ def _class_of(name: str) -> Any:
 def representations(model: SequenceModel, histories: Batch) -> Tensor:
     """[B, D]: the last layer's state at the last event of each history."""
     return model.last_states(histories)[-1]
+
+
+def representations_of(model: SequenceModel, groups: list[Batch], place: Tensor | None = None) -> Tensor:
+    """[B, D] of histories that lie in groups, in the order ``place`` [B], which says where each stands among the rows of all groups."""
+    made = torch.cat([representations(model, group) for group in groups])
+    return made if place is None else made[place]
+
+
+def compared(batch: Batch, prefixes: Prefixes, count: int) -> list[Batch]:
+    """What an auxiliary compares at a step, in groups of like length: the batch itself, or ``count`` drawn prefixes (``n_contrasts``)."""
+    if not count:
+        return [batch]
+    return prefixes.grouped(prefixes.some(count), batch.items.device)[0]

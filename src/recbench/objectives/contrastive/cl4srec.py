@@ -8,7 +8,8 @@ code adds a row to the table, which it then predicts as well).
 
 Glossary (paper -> here): lambda -> ``weight``; tau -> ``temperature``; eta -> ``crop``; gamma -> ``mask``; beta -> ``reorder``; [mask] ->
 ``mask_vector``.
-Deviations: the histories compared are whole windows, and the encoder is ours (pre-norm), not the released post-norm one with GELU; see ``base.py``.
+Deviations: the histories compared are whole windows (``n_contrasts=256``: prefixes, as in the released batches),
+and the encoder is ours (pre-norm), not the released post-norm one with GELU; see ``base.py``.
 """
 
 from __future__ import annotations
@@ -25,30 +26,36 @@ from recbench.data.batches import Batch, WindowDataset
 from recbench.models.auxiliary import CL4SRecConfig
 from recbench.models.base import SequenceModel
 from recbench.objectives.contrastive.augment import two_views
-from recbench.objectives.contrastive.base import Auxiliary, register, representations
+from recbench.objectives.contrastive.base import Auxiliary, compared, register, representations
 from recbench.objectives.contrastive.info_nce import info_nce
+from recbench.objectives.contrastive.prefixes import Prefixes
 
 
 @register("cl4srec")
 class CL4SRec(Auxiliary):
     """See the head of this file. Raises UserError for a model without an input table in which an item could be hidden."""
 
-    views: tuple[Batch, Batch]
+    #: Two views of each group of histories.
+    views: list[tuple[Batch, Batch]]
 
     def __init__(self, config: CL4SRecConfig, model: SequenceModel, dataset: WindowDataset) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.prefixes = config, Prefixes(dataset)
         width = input_table(model).embedding_dim
         self.mask_vector = nn.Parameter(torch.empty(width).normal_(std=0.02))  # as item vectors start
 
     def draw(self, batch: Batch) -> None:
-        self.views = two_views(batch, self.config)
+        histories = compared(batch, self.prefixes, self.config.n_contrasts)
+        self.views = [two_views(group, self.config) for group in histories]
 
     def terms(self, model: SequenceModel) -> dict[str, Tensor]:
         states = []
-        for view in self.views:
-            with hidden_items_read_as(self.mask_vector, input_table(model), view):
-                states.append(representations(model, view))
+        for views in zip(*self.views, strict=True):
+            made = []
+            for view in views:
+                with hidden_items_read_as(self.mask_vector, input_table(model), view):
+                    made.append(representations(model, view))
+            states.append(torch.cat(made))
         return {"cl4srec": self.config.weight * info_nce(states[0], states[1], self.config.temperature)}
 
 

@@ -6,21 +6,20 @@ This is the form that the released code calls ``us_x``, with which its tables we
 dropout compares plain states.
 
 Glossary (paper -> here): lambda (code: lmd_sem) -> ``weight``; tau -> ``temperature``; h' -> a second pass over the batch; s+ -> ``SameTarget``.
-Deviations: the histories compared are whole windows, while s+ may be any prefix of any training window; the encoder is ours (pre-norm), not
+Deviations: the histories compared are whole windows, while s+ may be any prefix of any training window (``n_contrasts=256``: both are prefixes,
+drawn over all users, as in the released batches); the encoder is ours (pre-norm), not
 the released post-norm one with GELU; see ``base.py`` for both. Rows of a batch that share a target are negatives of each other, and a row whose
 target nobody else has is its own s+, both as in the released code.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from recbench.data.batches import Batch, WindowDataset
 from recbench.models.auxiliary import DuoRecConfig
 from recbench.models.base import SequenceModel
-from recbench.objectives.contrastive.base import Auxiliary, register, representations
+from recbench.objectives.contrastive.base import Auxiliary, register, representations_of
 from recbench.objectives.contrastive.info_nce import info_nce
 from recbench.objectives.contrastive.same_target import SameTarget
 
@@ -29,10 +28,9 @@ from recbench.objectives.contrastive.same_target import SameTarget
 class DuoRec(Auxiliary):
     """See the head of this file."""
 
-    batch: Batch
-    #: The other histories in groups of like length, and where each row of the batch stands among them.
-    others: list[Batch]
-    place: Tensor
+    #: Histories and the others with their targets, in groups of like length, and where each row stands among them.
+    own: tuple[list[Batch], Tensor | None]
+    others: tuple[list[Batch], Tensor | None]
 
     def __init__(self, config: DuoRecConfig, model: SequenceModel, dataset: WindowDataset) -> None:
         super().__init__()
@@ -40,24 +38,16 @@ class DuoRec(Auxiliary):
         self.same_target = SameTarget(dataset)
 
     def draw(self, batch: Batch) -> None:
-        assert batch.windows is not None, "only batches of training windows have histories with the same target"
-        self.batch, device = batch, batch.items.device
-        numbers = self.same_target.draw(batch.windows)
-        groups = groups_of_like_length(self.same_target.lengths(numbers))
-        self.others = [self.same_target.histories(numbers[rows]).to(device) for rows in groups]
-        self.place = torch.from_numpy(np.argsort(np.concatenate(groups))).to(device)
+        device = batch.items.device
+        if self.config.n_contrasts:
+            numbers = self.same_target.some(self.config.n_contrasts)
+            self.own = self.same_target.grouped(numbers, device)
+        else:
+            assert batch.windows is not None, "only batches of training windows have histories with the same target"
+            numbers = self.same_target.last_of(batch.windows)
+            self.own = [batch], None
+        self.others = self.same_target.grouped(self.same_target.partners(numbers), device)
 
     def terms(self, model: SequenceModel) -> dict[str, Tensor]:
-        own = representations(model, self.batch)
-        other = torch.cat([representations(model, group) for group in self.others])[self.place]
+        own, other = (representations_of(model, *part) for part in (self.own, self.others))
         return {"duorec": self.config.weight * info_nce(own, other, self.config.temperature)}
-
-
-def groups_of_like_length(lengths: np.ndarray) -> list[np.ndarray]:
-    """Row numbers by length: up to 4 events, up to 16, up to 64 and so on.
-
-    What is drawn is of any length, unlike the rows of a batch. In one piece it would be padded to the longest, which on Beauty makes most
-    of the step.
-    """
-    size = np.ceil(np.log2(np.maximum(lengths, 2)) / 2)
-    return [np.flatnonzero(size == each) for each in np.unique(size)]

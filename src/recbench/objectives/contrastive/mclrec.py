@@ -37,8 +37,9 @@ from recbench.data.batches import Batch, WindowDataset
 from recbench.models.auxiliary import MCLRecConfig
 from recbench.models.base import SequenceModel
 from recbench.objectives.contrastive.augment import two_views
-from recbench.objectives.contrastive.base import Auxiliary, register, representations
+from recbench.objectives.contrastive.base import Auxiliary, compared, register, representations_of
 from recbench.objectives.contrastive.info_nce import info_nce, positives_and_negatives
+from recbench.objectives.contrastive.prefixes import Prefixes
 
 
 class Augmenter(nn.Module):
@@ -60,11 +61,12 @@ class Augmenter(nn.Module):
 class MCLRec(Auxiliary):
     """See the head of this file. The augmenters have an optimiser of their own, whose state is part of this module's."""
 
-    views: tuple[Batch, Batch]
+    #: Two views of each group of histories.
+    views: list[tuple[Batch, Batch]]
 
     def __init__(self, config: MCLRecConfig, model: SequenceModel, dataset: WindowDataset) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.prefixes = config, Prefixes(dataset)
         self.augmenters = nn.ModuleList(Augmenter(model.width, config.augmenter_sizes) for _ in range(2))
         # Fixed but in the second stage: gradients pass through them on to the model and leave none behind.
         self.augmenters.requires_grad_(False)
@@ -72,10 +74,11 @@ class MCLRec(Auxiliary):
         self._stored: dict[str, Any] = {}
 
     def draw(self, batch: Batch) -> None:
-        self.views = two_views(batch, self.config)
+        histories = compared(batch, self.prefixes, self.config.n_contrasts)
+        self.views = [two_views(group, self.config) for group in histories]
 
     def terms(self, model: SequenceModel) -> dict[str, Tensor]:
-        first, second = (representations(model, view) for view in self.views)
+        first, second = self._states(model)
         learned, spread = self._learned_terms(first, second)
         terms = {"mclrec": self.config.weight * learned}
         if self.config.regulariser:
@@ -84,9 +87,13 @@ class MCLRec(Auxiliary):
             terms["mclrec_random"] = self.config.random_weight * info_nce(first, second, self.config.temperature)
         return terms
 
+    def _states(self, model: SequenceModel) -> list[Tensor]:
+        """The states of the first views and of the second ones [B, D] each."""
+        return [representations_of(model, list(views)) for views in zip(*self.views, strict=True)]
+
     def after_step(self, model: SequenceModel) -> bool:
         with torch.no_grad():
-            first, second = (representations(model, view) for view in self.views)
+            first, second = self._states(model)
         optimizer = self.optimizer()
         self.augmenters.requires_grad_(True)
         optimizer.zero_grad()

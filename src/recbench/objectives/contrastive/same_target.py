@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.data.batches import Batch, WindowDataset, gather
+from recbench.data.batches import WindowDataset
+from recbench.objectives.contrastive.prefixes import Prefixes
 
 
-class SameTarget:
-    """Draws, for training windows, other histories whose next item is the last target of that window."""
+class SameTarget(Prefixes):
+    """Draws, for training targets, other histories whose next item is the same."""
 
     def __init__(self, dataset: WindowDataset) -> None:
-        windows = dataset.windows
-        self.data, self.windows = dataset.data, windows
-        self.first = np.cumsum(windows.length) - windows.length
+        super().__init__(dataset)
+        windows = self.windows
         place = np.arange(windows.n_targets) - np.repeat(self.first, windows.length)
         self.target = np.asarray(self.data.items[np.repeat(windows.start, windows.length) + place + 1])
         #: [N] numbers of the targets, those of one item side by side; of item i they begin at bound[i]. rank: where each stands there.
@@ -30,28 +30,22 @@ class SameTarget:
         self.bound = np.concatenate([[0], np.cumsum(np.bincount(self.target, minlength=self.data.n_items + 1))])
 
     def draw(self, chosen: Tensor) -> np.ndarray:
-        """For each of the windows [B] (on the host) the number of another target that is the same item as its last one, every one as likely.
+        """For the last target of each of the windows [B] (on the host) the number of another one; see ``partners``."""
+        return self.partners(self.last_of(chosen))
+
+    def last_of(self, chosen: Tensor) -> np.ndarray:
+        """The number of the last target of each of the windows [B] (on the host)."""
+        return self.first[chosen.numpy()] + self.windows.length[chosen.numpy()] - 1
+
+    def partners(self, own: np.ndarray) -> np.ndarray:
+        """For each of the targets of these numbers [B] that of another which is the same item, every one as likely.
 
         A row whose target has no other occurrence in training gets its own. Where an item occurs twice in one window, the earlier target
         of the same user may come.
         """
-        own = self.first[chosen.numpy()] + self.windows.length[chosen.numpy()] - 1
         begin = self.bound[self.target[own]]
         count = self.bound[self.target[own] + 1] - begin
         u = torch.rand(len(own), dtype=torch.float64).numpy()
         # Steps from the own place to another one, around the circle of those with this target; 0 where there is no other.
         steps = np.minimum(1 + (u * (count - 1)).astype(np.int64), count - 1)
         return self.order[begin + (self.rank[own] - begin + steps) % count]
-
-    def histories(self, numbers: np.ndarray) -> Batch:
-        """The histories before the targets of these numbers [B], each from the beginning of its window; with targets, as a training batch."""
-        window, length = self._place_of(numbers)
-        return gather(self.data, self.windows.user[window], self.windows.start[window], length, with_targets=True)
-
-    def lengths(self, numbers: np.ndarray) -> np.ndarray:
-        """[B]: how many events stand before the targets of these numbers, in their windows."""
-        return self._place_of(numbers)[1]
-
-    def _place_of(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        window = np.searchsorted(self.first, numbers, side="right") - 1
-        return window, numbers - self.first[window] + 1

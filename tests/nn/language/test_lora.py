@@ -47,6 +47,13 @@ def test_chosen_layers_are_adapted(llama):
     assert all("q_proj" in name or "v_proj" in name for name in learned)
 
 
+def test_all_adapts_every_linear_layer(llama):
+    config = BackboneConfig(backbone=str(llama[0]), n_layers=1, lora_targets=["all"])
+    learned = [name for name, p in Backbone(config, 50).named_parameters() if p.requires_grad]
+    assert len(learned) == 2 * 7  # four projections of attention and three of the feed-forward
+    assert sum("self_attn." in name for name in learned) == 2 * 4
+
+
 def test_layers_that_do_not_exist_are_refused_with_those_that_do(llama):
     with pytest.raises(UserError) as caught:
         Backbone(BackboneConfig(backbone=str(llama[0]), n_layers=1, lora_targets=["fc1"]), 50)

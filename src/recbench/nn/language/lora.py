@@ -21,6 +21,8 @@ FEEDFORWARD = (
     ("mlp.c_fc", "mlp.c_proj"),
     ("fc1", "fc2"),
 )
+#: In ``model.lora_targets``: every linear layer, those of attention among them, as LC-Rec's authors train.
+ALL = "all"
 
 
 def with_lora(model: Any, config: BackboneConfig) -> Any:
@@ -55,6 +57,8 @@ def with_lora(model: Any, config: BackboneConfig) -> Any:
 
 def _chosen(linear: list[str], asked: list[str]) -> list[str]:
     """Full names of the layers to adapt: those asked for, or the first feed-forward layout that is there. Empty if one is missing."""
+    if asked == [ALL]:
+        return linear
     for targets in (asked,) if asked else FEEDFORWARD:
         # A BERT calls the projection that ends attention "output.dense" as well.
         names = linear if asked else [name for name in linear if "attention" not in name]

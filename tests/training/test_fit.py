@@ -18,6 +18,7 @@ from recbench.training.learner import Learner
 
 @pytest.fixture
 def model():
+    torch.manual_seed(0)
     return SASRec(SASRecConfig(hidden_size=8), ModelContext(n_items=30, n_users=5, max_length=10))
 
 

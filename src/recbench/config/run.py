@@ -26,7 +26,8 @@ from recbench.models.auxiliary import check_auxiliaries
 from recbench.models.registry import lookup
 from recbench.posthoc.compression.configs import CompressionConfig
 
-SCHEDULES = ("constant", "cosine", "step")
+SCHEDULES = ("constant", "cosine", "step", "inverse_sqrt")
+OPTIMIZERS = ("adamw", "adagrad")
 
 #: The smallest value that makes sense, by key.
 LEAST = {
@@ -96,6 +97,9 @@ class RunConfig:
             )
         if self.training.l2 and self.training.weight_decay:
             raise UserError("training.l2 and training.weight_decay are two forms of one penalty; set one of them")
+        if self.training.schedule == "inverse_sqrt" and not self.training.warmup_steps:
+            raise UserError("training.schedule=inverse_sqrt falls after training.warmup_steps; set it to at least 1")
+        self._check_optimizer()
         self._check_embedding_gradients()
         if self.training.init_from is not None and not lookup(self.model.name).model.trains_by_gradient:
             raise UserError(
@@ -112,6 +116,13 @@ class RunConfig:
         ):
             if value not in known:
                 raise UserError(f"unknown hardware.{key} '{value}'; {nearest(value, known)}")
+
+    def _check_optimizer(self) -> None:
+        kind = self.training.optimizer
+        if kind not in OPTIMIZERS:
+            raise UserError(f"unknown training.optimizer '{kind}'; {nearest(kind, OPTIMIZERS)}")
+        if kind == "adagrad" and self.training.weight_decay:
+            raise UserError("training.weight_decay is AdamW's; with training.optimizer=adagrad set training.l2 instead")
 
     def _check_embedding_gradients(self) -> None:
         kind, known = self.training.embedding_gradients, ["dense", "sparse"]

@@ -20,11 +20,13 @@ class TrainingConfig:
     patience: int = 10  # epochs without a better validation NDCG before training stops
     max_length: int = 50  # the most recent events of a history that a model sees
     warmup_steps: int = 0  # steps over which the learning rate rises from 0
-    schedule: str = "constant"  # constant | cosine (to 0 over max_epochs) | step (times 0.1 every step_epochs)
+    # constant | cosine (to 0 over max_epochs) | step (times 0.1 every step_epochs) | inverse_sqrt (lr for warmup_steps, then 1 / sqrt(step) of it)
+    schedule: str = "constant"
     gradient_clip: float = 0.0  # largest norm of the gradient; 0 clips nothing
     step_epochs: int = field(default=3, metadata=LATER)  # of schedule=step
     # L2 penalty as a part of the gradient (Adam), where weight_decay stands apart from it (AdamW). They differ for rare items.
     l2: float = field(default=0.0, metadata=LATER)
+    optimizer: str = field(default="adamw", metadata=LATER)  # adamw | adagrad, GRU4Rec's own
     # Of item tables: dense | sparse, which moves only the rows that a step looks up (training.row_adam). Another optimiser, for large catalogues.
     embedding_gradients: str = field(default="dense", metadata=LATER)
     # Epochs from one validation to the next; the last epoch always has one. For models whose validation costs as much as an epoch.

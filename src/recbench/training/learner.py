@@ -131,22 +131,30 @@ class Learner(pl.LightningModule):
         return means
 
     def configure_optimizers(self) -> Any:
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-        # Without a penalty Adam and AdamW are the same.
-        kind: type[torch.optim.Adam] = torch.optim.AdamW
-        penalty = self.config.weight_decay
-        if self.config.l2:
-            kind, penalty = torch.optim.Adam, self.config.l2
-        elif self.config.embedding_gradients == "sparse":
-            kind = RowAdam
-        optimizer = kind(parameters, lr=self.config.lr, weight_decay=penalty, fused=fused)
+        optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
         if self.config.schedule == "constant" and not self.config.warmup_steps:
             return optimizer
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        devices = {p.device.type for p in parameters}
+        sparse = self.config.embedding_gradients == "sparse"
+        if self.config.optimizer == "adagrad":
+            fused = devices == {"cpu"} and not sparse  # all that torch has of it
+            return torch.optim.Adagrad(parameters, lr=self.config.lr, weight_decay=self.config.l2, fused=fused)
+        # Without a penalty Adam and AdamW are the same.
+        kind: type[torch.optim.Adam] = torch.optim.AdamW
+        penalty = self.config.weight_decay
+        if self.config.l2:
+            kind, penalty = torch.optim.Adam, self.config.l2
+        elif sparse:
+            kind = RowAdam
+        return kind(parameters, lr=self.config.lr, weight_decay=penalty, fused=devices <= {"cpu", "cuda"})
+
     def _lr_factor(self, step: int) -> float:
+        if self.config.schedule == "inverse_sqrt":
+            return math.sqrt(self.config.warmup_steps / max(step + 1, self.config.warmup_steps))
         warm = min(1.0, (step + 1) / self.config.warmup_steps) if self.config.warmup_steps else 1.0
         if self.config.schedule == "cosine":
             return warm * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / max(self.total_steps, 1))))

@@ -17,7 +17,8 @@ a row's own events are no negatives to each other, as a lane's are not. So ``tra
 240 lanes).
 
 Other deviations:
-- AdamW, as for every model here; the authors use Adagrad with momentum. All models get one optimiser and one budget.
+- AdamW, as for every model here; the authors use Adagrad: ``training.optimizer=adagrad training.lr=0.065`` (without the momentum of their BPR-max
+  presets).
 - Popularity is count + 1, in the draws and in the logarithms of logQ; the code takes the count. So an item that training never shows can be drawn.
 - A drawn negative that is the target is left out.
 - Dropout acts on what a state gives to the score, not on the state that is carried on.

@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 pytest_plugins = [
+    "tests.fixtures.language_models",
     "tests.fixtures.plug_ins",
     "tests.fixtures.run_folders",
     "tests.fixtures.small_data",

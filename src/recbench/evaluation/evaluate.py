@@ -34,6 +34,7 @@ BLOCK_POSITIONS = 1 << 16
 WIDE_ROWS, WIDE_BLOCK_SCORES = 32, 1 << 25
 
 ScoreFunction = Callable[[Batch], Tensor]
+CandidateFunction = Callable[[Batch, Tensor], Tensor]
 RecommendFunction = Callable[[Batch, int], tuple[Tensor, Tensor]]
 
 
@@ -106,6 +107,7 @@ def evaluate(
     split: Split,
     max_length: int,
     *,
+    score_candidates: CandidateFunction | None = None,
     top_k: int = 0,
     device: torch.device | str = "cpu",
     part: int = 0,
@@ -115,17 +117,21 @@ def evaluate(
     """Rank every target of the cases under the split's rules.
 
     score: batch of B histories (most recent ``max_length`` events) -> scores [B, W] of any float type. top_k: also keep
-    the best k items of each case, over the whole catalogue. part of parts: this process's share of the blocks; see
-    ``merge``. rows: cases a block, by default from ``block_rows``. Raises ScoreError for scores that are NaN or +inf or
+    the best k items of each case, over the whole catalogue. score_candidates: asked in place of ``score`` where the cases have candidates:
+    (batch, items [B, 1 + K], in no order that tells the target) -> scores; the lists still come from ``score``. part of parts: this process's
+    share of the blocks; see ``merge``. rows: cases a block, by default from ``block_rows``. Raises ScoreError for scores that are NaN or +inf or
     of the wrong shape.
     """
 
     kept = RankedItems.of(split.ranked, device)
 
     def rank_block(block: _Block) -> _Ranks:
-        scores = kept.scores(check_scores(score(block.batch), block.user, data.n_items))
+        asks = score_candidates is not None and block.candidates is not None
+        if top_k or not asks:
+            scores = kept.scores(check_scores(score(block.batch), block.user, data.n_items))
+        ranked = kept.scores(_scores_of_candidates(score_candidates, block, data.n_items)) if asks else scores
         target, seen, candidates = kept.numbers(block.target), kept.seen(block.seen), kept.numbers(block.candidates)
-        rank, n_equal = rank_targets(scores, block.row, target, seen, candidates)
+        rank, n_equal = rank_targets(ranked, block.row, target, seen, candidates)
         lists = kept.items(top_k_lists(scores, top_k, block.batch.user, seen)) if top_k else None
         never = torch.zeros_like(block.row, dtype=torch.bool)
         return _Ranks(rank, n_equal, never, never.new_zeros(len(never), 0), lists)
@@ -210,6 +216,18 @@ class _Ranks:
     truncated: Tensor
     invalid: Tensor
     lists: Tensor | None
+
+
+def _scores_of_candidates(score: CandidateFunction | None, block: _Block, n_items: int) -> Tensor:
+    """[B, W]: the scores of each case's target and candidates, -inf elsewhere."""
+    assert score is not None
+    assert block.candidates is not None
+    if len(block.row) != len(block.user):
+        raise UserError("a protocol of candidates has one target a case")
+    asked = torch.cat([block.target[:, None], block.candidates], 1).sort(dim=1).values
+    found = score(block.batch, asked).float()
+    table = found.new_full((len(asked), n_items + 1), -torch.inf)
+    return check_scores(table.scatter(1, asked, found), block.user, n_items)
 
 
 def _blocks(

@@ -36,7 +36,7 @@ def build_model(
 
         vectors = text_vectors(stage.data, config.data.text, config.cache_dir, device_of(config.hardware))
     sizes = stage.data.n_items, stage.data.n_users, config.training.max_length
-    context = ModelContext(*sizes, counts, loaded, texts, train, config.seed, vectors)
+    context = ModelContext(*sizes, counts, loaded, texts, train, config.seed, vectors, stage.split.seen_items)
     # Weights that are never trained must not be those that a student of the same seed starts from.
     torch.manual_seed(config.seed + (UNTRAINED_SEEDS if is_untrained(config) else 0))
     return model(config.model, context)

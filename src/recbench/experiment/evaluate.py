@@ -61,7 +61,9 @@ def rank_cases(
         wanted = list_length(split, config)
         own = evaluate_lists(model.recommend, data, cases, split, length, wanted, top_k=top_k, device=device, **share)
     else:
-        own = evaluate(score_function(model, device), data, cases, split, length, top_k=top_k, device=device, **share)
+        asked = model.score_candidates if model.scores_candidates else None
+        score = score_function(model, device)
+        own = evaluate(score, data, cases, split, length, score_candidates=asked, top_k=top_k, device=device, **share)
     return own if ranks.world == 1 else merge(processes.gather(own))
 
 
@@ -136,10 +138,34 @@ def test_figures(
     measured = {**ranked.metrics(cutoffs), **ranked.beyond_accuracy(counts, cutoffs), **means}
     return {
         **{f"test/{split.metric_prefix}{name}": value for name, value in measured.items()},
+        **control_figures(model, data, split, config),
         "test/cases": len(split.test),
         "test/skipped_cases": ranked.cases_without_targets,
         "cost/test_seconds": seconds,
     }
+
+
+def control_figures(model: Recommender, data: PreparedData, split: Split, config: RunConfig) -> dict[str, float]:
+    """Test figures of a model's ``controls``, as in ``test/popularity_order_ndcg@10``; of a reranker also how many targets are among its K."""
+    figures, device, ranks = {}, device_of(config.hardware), processes.here()
+    for name, (score, of_candidates) in model.controls().items():
+        own = evaluate(
+            score,
+            data,
+            split.test,
+            split,
+            config.training.max_length,
+            score_candidates=of_candidates,
+            device=device,
+            part=ranks.rank,
+            parts=ranks.world,
+        )
+        ranked = own if ranks.world == 1 else merge(processes.gather(own))
+        for metric, value in ranked.metrics(config.evaluation.cutoffs).items():
+            figures[f"test/{split.metric_prefix}{name}_{metric}"] = value
+        if name == "retriever_order":
+            figures[f"test/{split.metric_prefix}candidate_recall"] = float((ranked.rank <= config.model.k).mean())
+    return figures
 
 
 def add_metrics(

@@ -64,6 +64,7 @@ def run(
     # The dependencies' own locks are taken and released before ours, so no two processes can wait for each other.
     needed = {name: run(part, stage, made_for=key) for name, part in wanted.items()}
     check_teacher(config, needed, stage)
+    check_retriever(config, needed, stage)
     folder = run_folder.open_folder(config.runs_dir, key)
     with run_folder.locked(folder):
         reused = folder.finished
@@ -265,13 +266,32 @@ def check_teacher(config: RunConfig, needed: Mapping[str, Run], stage: RunContex
     teacher = needed.get("teacher")
     if teacher is None or config.distillation.force or is_untrained(teacher.config):
         return
+    if loss := no_better_than_popularity(config, teacher, stage):
+        raise UserError(
+            f"the teacher {loss}: a student would learn nothing from it; train it longer (distillation.teacher.training.max_epochs) or set "
+            "distillation.force=true"
+        )
+
+
+def check_retriever(config: RunConfig, needed: Mapping[str, Run], stage: RunContext) -> None:
+    """Stop before a reranker orders what an untrained retriever found: one that popularity beats on validation, unless forced."""
+    retriever = needed.get("retriever")
+    if retriever is None or config.model.force or not lookup(retriever.config.model.name).model.trains_by_gradient:
+        return
+    if loss := no_better_than_popularity(config, retriever, stage):
+        raise UserError(
+            f"the retriever {loss}: it is not trained, and no order of its items could help; train it longer "
+            "(model.retriever.training.max_epochs), name model.retriever.model=popularity, or set model.force=true"
+        )
+
+
+def no_better_than_popularity(config: RunConfig, part: Run, stage: RunContext) -> str:
+    """What shows that popularity beats a run on validation; "" if it does not."""
     name = f"validation/{stage.split.metric_prefix}{config.evaluation.monitor}"
     floor = reference(config, stage).metrics[name]
-    if teacher.metrics[name] <= floor:
-        raise UserError(
-            f"the teacher {teacher.folder.key} has {name} {teacher.metrics[name]:.4f}, no better than popularity ({floor:.4f}): a student "
-            "would learn nothing from it; train it longer (distillation.teacher.training.max_epochs) or set distillation.force=true"
-        )
+    if part.metrics[name] > floor:
+        return ""
+    return f"{part.folder.key} has {name} {part.metrics[name]:.4f}, no better than popularity ({floor:.4f})"
 
 
 def open_run(path: Path) -> tuple[Run, RunContext]:

@@ -5,7 +5,7 @@ Shapes: B rows, L the longest history of the batch, D hidden size, k length of a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -56,6 +56,8 @@ class ModelContext:
     seed: int = 0
     #: [n_items + 1, D] float32, the pad's all 0; given to models that require "text_vectors" when they are made, not when they are read.
     text_vectors: Tensor | None = None
+    #: The protocol's rule on items of the history, "mask" or "keep", for a model that chooses items before they are ranked; None: not known.
+    seen_items: str | None = None
 
 
 @runtime_checkable
@@ -121,6 +123,19 @@ class Recommender(nn.Module):
     def score(self, batch: Batch) -> Tensor:
         """[B, n_items + 1] scores of the item that follows each history; column 0 is the pad and is never ranked."""
         raise NotImplementedError(f"{type(self).__name__} gives no scores over the catalogue, only lists")
+
+    def score_candidates(self, batch: Batch, items: Tensor) -> Tensor:
+        """[B, C] scores of the given items [B, C] alone. A model that overrides this is asked for no others where a protocol ranks candidates."""
+        return self.score(batch).gather(1, items)
+
+    @property
+    def scores_candidates(self) -> bool:
+        """Whether it scores given candidates at another cost, or in another way, than the catalogue."""
+        return type(self).score_candidates is not Recommender.score_candidates
+
+    def controls(self) -> dict[str, tuple[Callable[[Batch], Tensor], Callable[[Batch, Tensor], Tensor]]]:
+        """Orders that stand beside the model's own in the figures of its test: name -> (as ``score``, as ``score_candidates``)."""
+        return {}
 
     @property
     def gives_lists(self) -> bool:

@@ -12,8 +12,16 @@ def learned_state(model: nn.Module, frozen: bool, buffers: Collection[str]) -> d
     state = model.state_dict()
     if not frozen:
         return state
-    learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad} | set(buffers)
+    learned = trained_names(model) | set(buffers)
     return {name: value for name, value in state.items() if name in learned}
+
+
+def trained_names(model: nn.Module) -> set[str]:
+    """Parameters that are trained; of a model that was frozen as a whole since this was asked last, those of then."""
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if names:
+        model.__dict__["_names_when_trained"] = names
+    return set(model.__dict__.get("_names_when_trained", ()))
 
 
 def load_learned(model: nn.Module, state: Mapping[str, Tensor], wanted: Collection[str]) -> None:

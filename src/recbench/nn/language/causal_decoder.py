@@ -30,7 +30,7 @@ def check_decoder(name: str, n_layers: int) -> None:
     kind = config.model_type
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         raise UserError(
-            f"the backbone '{name}' ({kind}) is no causal decoder, so it cannot spell codes; name one, such as HuggingFaceTB/SmolLM2-135M"
+            f"the backbone '{name}' ({kind}) is no causal decoder, so it predicts no next token; name one, such as HuggingFaceTB/SmolLM2-135M"
         )
     # What a recurrent layer keeps cannot be shared by beams.
     other = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"})

@@ -1,0 +1,227 @@
+"""A causal language model that reads prompts: the states at their ends, and how probable each of several continuations is.
+
+Continuations of one prompt share it without a cache: they stand side by side behind it in one row, and a mask keeps them apart.
+
+    row of a prompt   [prompt 0 .. P-1][tail 0][tail 1] ... [tail K-1]
+    a tail sees       the prompt, and itself up to here; each stands at the positions P, P + 1, ...
+
+Shapes: B prompts, P tokens of the longest, K tails of a prompt, T tokens of the longest tail, H width. Token ids count from 0.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from recbench.core.errors import UserError
+from recbench.nn.language.backbone import Backbone
+from recbench.nn.language.backbone_config import BackboneConfig
+from recbench.nn.language.causal_decoder import check_decoder
+from recbench.nn.language.pretrained import few_words, first_line
+from recbench.nn.text.item_text import words_of
+from recbench.nn.text.word_table import WordTable
+from recbench.nn.transformer.dropout import Dropout
+
+#: Rows times the square of their tokens that are read at once: bounds masks and attention.
+CELLS = 1 << 23
+#: Logits over the vocabulary that exist at the same time.
+LOGITS = 1 << 24
+
+
+class TextReader(nn.Module):
+    """``tiny`` reads words by hash and has a learned vector for each bucket; any other backbone reads the tokens of its tokenizer.
+
+    learns: whether adapters are wanted in a named backbone, or all of a drawn one is to be trained. Raises UserError for a backbone that is no
+    causal decoder, or that has no tokenizer.
+    """
+
+    def __init__(self, config: BackboneConfig, n_buckets: int, learns: bool, dropout: float = 0.0) -> None:
+        super().__init__()
+        if config.prompt != "none":
+            raise UserError("this model writes its own prompts: set model.prompt=none, and choose one with model.form")
+        self.name, self.n_buckets = config.backbone, n_buckets
+        self.tiny = config.backbone == "tiny"
+        self.tokenizer: Any = None
+        if not self.tiny:
+            check_decoder(config.backbone, config.n_layers)
+            self.tokenizer = read_tokenizer(config.backbone)
+        self.backbone = Backbone(replace(config, prompt="none"), 1, keep_tokens=True)
+        if self.backbone.frozen and not learns:
+            self.backbone.model = self.backbone.model.unload()  # without adapters that nothing trains
+        self.words = WordTable(config, self.backbone, n_buckets)
+        self.dropout = Dropout(dropout)
+        #: Whether the backbone's weights are those that it was read with, so that no checkpoint needs them.
+        self.frozen = self.backbone.frozen
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text."""
+        if self.tiny:
+            return [[zlib.crc32(word.encode()) % self.n_buckets for word in words_of(text)] for text in texts]
+        return list(self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]) if texts else []
+
+    @property
+    def start(self) -> list[int]:
+        """What the tokenizer puts before every text."""
+        first = None if self.tiny else self.tokenizer.bos_token_id
+        return [first] if first is not None and first in self.tokenizer("")["input_ids"] else []
+
+    def answers(self, words: Sequence[str]) -> list[int]:
+        """The one token of each answer word behind a blank. Raises UserError if a word has several, or two words the same."""
+        found = self.ids([f" {word}" for word in words])
+        several = [word for word, ids in zip(words, found, strict=True) if len(ids) != 1]
+        if several:
+            raise UserError(
+                f"the tokenizer of '{self.name}' has not one token for the answer '{several[0]}', so its first one says too little; "
+                "set model.answer=likelihood"
+            )
+        single = [ids[0] for ids in found]
+        if len(set(single)) < len(single):
+            advice = "change model.text_buckets" if self.tiny else "set model.answer=likelihood"
+            raise UserError(f"two of the answers {', '.join(words)} are one token of '{self.name}'; {advice}")
+        return single
+
+    def check_length(self, n_tokens: int, what: str) -> None:
+        """Raise UserError unless the backbone reads so many tokens; ``what`` says what they are and which keys make them fewer."""
+        model = self.backbone.model
+        config = (model.get_base_model() if hasattr(model, "get_base_model") else model).config
+        limits = [getattr(config, key, None) for key in ("max_position_embeddings", "sliding_window")]
+        reads = min((limit for limit in limits if limit), default=n_tokens)
+        if not self.tiny and reads < n_tokens:
+            raise UserError(f"the backbone '{self.name}' reads {reads} tokens, fewer than the {n_tokens} of {what}")
+
+    def ends(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """[B, H]: the state at the end of each prompt."""
+        out: dict[int, Tensor] = {}
+        for chosen in blocks([len(prompt) for prompt in prompts]):
+            ids, length = self._padded([prompts[i] for i in chosen])
+            states = self.backbone.read(self._vectors(ids))
+            out.update(zip(chosen, states[torch.arange(len(chosen)), length - 1], strict=True))
+        return torch.stack([out[i] for i in range(len(prompts))])
+
+    def answer_logits(self, states: Tensor, answers: Sequence[int]) -> Tensor:
+        """states [..., H] -> log-probabilities of the answers among themselves [..., n]."""
+        logits = self.words.logits(states.flatten(0, -2))[:, list(answers)]
+        return logits.log_softmax(-1).unflatten(0, states.shape[:-1])
+
+    def tail_ends(self, prompts: Sequence[Sequence[int]], tails: Sequence[Sequence[Sequence[int]]]) -> list[Tensor]:
+        """Of each prompt [K, H]: the states at the ends of its tails."""
+        found: dict[int, Tensor] = {}
+        for chosen, _, states, lengths in self._behind(prompts, tails):
+            for row, i in enumerate(chosen):
+                n = len(tails[i])
+                found[i] = states[row, torch.arange(n), lengths[row, :n] - 1]
+        return [found[i] for i in range(len(prompts))]
+
+    def log_likelihoods(
+        self, prompts: Sequence[Sequence[int]], tails: Sequence[Sequence[Sequence[int]]]
+    ) -> list[Tensor]:
+        """Of each prompt [K]: the sum over the tokens of a tail of log p(token | prompt, tail before it), in float32."""
+        found: dict[int, Tensor] = {}
+        for chosen, ends, states, _ in self._behind(prompts, tails):
+            before = torch.cat([ends[:, None, None].expand(-1, states.shape[1], 1, -1), states[:, :, :-1]], 2)
+            wanted, real = self._tail_ids([tails[i] for i in chosen], *states.shape[1:3])
+            sums = torch.zeros(real.shape, device=states.device)
+            sums[real] = self._token_logs(before[real], wanted[real])
+            for row, i in enumerate(chosen):
+                found[i] = sums[row, : len(tails[i])].sum(-1)
+        return [found[i] for i in range(len(prompts))]
+
+    def _token_logs(self, states: Tensor, ids: Tensor) -> Tensor:
+        """states [n, H], ids [n] -> log p(id) [n], a part of the logits at a time."""
+        rows = max(1, LOGITS // len(self.words.inputs()))
+        parts = []
+        for some, wanted in zip(states.split(rows), ids.split(rows), strict=True):
+            logits = self.words.logits(some)
+            parts.append(logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(1))
+        return torch.cat(parts) if parts else states.new_zeros(0)
+
+    def _behind(
+        self, prompts: Sequence[Sequence[int]], tails: Sequence[Sequence[Sequence[int]]]
+    ) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
+        """(rows, states at the prompts' ends [B, H], states of the tails [B, K, T, H], lengths of the tails [B, K]) of each block."""
+        sizes = [len(prompt) + len(some) * max(map(len, some)) for prompt, some in zip(prompts, tails, strict=True)]
+        for chosen in blocks(sizes):
+            ids, length = self._padded([prompts[i] for i in chosen])
+            own = [tails[i] for i in chosen]
+            n_tails, width = max(map(len, own)), max(len(tail) for some in own for tail in some)
+            tail_ids, real = self._tail_ids(own, n_tails, width)
+            mask, positions = side_by_side(length, ids.shape[1], real)
+            vectors = self._vectors(torch.cat([ids, tail_ids.flatten(1)], 1))
+            states = self.backbone.read(vectors, mask=mask, positions=positions)
+            ends = states[torch.arange(len(chosen)), length - 1]
+            yield chosen, ends, states[:, ids.shape[1] :].unflatten(1, (n_tails, width)), real.sum(-1)
+
+    def _vectors(self, ids: Tensor) -> Tensor:
+        return self.dropout(F.embedding(ids, self.words.inputs()).float())
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        device = self.words.inputs().device
+        filled = pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True)
+        return filled.to(device), torch.tensor([len(row) for row in rows], device=device)
+
+    def _tail_ids(self, tails: Sequence[Sequence[Sequence[int]]], n_tails: int, width: int) -> tuple[Tensor, Tensor]:
+        """(ids [B, K, T], which of them are real [B, K, T])."""
+        ids = torch.zeros(len(tails), n_tails, width, dtype=torch.int64)
+        real = torch.zeros(ids.shape, dtype=torch.bool)
+        for row, some in enumerate(tails):
+            for k, tail in enumerate(some):
+                ids[row, k, : len(tail)] = torch.tensor(tail)
+                real[row, k, : len(tail)] = True
+        device = self.words.inputs().device
+        return ids.to(device), real.to(device)
+
+
+def side_by_side(length: Tensor, width: int, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Who sees whom, and who stands where, with tails side by side behind prompts; N = width + K T.
+
+    length [B] of the prompts, ``width`` of the widest, real [B, K, T] bool. Returns (mask [B, N, N] bool, positions [B, N]). Pads see themselves.
+    """
+    b, n_tails, t = real.shape
+    device = real.device
+    place = torch.arange(width, device=device)
+    in_prompt = place < length[:, None]
+    tail = torch.arange(n_tails, device=device).repeat_interleave(t)
+    step = torch.arange(t, device=device).repeat(n_tails)
+    own_tail = (tail[:, None] == tail) & (step <= step[:, None])
+    n = width + n_tails * t
+    mask = torch.zeros(b, n, n, dtype=torch.bool, device=device)
+    mask[:, :width, :width] = (place <= place[:, None]) & in_prompt[:, None]
+    mask[:, width:, :width] = in_prompt[:, None]
+    mask[:, width:, width:] = own_tail & real.flatten(1)[:, None]
+    mask |= torch.eye(n, dtype=torch.bool, device=device)
+    positions = torch.cat([place.expand(b, -1), length[:, None] + step], 1)
+    return mask, positions
+
+
+def blocks(sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Rows that are read at once, those of like size together, so that little is padded."""
+    block: list[int] = []
+    for i in sorted(range(len(sizes)), key=lambda i: sizes[i]):
+        if block and (len(block) + 1) * sizes[i] ** 2 > CELLS:
+            yield block
+            block = []
+        block.append(i)
+    if block:
+        yield block
+
+
+def read_tokenizer(name: str) -> Any:
+    """The tokenizer of a named backbone. Raises UserError if it cannot be had or knows nothing but special tokens."""
+    from transformers import AutoTokenizer
+
+    advice = f"prompts need the tokenizer of '{name}': put its files beside config.json, or set model.backbone=tiny"
+    try:
+        with few_words():
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"{advice} ({first_line(error)})") from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise UserError(advice)
+    return tokenizer

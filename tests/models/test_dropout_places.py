@@ -36,6 +36,7 @@ SIZES = {
     "tiger": T5,
     "lcrec": {**TINY, "text_buckets": 64, "alignment_share": 0.5, "itemsearch": 0.5, "preferenceobtain": 0.5, "tokenizer": CODES},
     "llamarec": {**TINY, "k": 4, "history": 4, "text_buckets": 256, "retriever": {"model": "markov"}},
+    **{name: {**TINY, "text_buckets": 64, "text_tokens": 8} for name in ("lite_llm4rec", "hllm")},
     "rpg": {**BLOCK, "residual_dropout": 0.2, "tokenizer": {"model": "opq", "levels": 4, "codebook_size": 16, "components": 8}},
 }  # fmt: skip
 #: Model -> where it drops, in order of first use. What a reference of another code stores is in tests/parity; this is what stands in writing.
@@ -54,6 +55,8 @@ PLACES = {
     "hstu": ("item_embedding", "layers.*.time_bias"),
     "lcrec": ("token_embedding", "heads.*", "backbone.model"),
     "llamarec": ("start",),
+    "hllm": ("project",),
+    "lite_llm4rec": ("item_to_state",),
     "llmgr": ("language.word_embedding",),
     "lrurec": ("item_embedding", "layers.*.recurrence", "layers.*.expand", "layers.*.contract"),
     "mamba4rec": ("item_embedding", "layers.*.mixer", "layers.*.feedforward.expand", "layers.*.feedforward.contract"),

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from recbench.config.run import RunConfig
 
 #: Nodes that take the keys of whatever model they name. Hydra would ask for a '+' before a key that is not there by default.
-OPEN_NODES = ("distillation.teacher.", "model.item_table.", "model.graph.", "model.tokenizer.", "model.auxiliary_keys.")
+OPEN_NODES = (
+    "distillation.teacher.",
+    "model.item_table.",
+    "model.graph.",
+    "model.tokenizer.",
+    "model.retriever.",
+    "model.auxiliary_keys.",
+)
 
 
 def opened(argument: str) -> str:

@@ -21,7 +21,7 @@ FAMILIES = {
     "counting": ("popularity", "recent_popularity", "markov", "itemknn", "ease"),
     "sequential": ("sasrec", "gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec"),
     "session": ("srgnn", "gcsan", "tagnn", "gcegnn", "hicg"),
-    "language": ("slmrec", "e4srec", "llmgr", "prompted", "llamarec"),
+    "language": ("slmrec", "e4srec", "llmgr", "prompted", "llamarec", "lite_llm4rec", "hllm"),
     "generative": ("tiger", "lcrec", "rpg"),
     "tokenizers": ("rq_kmeans", "rvq", "rqvae", "opq", "sequential_ids", "collaborative_ids", "random_ids"),
 }

@@ -56,9 +56,19 @@ class TextReader(nn.Module):
         if self.backbone.frozen and not learns:
             self.backbone.model = self.backbone.model.unload()  # without adapters that nothing trains
         self.words = WordTable(config, self.backbone, n_buckets)
+        if self.tiny:
+            self._draw()
         self.dropout = Dropout(dropout)
         #: Whether the backbone's weights are those that it was read with, so that no checkpoint needs them.
         self.frozen = self.backbone.frozen
+
+    @torch.no_grad()
+    def _draw(self) -> None:
+        """Larger weights than large models start with: at their 0.02 one so narrow attends to everything alike, and hardly learns not to."""
+        for parameter in self.backbone.model.parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(std=parameter.shape[1] ** -0.5)
+        nn.init.normal_(self.words.table.weight, std=0.2)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text."""

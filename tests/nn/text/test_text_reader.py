@@ -1,0 +1,104 @@
+"""Prompts and their continuations: what is read side by side is what would be read one at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recbench.core.errors import UserError
+from recbench.nn.language.backbone_config import BackboneConfig
+from recbench.nn.text import text_reader
+from recbench.nn.text.text_reader import TextReader, blocks, side_by_side
+
+TINY = {"tiny_hidden_size": 16, "tiny_n_heads": 2, "tiny_feedforward_size": 16, "n_layers": 2}
+PROMPTS = [[3, 4, 5, 6], [7], [1, 2]]
+TAILS = [[[1, 2, 3], [4]], [[5, 5]], [[6], [7, 8], [9, 1, 2]]]
+
+
+@pytest.fixture
+def reader():
+    torch.manual_seed(1)
+    return TextReader(BackboneConfig(**TINY), 40, learns=True).eval()
+
+
+@torch.no_grad()
+def states_alone(reader, ids):
+    return reader.backbone.read(reader.words.inputs()[torch.tensor([ids])])[0]
+
+
+@torch.no_grad()
+def test_continuations_side_by_side_are_those_of_single_rows(reader):
+    sums = reader.log_likelihoods(PROMPTS, TAILS)
+    ends = reader.tail_ends(PROMPTS, TAILS)
+    for prompt, tails, some, states in zip(PROMPTS, TAILS, sums, ends, strict=True):
+        for k, tail in enumerate(tails):
+            alone = states_alone(reader, prompt + tail)
+            logs = reader.words.logits(alone[len(prompt) - 1 : -1]).log_softmax(-1)
+            torch.testing.assert_close(some[k], logs[range(len(tail)), tail].sum(), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(states[k], alone[-1], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_company_and_blocks_change_nothing(reader, monkeypatch):
+    together = reader.log_likelihoods(PROMPTS, TAILS)
+    ends = reader.ends(PROMPTS)
+    monkeypatch.setattr(text_reader, "CELLS", 1)
+    monkeypatch.setattr(text_reader, "LOGITS", 1)
+    for alone, joined in zip(reader.log_likelihoods(PROMPTS, TAILS), together, strict=True):
+        torch.testing.assert_close(alone, joined, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(reader.ends(PROMPTS), ends, atol=1e-5, rtol=1e-5)
+    for prompt, end in zip(PROMPTS, ends, strict=True):
+        torch.testing.assert_close(states_alone(reader, prompt)[-1], end, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_another_order_of_the_continuations_is_the_same_in_that_order(reader):
+    straight = reader.log_likelihoods([PROMPTS[2]], [TAILS[2]])[0]
+    turned = reader.log_likelihoods([PROMPTS[2]], [TAILS[2][::-1]])[0]
+    torch.testing.assert_close(turned.flip(0), straight, atol=1e-5, rtol=1e-5)
+
+
+def test_who_sees_whom():
+    mask, positions = side_by_side(torch.tensor([1]), 2, torch.tensor([[[True, True], [True, False]]]))
+    sees = [[column for column, seen in enumerate(row) if seen] for row in mask[0].tolist()]
+    assert sees == [[0], [0, 1], [0, 2], [0, 2, 3], [0, 4], [0, 4, 5]]
+    assert positions.tolist() == [[0, 1, 1, 2, 1, 2]]
+
+
+def test_every_row_is_in_one_block(monkeypatch):
+    monkeypatch.setattr(text_reader, "CELLS", 50)
+    found = list(blocks([5, 1, 9, 1, 2]))
+    assert sorted(i for block in found for i in block) == [0, 1, 2, 3, 4]
+    assert [2] in found
+
+
+def test_words_of_tiny_are_hashed_and_answers_are_one_token_each(reader):
+    assert reader.ids(["Red, red"])[0] == reader.ids(["red"])[0] * 2
+    assert len(reader.ids(["Red, red"])[0]) == 2
+    with pytest.raises(UserError, match="has not one token for the answer 'two words'"):
+        reader.answers(["two words"])
+    with pytest.raises(UserError, match=r"are one token of 'tiny'; change model.text_buckets"):
+        reader.answers(["red", "Red"])
+
+
+def test_a_named_model_reads_with_its_own_tokenizer_and_words(copying_model):
+    folder = copying_model(["red", "blue", "A", "B"])
+    reader = TextReader(BackboneConfig(backbone=str(folder), n_layers=1), 8, learns=False).eval()
+    assert reader.frozen
+    assert reader.ids(["red blue"]) == [[1, 2]]
+    assert reader.answers(["A", "B"]) == [3, 4]
+    # It finds likelier what it has just read.
+    with torch.no_grad():
+        read, other = reader.log_likelihoods([[1, 1, 3]], [[[1], [2]]])[0]
+    assert read > other + 0.5
+    with pytest.raises(UserError, match=r"are one token of"):
+        reader.answers(["unknown", "neither"])
+
+
+def test_what_is_no_causal_decoder_or_has_no_tokenizer_is_refused(encoder, stored_llama):
+    with pytest.raises(UserError, match="is no causal decoder, so it predicts no next token"):
+        TextReader(BackboneConfig(backbone=str(encoder("bert")), n_layers=1), 8, learns=False)
+    with pytest.raises(UserError, match="prompts need the tokenizer of"):
+        TextReader(BackboneConfig(backbone=str(stored_llama), n_layers=1), 8, learns=False)
+    with pytest.raises(UserError, match=r"set model.prompt=none"):
+        TextReader(BackboneConfig(**TINY, prompt="learned"), 8, learns=False)

@@ -65,6 +65,7 @@ def workplace(
     (folder / "config.json").write_text(json.dumps({**shape, "num_hidden_layers": 8}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECBENCH_MINILM", str(folder))
+        patch.setenv("RECBENCH_SMOLLM2", str(folder))
         yield Workplace(folder, raw, run, spare, "u159", (items[0], items[1]))
 
 

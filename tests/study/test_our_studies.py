@@ -53,6 +53,7 @@ def jobs_of(tiny, tmp_path_factory, stored_llama):
         path.unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECBENCH_MINILM", str(folder))
+        patch.setenv("RECBENCH_SMOLLM2", str(folder))
         for module in ("schemas", "hydra_source"):
             patch.setattr(f"recbench.config.{module}.conf_dir", lambda: untuned)
 

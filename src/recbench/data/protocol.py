@@ -51,12 +51,17 @@ class ProtocolConfig:
 
     cold_items: items without a training event. ``rank`` has them in the catalogue and among the targets: a model that reads texts or features can
     know them, any other gives them the score of untrained weights. ``drop`` ranks only items that training holds and leaves out the other targets.
+
+    users: ask at most so many users, drawn with ``users_seed`` and the same for every model, in validation and test; null: all. Training is not
+    changed. For models whose every answer is dear.
     """
 
     name: str = "leave_one_out"
     seen_items: str = "auto"
     fit_on_validation: bool = field(default=False, metadata=LATER)
     cold_items: str = field(default="rank", metadata=LATER)
+    users: int | None = field(default=None, metadata=LATER)
+    users_seed: int = field(default=0, metadata=LATER)
 
     @property
     def metric_prefix(self) -> str:
@@ -67,6 +72,10 @@ class ProtocolConfig:
         """Raises UserError that names the key and lists the choices."""
         _require(self.seen_items, SEEN_ITEMS, "seen_items")
         _require(self.cold_items, COLD_ITEMS, "cold_items")
+        if self.users is not None and self.users < 1:
+            raise UserError(f"protocol.users={self.users} must be at least 1")
+        if self.users_seed < 0:
+            raise UserError(f"protocol.users_seed={self.users_seed} must not be negative")
 
     @property
     def fitted(self) -> list[str]:
@@ -77,6 +86,13 @@ class ProtocolConfig:
     def catalogue(self) -> str:
         """What an id says of the items that are ranked: all of them, or those that training holds."""
         return "full" if self.cold_items == "rank" else "warm"
+
+    def with_users(self, identity: str) -> str:
+        """An id with the sample of users in it, before the version."""
+        if self.users is None:
+            return identity
+        version = f"-{VERSION}" if identity.endswith(f"-{VERSION}") else ""
+        return f"{identity.removesuffix(version)}-users{self.users}.s{self.users_seed}{version}"
 
     def resolve_seen_items(self, has_repeats: bool) -> str:
         """``mask`` or ``keep``."""

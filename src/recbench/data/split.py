@@ -105,13 +105,15 @@ def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -
         ranked, validation, test, dropped = without_cold(data, train_start, train_end, validation, test)
         counts = counts | dropped
     seen_items = config.resolve_seen_items(data.has_repeats)
-    protocol_id = _id(data, config, seen_items)
+    protocol_id = config.with_users(_id(data, config, seen_items))
     _refuse_empty(data, protocol_id, int((train_end - train_start).sum()), validation, test, counts)
     if isinstance(config, SampledConfig):
         validation, test = (
             replace(cases, candidates=sampled_candidates(data, cases, config, part, cache, ranked))
             for part, cases in (("validation", validation), ("test", test))
         )
+    if config.users is not None:
+        validation, test = some_users(validation, test, config.users, config.users_seed)
     return Split(
         protocol_id=protocol_id,
         seen_items=seen_items,
@@ -162,6 +164,18 @@ def without_cold(
         "validation_targets_of_cold_items": len(validation.targets) - len(kept[0].targets),
         "test_targets_of_cold_items": len(test.targets) - len(kept[1].targets),
     }  # fmt: skip
+
+
+def some_users(validation: Cases, test: Cases, n: int, seed: int) -> tuple[Cases, Cases]:
+    """The cases of at most ``n`` users that are tested, drawn uniformly; all others leave both parts. Candidates stay as they were drawn."""
+    tested = np.unique(test.user)
+    chosen = np.random.default_rng(seed).choice(tested, min(n, len(tested)), replace=False)
+    kept_validation, kept_test = (np.flatnonzero(np.isin(cases.user, chosen)) for cases in (validation, test))
+    if not len(kept_validation):
+        raise UserError(
+            f"none of the protocol.users={n} drawn users is validated; raise it, or set another protocol.users_seed"
+        )
+    return validation.select(kept_validation), test.select(kept_test)
 
 
 def leave_one_out_cases(data: PreparedData) -> tuple[np.ndarray, np.ndarray, Cases, Cases, dict[str, int]]:

@@ -186,6 +186,20 @@ def test_lite_over_a_frozen_tower_is_e4srec_over_its_table(context, batch):
         assert torch.equal(lite.eval().score(batch), e4srec.eval().score(batch))
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_the_loss_from_given_states_is_that_of_a_step_and_trains_the_tower(name, context, batch):
+    model = build(name, context).train()
+    torch.manual_seed(3)
+    whole = model.training_loss(batch)
+    torch.manual_seed(3)
+    states = [part.detach() for part in model.hidden_states(batch)]
+    torch.manual_seed(3)
+    apart = model.loss_from_states(states, batch)
+    torch.testing.assert_close(apart, whole, atol=1e-5, rtol=1e-5)
+    apart.backward()
+    assert model.tower.words.weight.grad.any()
+
+
 def test_sampled_negatives_of_lite_estimate_the_full_softmax(context, batch):
     model = build("lite_llm4rec", context).train()
     full = model.training_loss(batch)

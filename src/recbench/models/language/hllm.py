@@ -98,21 +98,34 @@ class HLLM(TextSequenceModel):
         return torch.arange(self.n_items + 1, device=self.scale.device)
 
     def training_loss(self, batch: Batch) -> Tensor:
+        targets, drawn = self._asked(batch)
+        history, *others = self.text_vectors_of(batch.items, targets, drawn)
+        return self._against(self.states_of(history), batch, drawn, others)
+
+    def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
+        """The same from states that are there already, as under distillation; targets and negatives are encoded apart from the histories."""
+        targets, drawn = self._asked(batch)
+        return self._against(states, batch, drawn, self.text_vectors_of(targets, drawn))
+
+    def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(the targets [P], the drawn negatives [K])."""
+        assert batch.targets is not None
+        targets = batch.targets[batch.mask]
+        return targets, torch.randint(1, self.n_items + 1, (self.config.n_negatives,), device=targets.device)
+
+    def _against(self, states: list[Tensor], batch: Batch, drawn: Tensor, vectors: list[Tensor]) -> Tensor:
+        """The loss; ``vectors`` are the tower's of targets and negatives."""
         assert batch.targets is not None
         real = batch.mask
-        targets = batch.targets[real]
-        drawn = torch.randint(1, self.n_items + 1, (self.config.n_negatives,), device=targets.device)
-        found = self.text_vectors_of(batch.items, targets, drawn)
-        states = self.states_of(found[0])[-1][real]
-        positives, negatives = (self.project(part) for part in found[1:])
+        positives, negatives = (self.project(part) for part in vectors)
         losses = candidate_softmax(
-            states,
+            states[-1][real],
             positives,
             negatives,
             scale=self.factor(),
             cosine=True,
             drop_similar=self.config.drop_similar,
-            taken=drawn == targets[:, None],
+            taken=drawn == batch.targets[real][:, None],
         )
         return losses.mean()
 

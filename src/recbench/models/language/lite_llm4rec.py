@@ -80,18 +80,32 @@ class LiteLLM4Rec(TextSequenceModel):
     def training_loss(self, batch: Batch) -> Tensor:
         if self.config.head == "free":
             return super().training_loss(batch)
+        targets, others = self._asked(batch)
+        history, *vectors = self.text_vectors_of(batch.items, targets, others)
+        return self._against(self.states_of(history), batch, others, vectors)
+
+    def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
+        if self.config.head == "free":
+            return super().loss_from_states(states, batch)
+        targets, others = self._asked(batch)
+        return self._against(states, batch, others, self.text_vectors_of(targets, others))
+
+    def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(the targets [N], the items that they are held against: all [V], or drawn ones [K])."""
         assert batch.targets is not None
-        real = batch.mask
-        targets = batch.targets[real]
-        everything = self.config.loss == "softmax"
-        others = torch.arange(self.n_items + 1, device=targets.device) if everything else self._drawn(targets.device)
-        history, positives, candidates = self.text_vectors_of(batch.items, targets, others)
-        queries = self.queries(self.states_of(history)[-1][real])
-        if everything:
-            return self.loss(queries, candidates, targets)
+        targets = batch.targets[batch.mask]
+        if self.config.loss == "softmax":
+            return targets, torch.arange(self.n_items + 1, device=targets.device)
+        return targets, self._drawn(targets.device)
+
+    def _against(self, states: list[Tensor], batch: Batch, others: Tensor, vectors: list[Tensor]) -> Tensor:
+        """The loss; ``vectors`` are the tower's of the targets and of the others."""
+        assert batch.targets is not None
+        queries, targets = self.queries(states[-1][batch.mask]), batch.targets[batch.mask]
+        if self.config.loss == "softmax":
+            return self.loss(queries, vectors[1], targets)
         logq = (len(others) * self.loss.sampling_weights[others]).log() if self.config.logq else None
-        taken = others == targets[:, None]
-        return candidate_softmax(queries, positives, candidates, logq=logq, taken=taken).mean()
+        return candidate_softmax(queries, *vectors, logq=logq, taken=others == targets[:, None]).mean()
 
     def _drawn(self, device: torch.device) -> Tensor:
         """[K] items, one draw for all positions of the step."""

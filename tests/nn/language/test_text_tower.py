@@ -57,6 +57,19 @@ def test_the_table_is_made_again_when_a_weight_or_a_text_changes():
     assert not tower.table()[1].any()
 
 
+def test_a_fused_step_of_training_is_seen_by_the_next_ranking():
+    tower = build()
+    table = tower.table()
+    tower.train()
+    optimizer = torch.optim.AdamW(tower.parameters(), lr=0.1, fused=True)
+    tower.encode(torch.tensor([1, 2])).sum().backward()
+    optimizer.step()
+    assert not torch.equal(tower.eval().table(), table)
+    # While it trains nothing is kept.
+    tower.train()
+    assert tower.table() is not tower.table()
+
+
 def test_a_frozen_tower_learns_nothing_and_is_read_from_its_table():
     tower = build(tower_train="frozen").train()
     assert not tower.training

@@ -13,7 +13,7 @@ Shapes: V = n_items + 1 (row 0 is the pad, without text), N items, T tokens of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,12 +25,11 @@ from recbench.nn.language.backbone import Backbone, backbone_width, check_backbo
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.pretrained import read_config
 from recbench.nn.text.item_text import hashed_words, tokens_of
+from recbench.nn.text.length_buckets import TOKENS_AT_ONCE, by_length
 
 POOLS = ("mean", "cls", "last", "slot")
 TRAINS = ("frozen", "lora", "full")
 INITS = ("pretrained", "random")
-#: Tokens that are encoded at once when nothing is trained.
-TOKENS_AT_ONCE = 1 << 13
 
 
 @dataclass
@@ -133,6 +132,8 @@ class TextTower(nn.Module):
         return self.config.tower_train == "frozen"
 
     def train(self, mode: bool = True) -> TextTower:
+        if not self.frozen:
+            self._table = None  # fused optimisers change weights without raising their version
         return super().train(mode and not self.frozen)
 
     def texts(self) -> tuple[Tensor, Tensor]:
@@ -165,8 +166,8 @@ class TextTower(nn.Module):
                 found[chosen] = self._read(rows[chosen])
         super().train(was_training)
         table = found[of_item]
-        # Made while nobody asks for a gradient: what is kept serves training and evaluation alike.
-        self._table = (version, table)
+        if not was_training:
+            self._table = (version, table)
         return table
 
     def _read(self, rows: Tensor) -> Tensor:
@@ -207,19 +208,6 @@ def is_encoder(name: str) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     return read_config(name).model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-
-
-def by_length(length: Tensor, tokens: int) -> Iterator[Tensor]:
-    """Rows of like length together [n], so that little is padded, about ``tokens`` of them with their pads at once. length [U]."""
-    order = length.argsort(stable=True)
-    sizes = length[order].clamp_min(1).tolist()
-    first = 0
-    for last, size in enumerate(sizes):
-        if last > first and (last - first + 1) * size > tokens:
-            yield order[first:last]
-            first = last
-    if first < len(sizes):
-        yield order[first:]
 
 
 def _check_positions(config: BackboneConfig, n_tokens: int) -> None:

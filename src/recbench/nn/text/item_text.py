@@ -19,9 +19,7 @@ from recbench.core.errors import UserError
 from recbench.nn.language.backbone import Backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.pretrained import first_line, read_tokenizer
-
-#: Texts that a frozen encoder reads at a time.
-ENCODED_AT_ONCE = 256
+from recbench.nn.text.length_buckets import TOKENS_AT_ONCE, by_length
 
 #: Up to so many cells a matrix is decomposed as a dense one, which is exact; above, the leading vectors alone are sought.
 DENSE_CELLS = 4_000_000
@@ -129,9 +127,13 @@ def encoded_texts(texts: Sequence[str], config: BackboneConfig, n_tokens: int) -
     tokens = tokens_of(texts, config.backbone, n_tokens)
     backbone = Backbone(replace(config, prompt="none"), n_tokens, keep_tokens=True).eval()
     table = backbone.model.get_input_embeddings()
-    found = []
-    for ids in tokens.long().split(ENCODED_AT_ONCE):
-        real = ids > 0
-        states = backbone(table((ids - 1).clamp_min(0)).float())[-1] * real[..., None]
-        found.append(states.sum(1) / real.sum(1, keepdim=True).clamp_min(1))
-    return torch.cat(found)
+    rows, of_text = tokens.long().unique(dim=0, return_inverse=True)
+    length = (rows > 0).sum(1)
+    found = torch.zeros(len(rows), backbone.width)
+    for chosen in by_length(length, TOKENS_AT_ONCE):
+        ids = rows[chosen, : int(length[chosen].max())]
+        if ids.numel():
+            real = ids > 0
+            states = backbone.read(table((ids - 1).clamp_min(0)).float()) * real[..., None]
+            found[chosen] = states.sum(1) / real.sum(1, keepdim=True).clamp_min(1)
+    return found[of_text]

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from recbench.core.errors import UserError
 from recbench.data.text_config import TextConfig
 from recbench.nn.language.pretrained import few_words, first_line, first_position
+from recbench.nn.text.length_buckets import by_length
 
 logger = logging.getLogger(__name__)
 
@@ -65,29 +67,37 @@ def encoded(texts: Sequence[str], config: TextConfig, device: torch.device) -> n
     """
     tokenizer, model = _read(model_folder(config.encoder), config)
     model = model.to(device).eval()
-    order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
-    order = [i for i in order if texts[i].strip()]
-    out = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
-    said = 0
-    for first in range(0, len(order), config.batch_size):
-        chosen = order[first : first + config.batch_size]
-        taken = tokenizer(
-            [texts[i] for i in chosen],
-            padding=True,
-            truncation=True,
-            max_length=config.max_tokens,
-            return_tensors="pt",
-        )
-        real = taken["attention_mask"].to(device)
-        states = model(input_ids=taken["input_ids"].to(device), attention_mask=real).last_hidden_state.float()
+    # Each different text once, those of like length together.
+    different = sorted({text for text in texts if text.strip()})
+    taken = _tokens(tokenizer, different, config.max_tokens)
+    vectors = np.zeros((len(different), model.config.hidden_size), dtype=np.float32)
+    done, said = 0, 0
+    lengths = torch.tensor([len(ids) for ids in taken], dtype=torch.int64)
+    for chosen in by_length(lengths, config.batch_size * config.max_tokens):
+        ids = pad_sequence([torch.tensor(taken[i]) for i in chosen.tolist()], batch_first=True)
+        real = (torch.arange(ids.shape[1]) < lengths[chosen, None]).to(device)
+        ids = ids.to(device).masked_fill(~real, tokenizer.pad_token_id or 0)
+        states = model(input_ids=ids, attention_mask=real.long()).last_hidden_state.float()
         mean = (states * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp_min(1)
-        out[chosen] = mean.cpu().numpy()
-        if 10 * (first + len(chosen)) // len(order) > said:
-            said = 10 * (first + len(chosen)) // len(order)
-            logger.info("text: %d of %d items encoded", first + len(chosen), len(order))
+        vectors[chosen.numpy()] = mean.cpu().numpy()
+        done += len(chosen)
+        if 10 * done // len(different) > said:
+            said = 10 * done // len(different)
+            logger.info("text: %d of %d different texts encoded", done, len(different))
+    place = {text: row for row, text in enumerate(different)}
+    out = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
+    named = [row for row, text in enumerate(texts) if text in place]
+    out[named] = vectors[[place[texts[row]] for row in named]]
     if not np.isfinite(out).all():
         raise UserError(f"the text encoder '{config.encoder}' gives NaN or infinity; set data.text.precision=float32")
     return out
+
+
+def _tokens(tokenizer: Any, texts: list[str], most: int) -> list[list[int]]:
+    """The tokens of each text, cut at ``most``, with whatever the tokenizer puts around them."""
+    if not texts:
+        return []
+    return [ids or [0] for ids in tokenizer(texts, truncation=True, max_length=most)["input_ids"]]
 
 
 def _read(folder: Path, config: TextConfig) -> tuple[Any, Any]:

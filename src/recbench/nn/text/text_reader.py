@@ -24,7 +24,7 @@ from recbench.core.errors import UserError
 from recbench.nn.language.backbone import Backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.causal_decoder import check_decoder
-from recbench.nn.language.pretrained import few_words, first_line
+from recbench.nn.language.pretrained import first_line, read_tokenizer
 from recbench.nn.text.item_text import words_of
 from recbench.nn.text.word_table import WordTable
 from recbench.nn.transformer.dropout import Dropout
@@ -51,7 +51,7 @@ class TextReader(nn.Module):
         self.tokenizer: Any = None
         if not self.tiny:
             check_decoder(config.backbone, config.n_layers)
-            self.tokenizer = read_tokenizer(config.backbone)
+            self.tokenizer = tokenizer_of(config.backbone)
         self.backbone = Backbone(replace(config, prompt="none"), 1, keep_tokens=True)
         if self.backbone.frozen and not learns:
             self.backbone.model = self.backbone.model.unload()  # without adapters that nothing trains
@@ -222,14 +222,11 @@ def blocks(sizes: Sequence[int]) -> Iterator[list[int]]:
         yield block
 
 
-def read_tokenizer(name: str) -> Any:
+def tokenizer_of(name: str) -> Any:
     """The tokenizer of a named backbone. Raises UserError if it cannot be had or knows nothing but special tokens."""
-    from transformers import AutoTokenizer
-
     advice = f"prompts need the tokenizer of '{name}': put its files beside config.json, or set model.backbone=tiny"
     try:
-        with few_words():
-            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = read_tokenizer(name)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{advice} ({first_line(error)})") from error
     if len(tokenizer) <= len(tokenizer.all_special_ids):

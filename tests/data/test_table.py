@@ -127,7 +127,7 @@ ROWS = {
     "no timestamp": ("u,a,1\nu,b,\n", "events.csv line 3: no timestamp"),
     "NaN": ("u,a,1\nu,b,NaN\n", "events.csv line 3: no usable timestamp: NaN"),
     "text for a time": ("u,a,1\nu,b,noon\n", "events.csv line 3: no usable timestamp: noon"),
-    "short row": ("u,a,1\nu\n", "events.csv line 3: no item"),
+    "short row": ("u,a,1\nu\n", "events.csv line 3: too few fields: 1, not 3"),
 }
 
 
@@ -155,12 +155,12 @@ FILES = {
         r"data.columns.user=user is not a column .* did you mean 'usr'",
     ),
     "no clock": ("user,item\nu,a\n", {}, r"timestamp=timestamp is not a column .*set data.columns.timestamp=null"),
-    "ragged": ("user,item,timestamp\nu,a,1,2\n", {}, "cannot be read as a table: found more fields"),
-    "empty": ("", {}, "cannot be read as a table: empty CSV"),
+    "ragged": ("user,item,timestamp\nu,a,1,2\n", {}, "events.csv line 2: too many fields: 4, not 3"),
+    "empty": ("", {}, "cannot be read as a table: the file is empty"),
     "header only": ("user,item,timestamp\n", {}, "after the step 'read'.*no usable row"),
-    "not UTF-8": (b"user,item,timestamp\n\xff,a,1\n", {}, "cannot be read as a table: invalid utf-8"),
+    "not UTF-8": (b"user,item,timestamp\n\xff,a,1\n", {}, "line 2: not UTF-8: byte 0xff.*data.encoding=latin-1"),
     "unit": (EVENTS, {"timestamp_unit": "sec"}, "timestamp_unit=sec is not known; choose one of: auto, s, ms"),
-    "separator": (EVENTS, {"separator": "::"}, "must be a single character"),
+    "separator": (EVENTS, {"separator": "::"}, "the first line holds ',': data.separator="),
     "nothing groups": (EVENTS, {"columns": Columns(user=None)}, "user and data.columns.session are both null"),
 }
 
@@ -178,7 +178,7 @@ def test_bad_names_of_files(tmp_path):
         prepare(TableConfig(path=str(tmp_path / "event.csv")), tmp_path / "cache")
     with pytest.raises(UserError, match=r"data.path is missing"):
         prepare(TableConfig(), tmp_path / "cache")
-    with pytest.raises(UserError, match=r"events.xls: data.path must end in .parquet, .csv"):
+    with pytest.raises(UserError, match=r"events.xls: data.path must be text \(such as .csv"):
         prepared(tmp_path, EVENTS, "events.xls")
     with pytest.raises(UserError, match=r"cannot be read as a table: parquet"):
         prepared(tmp_path, b"PAR1nonsense", "events.parquet")
@@ -229,7 +229,7 @@ def test_any_column_may_be_asked_for_by_its_number(tmp_path):
 def test_the_first_row_of_a_file_without_a_header_is_line_one(tmp_path):
     with pytest.raises(UserError, match=r"events.csv line 1: no item"):
         prepared(tmp_path, "u,\nu,b\n", header=False, columns=NUMBERED)
-    with pytest.raises(UserError, match=r"events.csv line 3: no item"):
+    with pytest.raises(UserError, match=r"events.csv line 3: too few fields: 1, not 2"):
         prepared(tmp_path, "u,a\n\nu\n", header=False, columns=NUMBERED)
 
 
@@ -268,8 +268,8 @@ HEADERLESS = {
         {"header": True, "columns": NUMBERED},
         r"columns.user=1 is not .*without a header: data.header=f",
     ),
-    "ragged": ("u,a\nu,a,b\n", {"columns": NUMBERED}, "cannot be read as a table: found more fields"),
-    "empty": ("", {"columns": NUMBERED}, "cannot be read as a table: empty CSV"),
+    "ragged": ("u,a\nu,a,b\n", {"columns": NUMBERED}, "events.csv line 2: too many fields: 3, not 2"),
+    "empty": ("", {"columns": NUMBERED}, "cannot be read as a table: the file is empty"),
 }
 
 

@@ -41,7 +41,7 @@ def prepare(config: DataConfig, cache_dir: Path | str) -> PreparedData:
     with disk_errors(cache_dir, "cache_dir"):
         files = source.locate(config, cache_dir) if source.locate else {}
         folder = cache_dir / "prepared" / folder_name(config, files)
-        build_once(folder, lambda working: _build(config, source, working, cache_dir))
+        build_once(folder, lambda working: _build(config, source, working, cache_dir), source.reading)
     return PreparedData.open(folder)
 
 
@@ -84,6 +84,7 @@ def _build(config: DataConfig, source: Source, working: Path, cache_dir: Path) -
             "counts": raw.counts,
             "cleaning": cleaned.steps,
             "extra": raw.extra,
+            **({"reading": source.reading} if source.reading > 1 else {}),
         },
     )
     # The arrays of a long log lie here until they are copied.

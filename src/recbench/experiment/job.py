@@ -66,11 +66,12 @@ def _run_job(config: RunConfig, in_sweep: bool, judge: Judge | None, tables: boo
 def show_run_start(config: RunConfig, stage: RunContext) -> None:
     data = stage.data
     logger.info(
-        "data %s: %s users, %s items, %s interactions; protocol %s",
+        "data %s: %s users, %s items, %s interactions%s; protocol %s",
         data.folder.name,
         f"{data.n_users:,}",
         f"{data.n_items:,}",
         f"{data.n_interactions:,}",
+        ", {first_date} to {last_date}".format_map(data.manifest) if data.has_timestamps else ", no timestamps",
         stage.split.protocol_id,
     )
 

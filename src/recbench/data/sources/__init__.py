@@ -35,6 +35,8 @@ class Source(NamedTuple):
     config: type[DataConfig]
     read: Callable[[Any, Path, Path], RawData]
     locate: Callable[[Any, Path], dict[str, dict[str, Any]]] | None
+    #: Of the rules by which it reads: ``READING`` of its module, which is raised where files may be read otherwise than before.
+    reading: int = 1
 
 
 def source_names() -> list[str]:
@@ -64,4 +66,4 @@ def lookup(name: str) -> Source:
             raise PLUG_INS.refusal(name, "is no DataConfig in a module with a function read")
     else:
         raise UserError(f"unknown data source '{name}'; {nearest(name, source_names())}")
-    return Source(config, module.read, getattr(module, "locate", None))
+    return Source(config, module.read, getattr(module, "locate", None), getattr(module, "READING", 1))

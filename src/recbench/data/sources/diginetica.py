@@ -46,12 +46,11 @@ def read(config: DigineticaConfig, spool: Path, cache_dir: Path) -> RawData:
     import polars as pl
 
     path = find_file(config, cache_dir, FILE)
-    table = open_log(path, ";", spool)
+    table = open_log(path, ";")
     names = require_columns(table, ("sessionId", "itemId", "timeframe", "eventdate"))
     midnight = pl.col(names["eventdate"]).str.to_datetime("%Y-%m-%d", strict=False, time_unit="ms").dt.epoch("ms")
     # A session stays on its date, however long it lasts: the cut by days looks at the date.
     since = pl.col(names["timeframe"]).cast(pl.Int64, strict=False).clip(0, LAST_MILLISECOND_OF_DAY)
-    table.scan = table.scan.with_columns(milliseconds=midnight + since)
-    table.schema = table.scan.collect_schema()
+    table.compute("milliseconds", midnight + since, (names["eventdate"], names["timeframe"]))
     columns = Columns(user=names["sessionId"], item=names["itemId"], timestamp="milliseconds")
     return spool_log(table, columns, "ms", config, spool, locate(config, cache_dir), PUBLISHED)

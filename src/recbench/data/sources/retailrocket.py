@@ -43,7 +43,7 @@ def locate(config: RetailrocketConfig, cache_dir: Path) -> dict[str, dict[str, A
 def read(config: RetailrocketConfig, spool: Path, cache_dir: Path) -> RawData:
     """Check every row and spool it."""
     path = find_file(config, cache_dir, FILE)
-    table = open_log(path, ",", spool)
+    table = open_log(path, ",")
     names = require_columns(table, ("timestamp", "visitorid", "event", "itemid"))
     columns = Columns(
         user=names["visitorid"], item=names["itemid"], timestamp=names["timestamp"], behaviour=names["event"]

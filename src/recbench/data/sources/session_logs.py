@@ -24,7 +24,11 @@ from recbench.data.schema import DataConfig, RawData
 from recbench.data.sources.table_config import Columns, TableConfig
 
 if TYPE_CHECKING:
-    from recbench.data.sources.table_rows import Table
+    from recbench.data.sources.text_table import TextTable
+
+
+#: Of the rules by which the rows are read; see ``recbench.data.sources.table``.
+READING = 2
 
 
 @dataclass
@@ -74,27 +78,15 @@ def located(paths: list[Path], cache_dir: Path) -> dict[str, dict[str, Any]]:
     return {path.name.removesuffix(".gz"): download.hash_file(path, cache_dir) for path in paths}
 
 
-def open_log(path: Path, separator: str, spool: Path, names: tuple[str, ...] | None = None) -> Table:
-    """A text table with every column as text; ``names``: its columns, where it has no header. A gzip file is unpacked into
-    ``spool`` first. Raises UserError for an unreadable file."""
-    import polars as pl
+def open_log(path: Path, separator: str, names: tuple[str, ...] | None = None) -> TextTable:
+    """A text table with every column as text; ``names``: its columns, where it has no header. Raises UserError for an unreadable file."""
+    from recbench.data.sources.raw_lines import RawText
+    from recbench.data.sources.text_table import TextFormat, TextTable
 
-    from recbench.data.sources.raw_lines import is_gzip, unpack
-    from recbench.data.sources.table_rows import Table, unreadable
-
-    plain = unpack(path, spool / path.name.removesuffix(".gz")) if is_gzip(path) else path
-    try:
-        scan = pl.scan_csv(plain, separator=separator, has_header=names is None, infer_schema=False)
-        if names is not None:
-            # As many of the names as there are columns; what is missing is told by the source.
-            found = scan.collect_schema().names()
-            scan = scan.rename(dict(zip(found, names, strict=False)))
-        return Table(path, scan, scan.collect_schema(), first_line=1 if names else 2)
-    except pl.exceptions.PolarsError as error:
-        raise unreadable(path, error) from error
+    return TextTable(RawText(path), TextFormat(separator, header=names is None), names)
 
 
-def require_columns(table: Table, wanted: tuple[str, ...]) -> dict[str, str]:
+def require_columns(table: TextTable, wanted: tuple[str, ...]) -> dict[str, str]:
     """wanted name -> the file's name for it; case and underscores do not count, since copies of these logs differ in them.
 
     Raises UserError that names the columns which are missing.
@@ -113,7 +105,7 @@ def _plain(name: str) -> str:
 
 
 def spool_log(
-    table: Table,
+    table: TextTable,
     columns: Columns,
     unit: str,
     config: DataConfig,
@@ -129,7 +121,7 @@ def spool_log(
     return RawData(
         interactions=interactions,
         files=files,
-        counts=spool_rows(table, as_table, interactions),
+        counts=spool_rows([table], as_table, interactions),
         extra={"sessions": published},
         ticks_per_second=1000,
     )

@@ -1,4 +1,4 @@
-"""Any table of interactions, CSV, TSV or Parquet, whose columns are named in the config; and, beside it, a table of
+"""Any table of interactions, text, JSON lines or Parquet, whose columns are named in the config; and, beside it, a table of
 items.
 
 data=table data.path=events.csv data.columns.user=visitor data.columns.item=sku data.columns.timestamp=clicked_at
@@ -12,36 +12,54 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from recbench.core.errors import UserError, nearest
 from recbench.data import download
 from recbench.data.schema import RawData
-from recbench.data.sources.table_config import TableConfig, extension
+from recbench.data.sources.table_config import TableConfig
+
+if TYPE_CHECKING:
+    from recbench.data.sources.raw_lines import RawText
 
 log = logging.getLogger(__name__)
+
+#: Of the rules by which files are read. Raised where a file may be read otherwise than before: what was prepared by older rules is read anew.
+READING = 2
 
 
 def locate(config: TableConfig, cache_dir: Path) -> dict[str, dict[str, Any]]:
     """Role and format ("interactions.csv", "items.csv") -> path, size, sha256. Raises UserError for a missing file."""
-    return {f"{role}{extension(path)}": download.hash_file(path, cache_dir) for role, path in _paths(config).items()}
+    from recbench.data.sources.text_table import suffix_of
+
+    found = {}
+    for role, texts in _files(config).items():
+        for at, text in enumerate(texts):
+            number = f"-{at:05d}" if len(texts) > 1 else ""
+            entry = download.hash_file(text.path, cache_dir)
+            member = f" {text.member}" if text.member else ""
+            found[f"{role}{number}{suffix_of(text)}{member}"] = entry
+    return found
 
 
 def read(config: TableConfig, spool: Path, cache_dir: Path) -> RawData:
     """Check every row and spool it, a batch at a time."""
+    from recbench.data.sources.table_columns import text_format
     from recbench.data.sources.table_items import ItemTable
-    from recbench.data.sources.table_rows import Table, spool_rows
+    from recbench.data.sources.table_open import open_table
+    from recbench.data.sources.table_rows import spool_rows
 
-    paths = _paths(config)
+    files = _files(config)
     if config.header and all(name is None or name.isdecimal() for name in vars(config.columns).values()):
         log.warning(
-            "%s: the first line is taken for names of columns; if it is data: data.header=false", paths["interactions"]
+            "%s: the first line is taken for names of columns; if it is data: data.header=false",
+            files["interactions"][0].shown,
         )
-    table = Table.open(paths["interactions"], config.separator, spool, config.header)
-    counts = spool_rows(table, config, spool / "interactions.parquet")
+    tables = [open_table(text, text_format(config, config.header)) for text in files["interactions"]]
+    items = ItemTable(files["items"], config) if "items" in files else None
+    counts = spool_rows(tables, config, spool / "interactions.parquet")
     return RawData(
         interactions=spool / "interactions.parquet",
-        items=ItemTable(paths["items"], config, spool) if "items" in paths else None,
+        items=items,
         files=locate(config, cache_dir),
         counts=counts,
         has_timestamps=config.columns.timestamp is not None,
@@ -49,15 +67,11 @@ def read(config: TableConfig, spool: Path, cache_dir: Path) -> RawData:
     )
 
 
-def _paths(config: TableConfig) -> dict[str, Path]:
+def _files(config: TableConfig) -> dict[str, list[RawText]]:
+    from recbench.data.sources.table_open import files_of
+
     base = Path(config.raw_dir).expanduser() if config.raw_dir else Path()
-    paths = {"interactions": base / Path(config.path or "").expanduser()}
+    files = {"interactions": files_of(config.path, base, "data.path")}
     if config.items_path:
-        paths["items"] = base / Path(config.items_path).expanduser()
-    for role, path in paths.items():
-        if not path.is_file():
-            key = "data.path" if role == "interactions" else "data.items_path"
-            there = sorted(p.name for p in path.parent.iterdir() if p.is_file()) if path.parent.is_dir() else []
-            hint = nearest(path.name, there[:20]) if there else f"there is no file in {path.parent.resolve()}"
-            raise UserError(f"{key}: there is no file {path}; {hint}")
-    return paths
+        files["items"] = files_of(config.items_path, base, "data.items_path")
+    return files

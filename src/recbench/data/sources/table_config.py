@@ -1,16 +1,18 @@
-"""The settings of ``data=table``: where the file lies, what its columns are called, and which names a file offers."""
+"""The settings of ``data=table``: where the files lie, what their columns are called, and how they are written."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import codecs
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.data.schema import PATH_ONLY, DataConfig, check_choice
+from recbench.data.sources.separators import typed
 
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
-UNITS = ("auto", "s", "ms", "us", "ns", "iso")
+UNITS = ("auto", "s", "ms", "us", "ns", "iso", "calendar")
 
 
 @dataclass
@@ -42,54 +44,70 @@ class ItemColumns:
 
 @dataclass
 class TableConfig(DataConfig):
-    """Where the table is and what its columns are called. Relative paths start at ``data.raw_dir`` if that is set."""
+    """Where the table is and what its columns are called. Relative paths start at ``data.raw_dir`` if that is set.
+
+    path, items_path: a file, a pattern such as ``part-*.csv``, or a list of these.
+    """
 
     name: str = "table"
-    path: str | None = field(default=None, metadata=PATH_ONLY)
+    path: Any = field(default=None, metadata=PATH_ONLY)
     columns: Columns = field(default_factory=Columns)
     #: Optional table of items, joined by the raw item id.
-    items_path: str | None = field(default=None, metadata=PATH_ONLY)
+    items_path: Any = field(default=None, metadata=PATH_ONLY)
     item_columns: ItemColumns = field(default_factory=ItemColumns)
-    #: Between the columns of a text file; null: by the file's extension.
+    #: Between the columns of a text file: a character, several, or a word such as tab; null: by the file's ending and first lines.
     separator: str | None = None
     #: Between the categories of an item, where they stand in one text column.
     categories_separator: str = "|"
-    #: What a timestamp counts: s, ms, us, ns since 1970, or iso for dates as text; auto looks at the first rows.
+    #: What a timestamp counts: s, ms, us, ns since 1970, iso for dates as text, calendar for numbers such as 20200914; auto looks at the
+    #: first rows.
     timestamp_unit: str = "auto"
     #: Whether the first line of a text file names its columns; if not, they are named by their number from 1.
     header: bool = field(default=True, metadata=LATER)
     #: The same for the item table; null: as header says, but a Parquet file names its columns in any case.
     items_header: bool | None = field(default=None, metadata=LATER)
 
+    #: Of text files.
+    encoding: str = field(default="utf-8", metadata=LATER)
+    #: Around fields of text files; auto: double quotes where they make sense, null: quotes are part of the text.
+    quote: str | None = field(default="auto", metadata=LATER)
+    #: How dates are written that are no ISO dates, such as %d/%m/%Y %H:%M, or rfc.
+    timestamp_format: str | None = field(default=None, metadata=LATER)
+    #: Take blanks from the ends of user and item ids, and .0 from whole numbers.
+    tidy_ids: bool = field(default=False, metadata=LATER)
+    #: Rows whose user or item is a word such as NaN or NULL: keep | drop.
+    missing_ids: str = field(default="keep", metadata=LATER)
+
     def validate(self) -> None:
         """Raises UserError for missing or contradictory settings."""
         super().validate()
         check_choice("data.timestamp_unit", self.timestamp_unit, UNITS)
+        check_choice("data.missing_ids", self.missing_ids, ("keep", "drop"))
         if not self.path:
             raise UserError("data.path is missing; name the table of interactions, for example data.path=events.csv")
         if not self.columns.user and not self.columns.session:
             raise UserError(
                 "data.columns.user and data.columns.session are both null; name the column that groups events"
             )
-        if self.separator is not None and len(self.separator.encode()) != 1:
-            raise UserError(f"data.separator={self.separator!r} must be a single character")
+        if self.separator is not None:
+            typed(self.separator)
+        if self.quote not in (None, "auto") and (len(self.quote.encode()) != 1 or self.quote.isspace()):
+            raise UserError(f"data.quote={self.quote!r} must be auto, null or a single character")
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError as error:
+            raise UserError(
+                f"data.encoding={self.encoding} is not known; such as utf-8, latin-1, cp1252, utf-16, gbk, shift_jis"
+            ) from error
+        if self.timestamp_format is not None:
+            from recbench.data.sources.table_times import check_format
+
+            if self.timestamp_unit != "auto":
+                raise UserError(
+                    "data.timestamp_format and data.timestamp_unit contradict each other; leave one at its default"
+                )
+            check_format(self.timestamp_format)
 
     def labels(self) -> list[str]:
-        return [self.name, Path(self.path or "").name.split(".")[0]]
-
-
-def extension(path: Path) -> str:
-    """ ".csv" of both events.csv and events.csv.gz."""
-    return Path(path.name.removesuffix(".gz")).suffix.lower()
-
-
-def check_columns(configured: Columns | ItemColumns, key: str, path: Path, present: list[str]) -> None:
-    """Raises UserError, with the nearest column, if a configured name is not a column of the file."""
-    for part in fields(configured):
-        name = getattr(configured, part.name)
-        if name is not None and name not in present:
-            hint = "" if part.name in ("user", "item") else f" (or set data.{key}.{part.name}=null if there is none)"
-            if name.isdecimal() and not all(other.isdecimal() for other in present):
-                flag = "header" if key == "columns" else "items_header"
-                hint += f" (columns have numbers in a file without a header: data.{flag}=false)"
-            raise UserError(f"data.{key}.{part.name}={name} is not a column of {path}; {nearest(name, present)}{hint}")
+        named = self.path if isinstance(self.path, str) else next(iter(self.path or []), "")
+        return [self.name, Path(str(named)).name.split(".")[0]]

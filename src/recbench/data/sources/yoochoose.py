@@ -13,7 +13,14 @@ from typing import Any
 
 from recbench.core.errors import UserError
 from recbench.data.schema import RawData, check_choice
-from recbench.data.sources.session_logs import HandFetched, SessionLogConfig, find_file, located, open_log, spool_log
+from recbench.data.sources.session_logs import (
+    HandFetched,
+    SessionLogConfig,
+    find_file,
+    located,
+    open_log,
+    spool_log,
+)
 from recbench.data.sources.table_config import Columns
 
 FILE = HandFetched("yoochoose-clicks.dat", "Yoochoose", "the RecSys Challenge 2015 archive (yoochoose-data)")
@@ -46,7 +53,7 @@ def locate(config: YoochooseConfig, cache_dir: Path) -> dict[str, dict[str, Any]
 def read(config: YoochooseConfig, spool: Path, cache_dir: Path) -> RawData:
     """Check every row and spool it. Raises UserError if the file has fewer columns than it should."""
     path = find_file(config, cache_dir, FILE)
-    table = open_log(path, ",", spool, COLUMNS)
+    table = open_log(path, ",", COLUMNS)
     if not set(COLUMNS[:3]) <= set(table.schema.names()):
         found = len(table.schema.names())
         raise UserError(

@@ -22,15 +22,21 @@ def find_member(archive: Path, folder: str, name: str) -> str:
 
     Raises UserError if the archive cannot be opened or has no such member.
     """
-    with archive.open("rb") as file, _opened(file, archive) as opened:
-        names = [entry.filename for entry in opened.infolist() if not entry.is_dir()]
-    # What a Mac adds to an archive repeats the names of its files.
-    fitting = [n for n in names if PurePosixPath(n).name == name and not n.startswith("__MACOSX/")]
+    names = members(archive)
+    fitting = [n for n in names if PurePosixPath(n).name == name]
     if not fitting:
         more = f" and {len(names) - LISTED_MEMBERS} more" if len(names) > LISTED_MEMBERS else ""
         held = ", ".join(repr(n) for n in names[:LISTED_MEMBERS]) + more if names else "nothing"
         raise UserError(f"{archive} has no {name}; it holds {held}: is it the archive of another release?")
     return min(fitting, key=lambda n: (n != f"{folder}/{name}", n.count("/"), n))
+
+
+def members(archive: Path) -> list[str]:
+    """The names of the files in an archive, less what a Mac adds. Raises UserError if it cannot be opened."""
+    with archive.open("rb") as file, _opened(file, archive) as opened:
+        names = [entry.filename for entry in opened.infolist() if not entry.is_dir()]
+    # What a Mac adds to an archive repeats the names of its files.
+    return [n for n in names if not n.startswith("__MACOSX/") and PurePosixPath(n).name != ".DS_Store"]
 
 
 def open_member(file: IO[bytes], archive: Path, member: str) -> IO[bytes]:

@@ -1,0 +1,70 @@
+"""The blocks of a text file, of which a reader may also take single lines ahead, and what can be seen of a block without parsing it.
+
+A block in which every line has the separators that it should have, and no quote is left open, is read by Polars; any other is cut line by
+line (``text_fields``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+
+class Blocks:
+    """``for first, block in blocks``: blocks of whole lines, with the number of their first line."""
+
+    def __init__(self, blocks: Iterator[tuple[int, bytes]]) -> None:
+        self._blocks = blocks
+        self._rest: tuple[int, bytes, int] | None = None
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        while (found := self._next()) is not None:
+            yield found
+
+    def further(self) -> Iterator[tuple[int, bytes]]:
+        """(number, line without its end) of the lines that follow; what is taken here, no later block has."""
+        while True:
+            if self._rest is None:
+                found = next(self._blocks, None)
+                if found is None:
+                    return
+                self._rest = (*found, 0)
+            number, block, at = self._rest
+            end = block.index(b"\n", at)
+            self._rest = (number + 1, block, end + 1) if end + 1 < len(block) else None
+            yield number, block[at:end]
+
+    def _next(self) -> tuple[int, bytes] | None:
+        if self._rest is None:
+            return next(self._blocks, None)
+        number, block, at = self._rest
+        self._rest = None
+        return number, block[at:]
+
+
+def lines_of(first: int, block: bytes) -> Iterator[tuple[int, bytes]]:
+    """(number, line without its end) of every line of a block."""
+    yield from enumerate(block.removesuffix(b"\n").split(b"\n"), start=first)
+
+
+def is_regular(block: bytes, separator: bytes, n_fields: int, quote: bytes | None) -> bool:
+    """Whether every line could be a row of ``n_fields`` fields: none is empty, none leaves a quote open, and together they have as many
+    separators, outside quotes, as such rows need.
+
+    >>> is_regular(b"a,b\\nc,d\\n", b",", 2, b'"'), is_regular(b'a,"b\\nc",d\\n', b",", 2, b'"'), is_regular(b"a,b\\nc\\n", b",", 2, None)
+    (True, False, False)
+    """
+    if block.startswith((b"\n", b"\r\n")) or b"\n\n" in block or b"\n\r\n" in block:
+        return False
+    values = np.frombuffer(block, np.uint8)
+    if quote is None or quote not in block:
+        lines = np.count_nonzero(values == ord("\n"))
+        return bool(np.count_nonzero(values == separator[0]) == lines * (n_fields - 1))
+    # Odd behind an opening quote, even behind a closing one.
+    inside = (np.cumsum(values == quote[0], dtype=np.uint8) & 1).view(bool)
+    ends = values == ord("\n")
+    if (ends & inside).any():
+        return False
+    separators = np.count_nonzero((values == separator[0]) & ~inside)
+    return bool(separators == np.count_nonzero(ends) * (n_fields - 1))

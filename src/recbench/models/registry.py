@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 #: Our own models by family, each in a module of its own name. Kept as strings so that listing names costs no import.
 FAMILIES = {
     "counting": ("popularity", "recent_popularity", "markov", "itemknn", "ease"),
+    "collaborative": ("gfcf", "ials"),
     "sequential": ("sasrec", "gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec"),
     "session": ("srgnn", "gcsan", "tagnn", "gcegnn", "hicg"),
     "language": ("slmrec", "e4srec", "llmgr", "prompted", "llamarec", "lite_llm4rec", "hllm"),

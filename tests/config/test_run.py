@@ -55,7 +55,7 @@ def test_the_top_file_holds_only_keys_of_the_schema():
     values = yaml.safe_load((conf_dir() / "config.yaml").read_text())
     values.pop("defaults"), values.pop("hydra")
     typed = OmegaConf.merge(OmegaConf.structured(RootConfig), values)
-    assert {key for key in typed if key not in GROUPS} == set(values)
+    assert {key for key in typed if key not in (*GROUPS, "tuned")} == set(values)
     for part in ("training", "evaluation"):
         assert set(values[part]) == set(typed[part])
 

@@ -44,7 +44,7 @@ def test_line_is_one_line_with_the_shares(make_data):
     line = audit_line(make_split(make_data(ITEMS, TIMES), LeaveOneOutConfig(), None).audit)
     assert "\n" not in line
     assert line == (
-        "3 test targets, 1 users without · leak: 33.3% of targets older than the newest training event, "
+        "3 test targets, 1 users without a target · leak: 33.3% of targets older than the newest training event, "
         "9.5% of training later than a target · ties in time: 33.3% of targets, 33.3% of events · cold: 33.3% · "
         "repeated: 66.7%"
     )

@@ -45,7 +45,11 @@ def metrics(ndcg, prefix="", cutoffs=(1, 10), **more):
 def run_of(key, model, figures, dependencies=None, reused=False, label=""):
     return SimpleNamespace(
         folder=SimpleNamespace(key=key, path=f"/runs/{key}"),
-        config=SimpleNamespace(model=SimpleNamespace(name=model), compression=SimpleNamespace(label=label)),
+        config=SimpleNamespace(
+            model=SimpleNamespace(name=model),
+            compression=SimpleNamespace(label=label),
+            as_dict=lambda: {"model": {"name": model}},
+        ),
         metrics=figures,
         dependencies=dependencies or {},
         reused=reused,

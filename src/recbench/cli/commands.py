@@ -7,11 +7,13 @@ function ``main(arguments: list[str]) -> int``, whose docstring's first line sta
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError, closest, nearest, plain_name
 from recbench.core.plug_ins import PlugIns, package_of
+from recbench.models.registry import model_names
 
 
 class Command(NamedTuple):
@@ -52,6 +54,16 @@ def summaries() -> dict[str, str]:
     return dict(sorted({**others, **ours}.items()))
 
 
+def say_clashes(word: str | None = None) -> None:
+    """Say on stderr which commands of other packages are not used, because recbench has one of that name. word: only of this name."""
+    for name, package in PLUG_INS.clashes():
+        if word in (None, name):
+            print(
+                f"the package {package} brings a command '{name}', which is a name of recbench's own: recbench's is used; rename it there",
+                file=sys.stderr,
+            )
+
+
 def is_command(word: str) -> bool:
     """Whether a first word asks for a command: it is no flag and changes no key.
 
@@ -63,11 +75,14 @@ def is_command(word: str) -> bool:
 
 def find(word: str) -> Callable[[list[str]], int]:
     """The ``main`` of a command. Raises UserError for a word that is none, with the nearest one, and for a package that cannot be loaded."""
+    say_clashes(word)
     if word in BUILT_IN:
         main: Callable[[list[str]], int] = importlib.import_module(BUILT_IN[word].module).main
         return main
     if word not in PLUG_INS:
         hint = nearest(word, list(summaries()))
+        if (model := closest(word, model_names(), cutoff=0.8)) is not None and plain_name(word) == plain_name(model):
+            hint = f"for that model write model={model}; {hint}"
         raise UserError(f"'{word}' is neither a command nor key=value; {hint}; recbench --help lists both")
     loaded = PLUG_INS.load(word)
     found: Callable[[list[str]], int] | None = loaded if callable(loaded) else getattr(loaded, "main", None)

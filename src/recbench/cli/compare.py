@@ -8,7 +8,7 @@ difference to that one is given as a share of it, with its interval and p values
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +35,14 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     return chosen
 
 
-def verdict_table(verdicts: Sequence[Verdict], metric: str, protocol: str, reference: str | None) -> Table:
-    """The verdicts as a table for a terminal."""
+def verdict_table(
+    verdicts: Sequence[Verdict],
+    metric: str,
+    protocol: str,
+    reference: str | None,
+    marks: Mapping[str, str] | None = None,
+) -> Table:
+    """The verdicts as a table for a terminal. marks: behind the names of entrants."""
     from rich import box
     from rich.table import Table
 
@@ -54,7 +60,7 @@ def verdict_table(verdicts: Sequence[Verdict], metric: str, protocol: str, refer
         cells = [f"{verdict.mean:.4f}", f"{verdict.low:.4f} .. {verdict.high:.4f}", sd, str(verdict.n_seeds)]
         if reference is not None:
             cells += [_relative(verdict), *(_p(value) for value in (verdict.p, verdict.p_holm, verdict.p_fdr))]
-        table.add_row(verdict.name, *cells, verdict.group)
+        table.add_row(verdict.name + (marks or {}).get(verdict.name, ""), *cells, verdict.group)
     return table
 
 
@@ -87,13 +93,18 @@ def run_compare(arguments: list[str]) -> int:
     from recbench.core.run_folder import RunFolder
     from recbench.core.terminal import show
     from recbench.evaluation.statistics.compare import judge
+    from recbench.report.collect import read_run
     from recbench.report.entrants import entrants_of, find_reference
+    from recbench.report.notes import doubts, entry_of, tuned_notes
 
     entrants = entrants_of(chosen.folders)
     reference = None if chosen.reference is None else find_reference(chosen.reference, entrants)
     verdicts = judge(entrants, chosen.metric, reference, chosen.resamples, chosen.seed)
     protocol = RunFolder(entrants[0].runs[0]).read("metrics.json")["protocol"]
-    show(verdict_table(verdicts, chosen.metric, protocol, reference), notes(verdicts))
+    told = [entry_of(entrant.name, [read_run(path) for path in entrant.runs]) for entrant in entrants]
+    marks = {entry.name: entry.marked.removeprefix(entry.name) for entry in told}
+    table = verdict_table(verdicts, chosen.metric, protocol, reference, marks)
+    show(table, notes(verdicts), *tuned_notes(told, warn=True), *doubts(told))
     return 0
 
 

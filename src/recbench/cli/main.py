@@ -14,7 +14,7 @@ from recbench.core.errors import UserError
 HELP = """recbench: recommenders compared under one split, one ranking kernel, one budget
 
 usage: recbench [key=value ...]          one run; without keys: model=slmrec data=synthetic
-       recbench -m key=a,b,c ...         a sweep over every combination
+       recbench -m key=a,b,c ...         a sweep over every combination; -m may stand anywhere
        recbench --cfg job [key=value]    print exactly what would run
        recbench +experiment=NAME         what is missing of a study (-m: of several, as in +experiment=a,b)
        recbench COMMAND ...              one of the commands below; recbench COMMAND --help says more
@@ -25,7 +25,7 @@ commands:
 groups (choose with group=option):
 {groups}
 keys (change with key=value):
-  seed, runs_dir, cache_dir
+  seed, runs_dir, cache_dir, tuned (a file of values: tuned=NAME, or tuned=off for none)
   training.{{max_epochs,batch_size,lr,weight_decay,patience,max_length,warmup_steps,schedule,step_epochs,l2,gradient_clip,validate_every,init_from}}
   evaluation.{{cutoffs,metrics}}
   tracking.{{enabled,uri,experiment}}   hardware.{{accelerator,devices,nodes,strategy,precision,compile,threads,logits}}
@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         return _quietly(command, words[1:])
     if {"--help", "-h"} & set(words):
+        commands.say_clashes()
         print(help_text())
         return 0
     if "--version" in words:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-from typing import Any, NoReturn
 
 from recbench.core.errors import UserError
+from recbench.core.stops import stopped_by_signals
 from recbench.core.terminal import Parser, exit_status, speak
 
 
@@ -19,11 +18,20 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("study", help="a folder of experiments/, or the path of a study.yaml")
     parser.add_argument("words", nargs="*", metavar="key=value", help="keys for every run, as in data.raw_dir=FOLDER")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one a core)")
-    parser.add_argument("--dry", action="store_true", help="only say what is there and what is missing")
+    parser.add_argument(
+        "--dry", action="store_true", help="only say what is there and what is missing; downloads and trains nothing"
+    )
+    parser.add_argument(
+        "--hours",
+        action="store_true",
+        help="with --dry: estimate the hours of what is missing by a few timed training steps a row",
+    )
     parser.add_argument(
         "--table", action="store_true", help="train nothing; rewrite results.csv and the table from what is there"
     )
     chosen = parser.parse_intermixed_args(arguments)
+    if chosen.hours and not chosen.dry:
+        raise UserError("--hours goes with --dry")
     if chosen.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {chosen.jobs}")
     for word in chosen.words:
@@ -35,16 +43,18 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """Returns the exit status: 0 all there, 1 a run failed, 2 wrong use, 130 stopped from the keyboard."""
     speak()
-    signal.signal(signal.SIGTERM, _interrupt)
 
     def run() -> int:
         chosen = read_arguments(arguments)
         from recbench.study.run import run_study
 
-        return run_study(chosen.study, tuple(chosen.words), chosen.jobs, dry=chosen.dry, table_only=chosen.table)
+        if chosen.dry:
+            from recbench.study.dry import dry_run
 
-    return exit_status(run, stopped="stopped; the same command goes on with what is missing")
+            return dry_run(chosen.study, tuple(chosen.words), hours=chosen.hours)
+        return run_study(chosen.study, tuple(chosen.words), chosen.jobs, table_only=chosen.table)
 
-
-def _interrupt(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
+    with stopped_by_signals():
+        return exit_status(
+            run, stopped="stopped; the same command goes on with what is missing, from checkpoints where there are any"
+        )

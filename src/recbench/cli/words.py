@@ -25,7 +25,7 @@ def asked_studies(arguments: list[str]) -> list[list[str]] | None:
         raise UserError(f"{strange[0]} does not go with +experiment=NAME; see recbench study --help")
     names = [name for text in named for name in text.split(",") if name]
     if len(names) > 1 and not flags:
-        raise UserError(f"put -m before the keys to run several studies: {', '.join(names)}")
+        raise UserError(f"add -m to run several studies: {', '.join(names)} (put -m anywhere among the words)")
     words = [word for word in arguments if word not in flags and not word.startswith(ASKS)]
     if "-m" in flags and len(names) == 1 and any("," in word.split("=", 1)[-1] and "[" not in word for word in words):
         raise UserError(

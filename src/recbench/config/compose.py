@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from recbench.config.schemas import GROUPS, HERE, conf_dir, one_line
-from recbench.core.errors import UserError, nearest
+from recbench.config.schemas import GROUPS, conf_dir, one_line
+from recbench.config.tuned import tuned_option
+from recbench.core.errors import UserError, closest, nearest, plain_name
+from recbench.core.other_names import OTHER_NAMES
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -29,12 +30,15 @@ OPEN_NODES = (
 
 
 def opened(argument: str) -> str:
-    """A word of the command line as Hydra wants it: open nodes take any key, and ``tuned=NAME`` chooses values by name."""
-    if argument.startswith("tuned="):
-        names = argument.removeprefix("tuned=").split(",")
-        return "tuned@_global_=" + ",".join(
-            HERE + name if Path(f"tuned/{name}.yaml").is_file() else name for name in names
-        )
+    """A word of the command line as Hydra wants it: open nodes take any key, and ``tuned=NAME`` chooses values by name.
+
+    Raises UserError for a name of tuned values that is none.
+    """
+    key, _, value = argument.lstrip("+").partition("=")
+    if key == "tuned":
+        return f"tuned@_global_={tuned_option(value)}"
+    if key.startswith("tuned."):
+        raise UserError(f"{key} is no key to change; choose a file of values with tuned=NAME, or none with tuned=off")
     if argument in LAUNCHERS:
         return LAUNCHERS[argument]
     return f"++{argument}" if argument.startswith(OPEN_NODES) else argument
@@ -72,10 +76,59 @@ def explain(error: Exception) -> str:
         full = str(getattr(cause, "full_key", key))
         chosen = parent._get_node("name") if "name" in parent else None
         owner = f" for {full.rpartition('.')[0]} '{chosen}'" if chosen is not None else ""
-        return f"unknown key '{full}'{owner}; {nearest(str(key), [str(name) for name in parent if name != 'hydra'])}"
+        return f"unknown key '{full}'{owner}; {_key_hint(full, parent)}"
     if str(cause).startswith("Ambiguous value"):
-        return f"{one_line(cause)}: put -m before the keys for a sweep, or brackets around the values for a list"  # type: ignore[arg-type]
+        return f"{one_line(cause)}: add -m for a sweep, or put brackets around the values for a list"  # type: ignore[arg-type]
     return one_line(cause)  # type: ignore[arg-type]
+
+
+def _key_hint(key: str, parent: Any) -> str:
+    """The end of the message for an unknown key: the nearest right one, of the same node or of another, and what its own node has.
+
+    key: dotted; parent: the node of the composed config that lacks it.
+    """
+    siblings = [str(name) for name in parent if name not in INNER]
+    word = key.rpartition(".")[2]
+    if plain_name(word) not in map(plain_name, siblings) and (found := _elsewhere(word, parent._get_root(), siblings)):
+        return f"did you mean '{found}'? known: {', '.join(siblings)}"
+    return nearest(word, siblings)
+
+
+def _elsewhere(word: str, root: DictConfig, siblings: Sequence[str]) -> str | None:
+    """The dotted key of the config that is called so, by us or by other tools; of several the one that is least deep. A mere likeness counts
+    only where no sibling is like the word."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(root, resolve=False)
+    assert isinstance(plain, dict)
+    keys = list(_dotted({str(name): part for name, part in plain.items() if name not in INNER}))
+    for name in (plain_name(word), *OTHER_NAMES.get(plain_name(word), ())):
+        same = [key for key in keys if plain_name(key.rpartition(".")[2]) == name]
+        if same:
+            return min(same, key=_depth)
+    if closest(word, siblings) is not None:
+        return None
+    like = closest(word, [key.rpartition(".")[2] for key in keys], cutoff=0.75)
+    return None if like is None else min((key for key in keys if key.rpartition(".")[2] == like), key=_depth)
+
+
+def _depth(key: str) -> tuple[int, int]:
+    """Keys that people change come first: fewest dots, then the order of FIRST."""
+    group = key.partition(".")[0]
+    return key.count("."), FIRST.index(group) if group in FIRST else len(FIRST)
+
+
+def _dotted(values: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        yield f"{above}{name}"
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{above}{name}.")
+
+
+#: Nodes of a composed config that no word sets a key of.
+INNER = ("hydra", "tuned")
+#: Groups in which a key is looked for first.
+FIRST = ("training", "model", "data", "evaluation", "hardware", "tracking")
 
 
 @contextmanager

@@ -17,9 +17,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from recbench.config.schemas import GROUPS, HERE, conf_dir, read_values, registered, with_schema
 from recbench.config.settings import RootConfig
+from recbench.config.tuned import OFF, flat_values
 
 #: The name of the top config; its schema is RootConfig.
 TOP = "config"
+#: A group without files: its one option is the name of the tuned file that is read unless another is named.
+AUTOMATIC = "automatic"
 
 
 def register_sources() -> None:
@@ -46,10 +49,17 @@ class SchemaSource(ConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         path = self._file(config_path)
         group, _, option = config_path.removesuffix(".yaml").rpartition("/")
+        if group == AUTOMATIC:
+            return self._plain(config_path, {"automatic": option})
+        if config_path.removesuffix(".yaml") == f"tuned/{OFF}":
+            return self._plain(config_path, {"tuned": {"name": OFF}})
         if not path.is_file() and option not in registered(group):
             raise ConfigLoadError(f"Config not found : {path}")
         text = path.read_text(encoding="utf-8") if path.is_file() else f"name: {option}"
         values = read_values(text)
+        if config_path.startswith("tuned/"):  # so that what came from it can be told
+            name = config_path.removesuffix(".yaml").removeprefix("tuned/")
+            values = {**values, "tuned": {"name": name, "values": flat_values(values)}}
         defaults = values.pop("defaults", None)
         config = self._typed(group, option, values)
         if defaults is not None:
@@ -57,6 +67,13 @@ class SchemaSource(ConfigSource):
                 config.defaults = defaults
         header = self._get_header_dict(text[:512])
         return ConfigResult(provider=self.provider, path=f"{self.scheme()}://{self.path}", config=config, header=header)
+
+    def _plain(self, config_path: str, values: dict[str, Any]) -> ConfigResult:
+        """A config that stands in no file."""
+        made = OmegaConf.create(values)
+        return ConfigResult(
+            provider=self.provider, path=f"{self.scheme()}://{self.path}", config=made, header=self._get_header_dict("")
+        )
 
     @staticmethod
     def _typed(group: str, option: str, values: dict[str, Any]) -> DictConfig:
@@ -79,7 +96,8 @@ class SchemaSource(ConfigSource):
 
     def is_config(self, config_path: str) -> bool:
         group, _, option = config_path.removesuffix(".yaml").rpartition("/")
-        return self._file(config_path).is_file() or option in registered(group)
+        made = group == AUTOMATIC or (group, option) == ("tuned", OFF)
+        return made or self._file(config_path).is_file() or option in registered(group)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         found: list[str] = []

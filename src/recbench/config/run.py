@@ -18,6 +18,7 @@ from recbench.config.settings import (
     HardwareConfig,
     TrackingConfig,
     TrainingConfig,
+    TunedConfig,
     without_password,
 )
 from recbench.core.errors import UserError, nearest
@@ -57,6 +58,7 @@ class RunConfig:
     runs_dir: Path
     cache_dir: Path
     compression: CompressionConfig = field(default_factory=CompressionConfig)
+    tuned: TunedConfig = field(default_factory=TunedConfig)
 
     @classmethod
     def from_hydra(cls, composed: DictConfig) -> RunConfig:
@@ -70,6 +72,8 @@ class RunConfig:
             raise UserError(one_line(error)) from error
         for path in ("runs_dir", "cache_dir"):
             parts[path] = Path(str(parts[path])).expanduser().absolute()
+        if parts["tuned"].name is None:
+            parts["tuned"] = TunedConfig()  # which file there might be is of no use where there is none
         config = cls(**parts)
         config.check()
         return config
@@ -147,6 +151,8 @@ class RunConfig:
         """Plain values in the layout of the command line: what config.yaml of a run folder holds. A password is left out."""
         plain: dict[str, Any] = dataclasses.asdict(self)
         plain["tracking"]["uri"] = without_password(plain["tracking"]["uri"])
+        if self.tuned.name is None:
+            del plain["tuned"]
         return {**plain, "runs_dir": str(self.runs_dir), "cache_dir": str(self.cache_dir)}
 
     @classmethod
@@ -158,5 +164,6 @@ class RunConfig:
             typed[group] = OmegaConf.to_object(with_schema(group, typed[group]["name"], typed[group]))
         typed["training"] = TrainingConfig(**plain["training"])
         typed["evaluation"] = EvaluationConfig(**plain["evaluation"])
+        typed["tuned"] = TunedConfig(**plain.get("tuned", {}))
         typed["runs_dir"], typed["cache_dir"] = Path(plain["runs_dir"]), Path(plain["cache_dir"])
         return cls(**typed)

@@ -134,11 +134,12 @@ def option_values(group: str, option: str) -> dict[str, Any]:
     return {"name": option, **values}
 
 
-def compose_model(keys: Mapping[str, Any], where: str, data: str) -> tuple[Any, dict[str, Any]]:
+def compose_model(keys: Mapping[str, Any], where: str, data: str, use_tuned: bool = True) -> tuple[Any, dict[str, Any]]:
     """A model config from loose keys such as ``{"model": "sasrec", "hidden_size": 128, "training": {"lr": 1e-4}}``.
 
     Returns (config dataclass, training keys to change). ``where`` is the place of the keys on the command line, for messages; ``data`` the
-    name of the data, for which ``conf/tuned`` may hold better values than the model's own. Raises UserError for an unknown model or key.
+    name of the data, for which ``conf/tuned`` may hold better values than the model's own, unless ``use_tuned`` is False. Raises UserError
+    for an unknown model or key.
     """
     rest = dict(keys)
     training = rest.pop("training", None) or {}
@@ -147,7 +148,7 @@ def compose_model(keys: Mapping[str, Any], where: str, data: str) -> tuple[Any, 
         raise UserError(f"{where}.model is missing: name a registered model")
     if not isinstance(training, Mapping):
         raise UserError(f"{where}.training must hold training keys, as in {where}.training.max_epochs=50")
-    tuned = option_values("tuned", f"{option}-{data}")
+    tuned = option_values("tuned", f"{option}-{data}") if use_tuned else {}
     training = {**tuned.get("training", {}), **training}
     values = {**option_values("model", option), **tuned.get("model", {})}
     schema = schema_of("model", values["name"])

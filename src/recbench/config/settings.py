@@ -88,6 +88,20 @@ class TrackingConfig:
     timeout_seconds: int = 10  # how long a server may be silent before the run is kept for a later sync
 
 
+@dataclass
+class TunedConfig:
+    """Which values come from a file of ``conf/tuned`` in place of the model's own. In no key: the values themselves are in it.
+
+    name: the file, as in ``tuned=NAME``; "off": none is read; None: there is none. One of the working folder begins with ``here/``.
+    automatic: the name of the file that is read unless another is named, whether there is one or not.
+    values: what the file says, as in ``{"training.lr": 0.003}``; other words of the command line may overrule it.
+    """
+
+    name: str | None = None
+    automatic: str | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+
+
 def without_password(address: str) -> str:
     """An address, or a word of a command line that holds one, as it may be shown and stored: its password is three stars.
 
@@ -113,3 +127,4 @@ class RootConfig:
     compression: Any = None
     hardware: Any = None
     tracking: Any = None
+    tuned: TunedConfig = field(default_factory=TunedConfig)

@@ -45,6 +45,10 @@ class PlugIns:
     def __contains__(self, name: object) -> bool:
         return any(point.name == name for point in installed(self.group)) and name not in self.own
 
+    def clashes(self) -> list[tuple[str, str]]:
+        """(name, package) of what other packages bring under one of recbench's own names, and which is therefore never asked."""
+        return [(point.name, package_of(point)) for point in installed(self.group) if point.name in self.own]
+
     def refuse_clash(self, name: str) -> None:
         """Raise UserError, naming the packages, where a name means two things: one of ours and another's, or those of two packages."""
         packages = list(dict.fromkeys(package_of(point) for point in installed(self.group) if point.name == name))

@@ -31,6 +31,7 @@ import yaml
 
 from recbench.core.disk import write_atomically
 from recbench.core.errors import StoppedEarly, UserError
+from recbench.core.stops import note_folder, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -203,8 +204,9 @@ def recording(folder: RunFolder) -> Iterator[None]:
     folder.set_state("running")
     try:
         yield
-    except KeyboardInterrupt:
-        folder.set_state("interrupted", reason="stopped from the keyboard")
+    except KeyboardInterrupt as stop:
+        folder.set_state("interrupted", reason=reason_of(stop))
+        note_folder(stop, folder)
         raise
     except StoppedEarly as stop:
         folder.set_state("stopped", reason=str(stop), value=stop.value, search=stop.search)

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, memory_error
+from recbench.core.stops import exit_status_of
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,9 +30,15 @@ def exit_status(command: Callable[[], int], stopped: str = "stopped") -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(stopped, file=sys.stderr)
-        return 130
+        return exit_status_of(stop)
+    except Exception as error:
+        short = memory_error(error)
+        if short is None:
+            raise
+        print(f"error: {short}", file=sys.stderr)
+        return 2
 
 
 def open_out(folder: Path) -> Path:

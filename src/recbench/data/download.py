@@ -29,6 +29,8 @@ from recbench.core.transfer_bar import Progress
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 20.0
+#: How long a server may take to say how large a file is.
+HEAD_SECONDS = 5.0
 #: Waits between attempts, in seconds; one attempt more than there are waits.
 BACKOFF_SECONDS = (1.0, 2.0, 4.0)
 BLOCK_BYTES = 1 << 20
@@ -53,6 +55,35 @@ def offline() -> Iterator[None]:
         yield
     finally:
         _OFFLINE.reset(token)
+
+
+def is_offline() -> bool:
+    """Whether nothing is to be fetched here."""
+    return _OFFLINE.get()
+
+
+def size_words(url: str, about_bytes: float | None = None) -> str:
+    """How large a file is, for a message: as its server says, else about as large as is known, else that it is not known."""
+    found = None if is_offline() else _content_length(url)
+    if found is not None:
+        return f"{_megabytes(found)} MB"
+    return f"about {_megabytes(about_bytes)} MB" if about_bytes else "its size is not known here"
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.1f}" if size < 1e7 else f"{size / 1e6:,.0f}"
+
+
+def _content_length(url: str) -> int | None:
+    """What the server says without sending the file; None where it does not answer at once."""
+    request = urllib.request.Request(
+        url, method="HEAD", headers={"User-Agent": "recbench", "Accept-Encoding": "identity"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=HEAD_SECONDS) as response:
+            return int(response.headers["Content-Length"])
+    except (OSError, ValueError, TypeError, http.client.HTTPException):
+        return None
 
 
 def fetch(url: str, path: Path, backoff: tuple[float, ...] | None = None) -> dict[str, Any]:

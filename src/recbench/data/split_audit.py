@@ -60,7 +60,8 @@ def audit(
 
 def audit_line(found: dict[str, float | int]) -> str:
     """The audit as one readable line."""
-    parts = [f"{found['test_targets']:,} test targets, {found['users_without_case']:,} users without"]
+    without = found["users_without_case"]
+    parts = [f"{found['test_targets']:,} test targets" + (f", {without:,} users without a target" if without else "")]
     if "leaked_targets" in found:
         parts += [
             f"leak: {found['leaked_targets']:.1%} of targets older than the newest training event, "

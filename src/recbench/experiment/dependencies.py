@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
+from recbench.config.tuned import OFF, tuned_for_part
 from recbench.core.errors import UserError
 from recbench.data.store import PreparedData
 from recbench.data.text_config import FILE
@@ -30,8 +31,9 @@ def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:
     }
     found = {}
     for name, (keys, where) in wanted.items():
-        model, training = compose_model(keys, where, config.data.name)
-        found[name] = config.undistilled(model=model, training=replace(config.training, **training))
+        model, training = compose_model(keys, where, config.data.name, use_tuned=config.tuned.name != OFF)
+        tuned = tuned_for_part(keys.get("model"), config.data.name, config.tuned)
+        found[name] = config.undistilled(model=model, training=replace(config.training, **training), tuned=tuned)
         found[name].check()
     if hasattr(config.distillation, "teacher"):
         found["teacher"] = teacher_config(config)

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from recbench.config.run import RunConfig
+from recbench.config.tuned import tuned_lines
 from recbench.core.terminal import show, speak
 from recbench.data.split_audit import audit_line
 from recbench.experiment.context import FOLLOWER, Run, RunContext
-from recbench.experiment.dependencies import check_dependencies
+from recbench.experiment.dependencies import check_dependencies, dependency_configs
 from recbench.experiment.run import reference, run
 from recbench.models.registry import lookup
 from recbench.report.console import codes_tables, results_table
+from recbench.report.notes import Entry, doubts, tuned_notes
 from recbench.training.processes.leader import team
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def _run_job(config: RunConfig, in_sweep: bool, judge: Judge | None, tables: boo
     check_dependencies(config)
     stage = RunContext.of(config)
     show_run_start(config, stage)
+    show_tuned(config)
     made = run(config, stage, judge)
     floor = [reference(config, stage)] if lookup(config.model.name).model.ranks else []
     shown = [*floor, *made.dependencies.values(), made]
@@ -76,16 +79,27 @@ def show_run_start(config: RunConfig, stage: RunContext) -> None:
     )
 
 
+def show_tuned(config: RunConfig, role: str = "", level: int = logging.INFO) -> None:
+    """Say which values come from a file, of the run and of those that it needs. role: of a run that another one needs."""
+    for line in tuned_lines(config, role):
+        logger.log(level, "%s", line)
+    for name, part in dependency_configs(config).items():
+        if name != "original":  # the same values, before they are compressed
+            show_tuned(part, f"{name} ({part.model.name})")
+
+
 def show_run(runs: Sequence[Run], stage: RunContext) -> None:
     """The asked run last, below popularity and its dependencies."""
-    rows = []
+    rows, entries = [], []
     for one in runs:
         role = next((name for name, part in runs[-1].dependencies.items() if part.folder.key == one.folder.key), "")
         said = (*getattr(one.config.model, "auxiliary", []), one.config.compression.label)
         detail = role or ", ".join(filter(None, said))
         label = one.config.model.name + (f" ({detail})" if detail else "")
-        rows.append((label, one.metrics, "reused" if one.reused else ""))
+        entries.append(Entry(label, one.config.as_dict(), one.metrics))
+        rows.append((entries[-1].marked, one.metrics, "reused" if one.reused else ""))
     show(*codes_tables(rows))
     if "tokenizer/items" not in rows[-1][1]:
         show(results_table(rows, stage.split.protocol_id), audit_line(stage.split.audit))
+    show(*tuned_notes(entries), *doubts(entries[:1] + entries[-1:] if len(entries) > 1 else entries))
     show(f"run: {runs[-1].folder.path}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
+from recbench.config.settings import TunedConfig
 from recbench.core import run_folder
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, memory_error
 from recbench.core.run_folder import RunFolder
 from recbench.data.training import TrainingData
 from recbench.evaluation.cost.meters import Meters, spent_figures
@@ -30,6 +31,7 @@ from recbench.experiment.warm_start import check_source, source_folder, source_r
 from recbench.models.base import ClosedForm, Recommender
 from recbench.models.registry import lookup
 from recbench.models.weights import save_weights
+from recbench.nn.losses.catalogue import CatalogueLoss
 from recbench.training.processes.leader import together
 from recbench.training.processes.ranks import here
 
@@ -110,7 +112,8 @@ def make(
     folder.write(
         "provenance.json", provenance(config, stage.data, stage.split, {n: r.folder.key for n, r in needed.items()})
     )
-    found = produce(config, stage, needed, folder, judge)
+    with plain_failures(folder.key):
+        found = produce(config, stage, needed, folder, judge)
     found["cost/wall_seconds"] = time.perf_counter() - started
     metrics = {
         **found,
@@ -125,6 +128,25 @@ def make(
     folder.write("metrics.json", metrics)
     folder.set_state("finished", reason=exit_reason(config, found))
     folder.resume_checkpoint.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def plain_failures(what: str) -> Iterator[None]:
+    """Scores that cannot be ranked, and a lack of memory, as UserError of one line. what: is being made, such as a run's key."""
+    from recbench.evaluation.ranking import ScoreError
+
+    try:
+        yield
+    except ScoreError as error:
+        raise UserError(
+            f"{what} gives scores that cannot be ranked: {error}; train it with a lower training.lr or with "
+            "training.gradient_clip=1, or mend the model"
+        ) from error
+    except Exception as error:
+        short = memory_error(error, what)
+        if short is None:
+            raise
+        raise short from error
 
 
 def add_metrics(config: RunConfig, stage: RunContext, folder: RunFolder) -> None:
@@ -204,10 +226,23 @@ def produce(
             taught_by = needed["teacher"].folder if "teacher" in needed else None
             teaching = Teaching.of(config.distillation, model, loaded.get("teacher"), taught_by)
         figures = {**fit(model, train, config, stage, folder, teaching, judge), **started}
+        figures |= doubt_of_loss(model, folder.history())
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
     tested = evaluate.test if model.ranks else evaluate.report
     outcome = tested(model, stage.data, stage.split, config, folder)
     return {**outcome, **figures, **parameters, **evaluate.sizes(model, folder), **memory.figures()}
+
+
+def doubt_of_loss(model: Recommender, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """``{"doubts": {"loss", "uniform_loss"}}`` where the model's own loss of the last epoch is above that of guessing all items alike; nothing
+    else, and nothing for losses of which that is not known."""
+    measure = getattr(model, "loss", None)
+    uniform = measure.uniform() if isinstance(measure, CatalogueLoss) else None
+    last = history[-1] if history else {}
+    loss = last.get("train/recommendation", last.get("train/loss"))
+    if uniform is None or loss is None or loss <= uniform:
+        return {}
+    return {"doubts": {"loss": loss, "uniform_loss": uniform}}
 
 
 def fit(
@@ -258,7 +293,7 @@ def fit(
 def reference(config: RunConfig, stage: RunContext) -> Run:
     """The popularity run on the same data and protocol: the floor that stands beside every table."""
     model, _ = compose_model({"model": "popularity"}, "reference", config.data.name)
-    return run(config.uncompressed().undistilled(model=model), stage)
+    return run(config.uncompressed().undistilled(model=model, tuned=TunedConfig()), stage)
 
 
 def check_teacher(config: RunConfig, needed: Mapping[str, Run], stage: RunContext) -> None:

@@ -24,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from recbench.config.settings import without_password
-from recbench.core.errors import StoppedEarly, UserError
+from recbench.core.errors import StoppedEarly, UserError, memory_error
 from recbench.experiment import machine_share
 from recbench.experiment.launchers.joblib import dismiss_workers
 from recbench.experiment.launchers.records import record_path, write_record
@@ -64,14 +64,16 @@ class Outcome:
         record: dict[str, Any] = {"overrides": [without_password(word) for word in hydra.overrides.task]}
         value = None
         try:
-            value, told = _work(composed, hydra if in_sweep else None)
-            record |= {"status": 0, **told}
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            record |= {"status": 2, "reason": str(error)}
+            value, found = _work(composed, hydra if in_sweep else None)
+            record |= {"status": 0, **found}
         except Exception as error:
-            traceback.print_exc()
-            record |= {"status": 1, "reason": f"{type(error).__name__}: {error}"}
+            told = error if isinstance(error, UserError) else memory_error(error)
+            if told is None:
+                traceback.print_exc()
+                record |= {"status": 1, "reason": f"{type(error).__name__}: {error}"}
+            else:
+                print(f"error: {told}", file=sys.stderr)
+                record |= {"status": 2, "reason": str(told)}
         self.statuses.append(record["status"])
         if in_sweep:
             number = int(hydra.job.num)

@@ -9,6 +9,7 @@ from typing import Any
 
 from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
+from recbench.config.tuned import OFF, tuned_for_part
 from recbench.core.errors import UserError
 from recbench.models.registry import lookup
 
@@ -23,8 +24,11 @@ def teacher_config(config: RunConfig) -> RunConfig:
     """
     given = dict(config.distillation.teacher)
     init = given.pop("init", None)
-    model, training = compose_model(_laid_over_student(config, given), WHERE, config.data.name)
-    teacher = config.undistilled(model=model, training=replace(config.training, **training))
+    use_tuned = config.tuned.name != OFF
+    model, training = compose_model(_laid_over_student(config, given), WHERE, config.data.name, use_tuned)
+    of_own_kind = given.get("model", config.model.name) == config.model.name
+    tuned = config.tuned if of_own_kind else tuned_for_part(given["model"], config.data.name, config.tuned)
+    teacher = config.undistilled(model=model, training=replace(config.training, **training), tuned=tuned)
     teacher.check()
     by_gradient = lookup(model.name).model.trains_by_gradient
     if by_gradient and teacher.training.max_length < config.training.max_length:
@@ -73,7 +77,7 @@ def _on_shared_runs(teacher: RunConfig, student: RunConfig) -> RunConfig:
         if value != getattr(teacher.training, key)
     }
     for name, keys in lookup(teacher.model.name).model.dependencies(teacher.model).items():
-        _, decided = compose_model(keys, f"{WHERE}.{name}", student.data.name)
+        _, decided = compose_model(keys, f"{WHERE}.{name}", student.data.name, student.tuned.name != OFF)
         kept = {key: value for key, value in changed.items() if key not in decided}
         if kept:
             own = {**keys, "training": {**(keys.get("training") or {}), **kept}}

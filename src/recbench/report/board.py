@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from recbench.core.errors import UserError, nearest
 from recbench.report.collect import StoredRun, deciding
 from recbench.report.columns import BY_NAME
+from recbench.report.notes import doubts, entry_of, tuned_notes
 from recbench.report.rows import MOST_KEYS, Row, rows_of
 from recbench.report.words import protocol_words
 from recbench.training.convergence import cut_off_note
@@ -201,6 +202,8 @@ def _board(
     stopped = [row.name for row in rows if any(run.cut_off for run in row.runs)]
     if stopped:
         notes.append(cut_off_note(stopped))
+    told = [entry_of(row.name, row.runs) for row in rows]
+    notes += [*tuned_notes(told, warn=True), *(doubts(told) if main else [])]
     return Board(
         place,
         f"{place.data}: {protocol_words(place.protocol)}",

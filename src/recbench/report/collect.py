@@ -20,7 +20,7 @@ from recbench.training.convergence import run_was_cut_off
 #: State of a folder that says it is finished but lacks what a finished run has, or of which a file is cut off.
 HALF_WRITTEN = "half-written"
 #: Keys of a config that change no result.
-OUTSIDE = ("hardware", "tracking", "runs_dir", "cache_dir")
+OUTSIDE = ("hardware", "tracking", "runs_dir", "cache_dir", "tuned")
 #: The same within a group: where raw files lie, and which further metrics were asked for.
 NO_RESULT = ("data.raw_dir", "data.mirror", "data.files", "evaluation.metrics")
 

@@ -2,41 +2,76 @@
 
 from __future__ import annotations
 
-import json
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.config.run_name import run_name
-from recbench.core.run_folder import RunFolder
 from recbench.core.terminal import show
 from recbench.data.split_audit import audit_line
 from recbench.evaluation.added_metrics import TAKEN
+from recbench.report.board import data_label
+from recbench.report.collect import StoredRun, read_run
 from recbench.report.columns import ON_TERMINAL
+from recbench.report.notes import Entry, doubts, entry_of, tuned_notes
+from recbench.report.rows import Row, rows_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 def show_sweep(records: Sequence[Mapping[str, Any]]) -> None:
-    """One table a protocol, then the jobs that failed, each with its reason. Runs that several jobs share stand once."""
-    finished: dict[str, tuple[str, dict[str, Any]]] = {}
-    for record in records:
-        folders = [Path(folder) for folder in record.get("folders", [])]
-        for folder in folders:
-            metrics = json.loads((folder / "metrics.json").read_text())
-            finished.setdefault(str(folder), (run_name(RunFolder(folder).config()), metrics))
-    protocols = sorted({metrics["protocol"] for _, metrics in finished.values()})
-    for protocol in protocols:
-        everything = [(label, metrics, "") for label, metrics in finished.values() if metrics["protocol"] == protocol]
-        show(*codes_tables(everything))
-        rows = [row for row in everything if "tokenizer/items" not in row[1]]
-        if not rows:
-            continue
-        audits = [metrics["audit"] for _, metrics, _ in rows]
-        notes = [audit_line(audits[0])] if all(audit == audits[0] for audit in audits) else []
-        show(results_table(rows, protocol), *notes)
+    """For each data set and protocol a table of the runs and, where rows have several seeds, one of their means; then what must be known of
+    the rows, and the jobs that failed, each with its reason. Runs that several jobs share stand once."""
+    folders = dict.fromkeys(Path(folder) for record in records for folder in record.get("folders", []))
+    finished = [read_run(folder) for folder in folders]
+    places = dict.fromkeys((data_label(run.config), str(run.metrics["protocol"])) for run in finished)
+    several = len({data for data, _ in places}) > 1
+    for data, protocol in sorted(places):
+        runs = [run for run in finished if (data_label(run.config), run.metrics["protocol"]) == (data, protocol)]
+        _show_place(runs, protocol, f"{protocol}, data {data}" if several else protocol)
     show_outcome(records)
+
+
+def _show_place(runs: Sequence[StoredRun], protocol: str, title: str) -> None:
+    entries = [Entry(run_name(run.config), run.config, run.metrics) for run in runs]
+    everything = [(entry.marked, entry.metrics, "") for entry in entries]
+    show(*codes_tables(everything))
+    shown = [row for row in everything if "tokenizer/items" not in row[1]]
+    if not shown:
+        return
+    audits = [metrics["audit"] for _, metrics, _ in shown]
+    notes = [audit_line(audits[0])] if all(audit == audits[0] for audit in audits) else []
+    rows = rows_of([run for run in runs if "tokenizer/items" not in run.metrics])
+    means = [seeds_table(rows, protocol, title)] if any(len(row.runs) > 1 for row in rows) else []
+    told = [entry_of(row.name, row.runs) for row in rows]
+    show(results_table(shown, protocol, title), *notes, *means, *tuned_notes(told, warn=True), *doubts(told))
+
+
+def seeds_table(rows: Sequence[Row], protocol: str, title: str) -> Table:
+    """Rows as means over their seeds, ± the standard deviation, with the number of seeds; the best first."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=f"mean ± sd over seeds, test, protocol {title}", title_justify="left", box=box.ASCII2, pad_edge=False
+    )
+    names = _columns(rows[-1].runs[-1].metrics, protocol)
+    for heading in ("model", *(name.removeprefix("test/") for name in names), "n"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    entries = [(entry_of(row.name, row.runs), row.runs) for row in rows]
+    for entry, runs in sorted(entries, key=lambda pair: -float(pair[0].metrics.get(names[0], 0.0))):
+        table.add_row(entry.marked, *(_mean(runs, name) for name in names), str(len(runs)))
+    return table
+
+
+def _mean(runs: Sequence[StoredRun], name: str) -> str:
+    values = [float(run.metrics[name]) for run in runs if name in run.metrics]
+    if len(values) < len(runs):
+        return "-"
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4f}{spread}"
 
 
 def show_outcome(records: Sequence[Mapping[str, Any]]) -> None:
@@ -50,12 +85,12 @@ def show_outcome(records: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def results_table(rows: Sequence[tuple[str, Mapping[str, Any], str]], protocol: str) -> Table:
-    """Rows of (label, metrics, note) as a table; the best achievable row is added where the data know it."""
+def results_table(rows: Sequence[tuple[str, Mapping[str, Any], str]], protocol: str, title: str | None = None) -> Table:
+    """Rows of (label, metrics, note) as a table; the best achievable row is added where the data know it. title: in place of the protocol."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=f"test, protocol {protocol}", title_justify="left", box=box.ASCII2, pad_edge=False)
+    table = Table(title=f"test, protocol {title or protocol}", title_justify="left", box=box.ASCII2, pad_edge=False)
     names = _columns(rows[-1][1], protocol)
     # Runs of before these were measured have none of them.
     costs = {name: show for name, show in ON_TERMINAL.items() if any(name in metrics for _, metrics, _ in rows)}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from recbench.config.tuned import tuned_file
 from recbench.report.board import BOUND, MEASURED, PUBLISHED, Board, Line
 from recbench.report.cells import EMPTY, Cell, Column, Heading, Table, decimals_of, number
 from recbench.report.columns import BY_NAME, ON_PAGE
+from recbench.report.notes import MARK
 
 HELP = {
     "ndcg": "normalised discounted cumulative gain",
@@ -120,7 +122,8 @@ def _names(board: Board) -> Column:
 
 def _name(line: Line) -> Cell:
     marks = {PUBLISHED: f" (published: {line.source})", BOUND: " (known of the generated data)"}
-    return Cell(line.name + marks.get(line.kind, ""))
+    tuned = MARK if line.row and any(tuned_file(run.config) for run in line.row.runs) else ""
+    return Cell(line.name + tuned + marks.get(line.kind, ""))
 
 
 def _seeds(board: Board) -> Column:

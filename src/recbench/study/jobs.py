@@ -6,7 +6,7 @@ Knowing the key before anything is trained tells what is finished, which jobs ar
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -96,7 +96,8 @@ class Planner:
             check_requirements(config, stage.data)
             direct, needs = self._keys_below(config, stage)
         except UserError as error:
-            raise UserError(f"row '{row.name}': {error}") from error
+            # Of its own kind, so that data that are not here can be told from a mistake.
+            raise type(error)(f"row '{row.name}': {error}") from error
         key = run_key(config, stage)
         return Job(row.name, phase, seed, tuple(choice.items()), words, config, key, direct, needs)
 
@@ -109,13 +110,14 @@ class Planner:
             needs |= {key} | self._keys_below(part, stage)[1]
         return tuple(direct), frozenset(needs)
 
-    def check(self) -> list[Job]:
-        """Every row's jobs for one seed, composed so that a mistake in the last row is told before the first one is trained."""
+    def check(self, rows: Iterable[str] | None = None) -> list[Job]:
+        """Every row's jobs for one seed, composed so that a mistake in the last row is told before the first one is trained. rows: only these."""
         # What other rows will choose is not known yet; for a check any of their values will do.
         chosen = {name: next(choices(other)) for name, other in self.study.rows.items()}
         return [
             self.job(row, FINAL, row.seeds[0], choice, chosen)
             for row in self.study.rows.values()
+            if rows is None or row.name in rows
             for choice in choices(row)
         ]
 

@@ -21,6 +21,7 @@ from typing import IO, Protocol
 
 from recbench.config.settings import SlurmConfig
 from recbench.core.run_folder import RunFolder
+from recbench.core.stops import Stopped
 from recbench.experiment.sweep import RECORD_VARIABLE
 from recbench.study.jobs import Job
 
@@ -77,6 +78,8 @@ class Pool:
         self.waiting: list[Job] = []
         self.running: list[Worker] = []
         self.failed: dict[str, str] = {}
+        #: What the children are sent when we are stopped: what we were sent, so that they record it.
+        self.ending: int = signal.SIGINT
 
     def run(self, plan: Plan) -> None:
         """Work until the plan has nothing more. KeyboardInterrupt ends the children cleanly and is raised again."""
@@ -88,6 +91,9 @@ class Pool:
                 if not self.running and not self.waiting:
                     return
                 time.sleep(PERIOD if self.running else 0)
+        except KeyboardInterrupt as stopped:
+            self.ending = stopped.number if isinstance(stopped, Stopped) else signal.SIGINT
+            raise
         finally:
             self._end_all()
 
@@ -143,13 +149,14 @@ class Pool:
             if told:
                 return str(told)
         if status < 0:
-            return f"its process was ended by {signal.Signals(-status).name}; see {worker.log.name}"
+            why = ", perhaps for want of memory: run fewer at a time with --jobs" if -status == signal.SIGKILL else ""
+            return f"its process was ended by {signal.Signals(-status).name}{why}; see {worker.log.name}"
         return f"its process ended with status {status}; see {worker.log.name}"
 
     def _end_all(self) -> None:
         """Ask every child to stop as Ctrl+C would; end those that do not within the time of grace."""
         for worker in self.running:
-            worker.process.send_signal(signal.SIGINT)
+            worker.process.send_signal(self.ending)
             if worker.job.config.hardware.name == "slurm":  # ours has only waited for it
                 subprocess.run(["scancel", f"--name=recbench-{worker.job.key}"], check=False)
         deadline = time.perf_counter() + GRACE

@@ -20,7 +20,9 @@ Line = Mapping[str, str]
 #: Figures of a run's weights under another protocol: the start of their names, and the column with that protocol.
 ASKED = {r"sampled\d+_": "sampled_protocol", "keep_": "keep_protocol", "mask_": "mask_protocol"}
 #: Columns that are no figures.
-OTHERS = ("row", "phase", "seed", "chosen", "key", "data", "protocol", "dependencies", "commit", "cut_off")
+OTHERS = (
+    "row", "phase", "seed", "chosen", "key", "data", "protocol", "dependencies", "commit", "cut_off", "values_from", "loss", "uniform_loss",
+)  # fmt: skip
 
 
 def final_lines(path: Path, study: Study) -> list[Line]:
@@ -63,6 +65,7 @@ def _run(study: Study, line: Line, kept: StudyRanks, runs_dir: Path, known: Sequ
             "model": {"name": model},
             "data": {"name": data},
             "overrides": words,
+            **({"tuned": {"name": line["values_from"]}} if line.get("values_from") else {}),
         },
         metrics=metrics,
         provenance=provenance | _place(kept, key, data, line["protocol"], known),
@@ -96,6 +99,9 @@ def _figures(study: Study, line: Line) -> tuple[dict[str, Any], tuple[Mapping[st
     searched = {key for row in study.rows.values() for key in row.search}
     metrics: dict[str, Any] = {"protocol": line["protocol"], "cut_off": line.get("cut_off") == "True"}
     metrics["dependencies"] = dict(part.split("=", 1) for part in line.get("dependencies", "").split() if "=" in part)
+    loss, uniform = (_number(line.get(name)) for name in ("loss", "uniform_loss"))
+    if loss is not None and uniform is not None:
+        metrics["doubts"] = {"loss": loss, "uniform_loss": uniform}
     asked: dict[str, dict[str, Any]] = {}
     for name, text in line.items():
         value = None if name in OTHERS or name in searched else _number(text)

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbench.config.tuned import tuned_file
 from recbench.core.errors import UserError
 from recbench.core.run_folder import LATENCY_FILE, replacing, rule_file, sampled_file
 from recbench.core.terminal import short_number
 from recbench.evaluation.statistics.bootstrap import Difference, bootstrap
 from recbench.evaluation.statistics.per_user import MEASURES, mean_per_user, stores
 from recbench.report.columns import RECORDED
+from recbench.report.notes import Entry, doubts, tuned_notes, unequal
 from recbench.study.ranks_file import StudyRanks, user_totals
+from recbench.study.values import key_of
 from recbench.training.convergence import cut_off_note, run_was_cut_off
 
 if TYPE_CHECKING:
@@ -31,6 +34,10 @@ METRICS = ("ndcg@10", "hr@10", "mrr", "ndcg@5", "hr@5", "hr@1")
 NOTHING_KEPT = StudyRanks()
 #: What the tuning of a row took and found (``recbench.study.tuning``).
 TUNING = ("tuned", "budget", "best_validation")
+#: The file of conf/tuned that values of a run come from.
+VALUES_FROM = "values_from"
+#: The training loss of a run that ended above that of guessing, and the latter.
+DOUBTS = ("loss", "uniform_loss")
 #: Where the table goes in a README.
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
@@ -64,7 +71,12 @@ def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
     figures |= {name: costs.get(name) for name in RECORDED} | costs
     if SHARE in study.columns:
         figures[SHARE] = share_of_best(metrics, study.columns[0])
-    figures["cut_off"] = run_was_cut_off(job.config.as_dict(), metrics)
+    config = job.config.as_dict()
+    figures["cut_off"] = run_was_cut_off(config, metrics)
+    if file := tuned_file(config):
+        figures[VALUES_FROM] = file
+    if doubt := metrics.get("doubts"):
+        figures |= {name: doubt[name] for name in DOUBTS}
     if job.phase == "final":
         sampled = folder.read(sampled_file(study.n_sampled)) if study.n_sampled else {}
         ruled = [folder.read(rule_file(rule)) for rule in ("mask", "keep")] if study.both_rules else []
@@ -155,7 +167,10 @@ def _table(
     ]
     lines = [heading, ["---", *["---:"] * (len(heading) - 1)]]
     for name, group in rows.items():
-        cells = [name, *(_mean(column, [record.get(column) for record in group]) for column in study.columns)]
+        cells = [
+            marked(name, group),
+            *(_mean(column, [record.get(column) for record in group]) for column in study.columns),
+        ]
         if reference:
             cells.append("" if group is reference else difference(group, reference, compared, runs_dir, kept))
         lines.append([*cells, *(str(group[0].get(key, "")) for key in [*searched, *tuning]), str(len(group))])
@@ -168,9 +183,38 @@ def _table(
         else ""
     )
     stopped = [name for name, group in rows.items() if any(record.get("cut_off") for record in group)]
-    if stopped:
-        note += "\n\n" + cut_off_note(stopped)
+    told = [cut_off_note(stopped)] if stopped else []
+    told += [line.replace("*", r"\*", 1) for line in table_notes(study, rows)]
+    note += "".join(f"\n\n{line}" for line in told)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + note
+
+
+def marked(name: str, group: Sequence[Record]) -> str:
+    """The name of a row, with a mark where its values come from a tuned file."""
+    return name + (r" \*" if any(record.get(VALUES_FROM) for record in group) else "")
+
+
+def table_notes(study: Study, rows: Mapping[str, Sequence[Record]]) -> list[str]:
+    """Whose values come from tuned files, and which rows learned nothing; of rows whose values were searched nobody asks for a file."""
+    entries = [_entry(study, name, group) for name, group in rows.items()]
+    searched = {name for name in rows if study.rows[name].search or study.rows[name].tuned}
+    plain = [e.name for e in entries if e.is_trained and e.name not in searched and not tuned_file(e.config)]
+    notes = tuned_notes(entries)
+    return [*notes, *([unequal(plain)] if notes and plain else []), *doubts(entries)]
+
+
+def _entry(study: Study, name: str, group: Sequence[Record]) -> Entry:
+    """A row of the table as its records tell it."""
+    first, column = group[0], study.columns[0]
+    model = [word.split("=", 1)[1] for word in study.rows[name].overrides if key_of(word) == "model"]
+    values = [record[column] for record in group if record.get(column) is not None]
+    doubt = next(({k: record[k] for k in DOUBTS} for record in group if record.get(DOUBTS[1])), None)
+    metrics = {"cost/epochs": first.get("epochs"), "doubts": doubt}
+    if len(values) == len(group):
+        metrics[f"test/{column}"] = statistics.mean(values)
+    files = [record[VALUES_FROM] for record in group if record.get(VALUES_FROM)]
+    config = {"model": {"name": model[-1] if model else ""}, **({"tuned": {"name": files[0]}} if files else {})}
+    return Entry(name, config, metrics)
 
 
 def difference(

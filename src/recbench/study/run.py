@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbench.config.schemas import conf_dir
+from recbench.config.tuned import tuned_file
 from recbench.core.errors import UserError
 from recbench.models.registry import lookup
+from recbench.report.notes import unequal
 from recbench.study.definition import Study, find_study, load_study
 from recbench.study.further_metrics import add_other_rule, add_sampled, sampled_config
 from recbench.study.jobs import FINAL, Job, Planner
@@ -23,7 +25,7 @@ from recbench.study.values import key_of
 logger = logging.getLogger(__name__)
 
 
-def run_study(name: str, words: tuple[str, ...], jobs: int, *, dry: bool = False, table_only: bool = False) -> int:
+def run_study(name: str, words: tuple[str, ...], jobs: int, *, table_only: bool = False) -> int:
     """Run a study by name or path; words: overrides of every run. Returns the exit status. Raises UserError before anything is trained."""
     path = find_study(name, Path.cwd(), conf_dir().parent)
     study = load_study(path)
@@ -31,12 +33,9 @@ def run_study(name: str, words: tuple[str, ...], jobs: int, *, dry: bool = False
     plan = StudyPlan(study, planner)
     if not table_only:
         check(study, planner)
-    tune_rows(study, planner, plan, jobs, run=not (dry or table_only))
-    if dry or table_only:
-        missing = drain(plan)
-        if dry:
-            say_missing(study, plan, missing)
-            return 0
+    tune_rows(study, planner, plan, jobs, run=not table_only)
+    if table_only:
+        drain(plan)
         write_results(study, plan)
         return 0
     pool = Pool(jobs, planner.runs_dir / "studies" / study.name)
@@ -60,7 +59,15 @@ def study_runs_dir(path: Path, study: Study, words: tuple[str, ...]) -> Path:
 
 def check(study: Study, planner: Planner) -> None:
     """Everything that can be known to be wrong before the first run."""
-    for job in planner.check():
+    jobs = planner.check()
+    for line in tuned_words(study, jobs):
+        logger.info("%s", line)
+    check_jobs(study, planner, jobs)
+
+
+def check_jobs(study: Study, planner: Planner, jobs: Sequence[Job]) -> None:
+    """Raise UserError for a row that asks for what its model cannot give."""
+    for job in jobs:
         if not ranks(job):
             if study.rows[job.row].search or job.row in study.latency.rows:
                 raise UserError(
@@ -86,13 +93,23 @@ def drain(plan: StudyPlan) -> list[Job]:
     return missing
 
 
-def say_missing(study: Study, plan: StudyPlan, missing: list[Job]) -> None:
-    for job in plan.jobs:
-        print(f"{'missing ' if job in missing else 'finished'} {job.phase:<6} {job} ({job.key})")
-    open_rows = [row.name for row in study.rows.values() if row.name not in plan.chosen]
-    if open_rows:
-        print(f"to be chosen by a search, then run with every seed: {', '.join(open_rows)}")
-    print(f"{len(plan.jobs) - len(missing)} of {len(plan.jobs)} known runs finished")
+def tuned_words(study: Study, jobs: Sequence[Job]) -> list[str]:
+    """What is said before anything is trained of rows with values from tuned files, and of rows without. jobs: at least one a row."""
+    files: dict[str, str] = {}
+    plain = []
+    for job in {job.row: job for job in reversed(jobs)}.values():
+        row, file = study.rows[job.row], tuned_file(job.config.as_dict())
+        if file:
+            files[job.row] = file
+        elif not (row.search or row.tuned) and lookup(job.config.model.name).model.trains_by_gradient:
+            plain.append(job.row)
+    rows = [name for name in study.rows if name in files]
+    said = (
+        [f"values from {', '.join(dict.fromkeys(files[name] for name in rows))} for the rows {', '.join(rows)}"]
+        if rows
+        else []
+    )
+    return said + ([unequal([name for name in study.rows if name in plain])] if rows and plain else [])
 
 
 def ask_more(study: Study, plan: StudyPlan, planner: Planner) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbench.config.run_name import is_silent, run_name
+from recbench.config.tuned import tuned_file
 from recbench.models.auxiliary import AUXILIARIES
 from recbench.tracking.store import KEY_TAG, NAME_LENGTH, NAME_TAG, PARAMETER_LENGTH, Point
 
@@ -63,7 +64,7 @@ def metrics_of(final: Mapping[str, Any], history: list[dict[str, Any]], started:
 
 
 #: Parts of a config that say nothing on the run, and tags or figures of it that say more.
-NO_PARAMETERS = ("tracking", "runs_dir", "cache_dir")
+NO_PARAMETERS = ("tracking", "runs_dir", "cache_dir", "tuned")
 
 
 def parameters_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -72,6 +73,8 @@ def parameters_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     What is not set, and the settings of auxiliaries that are not used, are left out: they would stand between those that differ.
     """
     kept = {key: value for key, value in config.items() if key not in NO_PARAMETERS}
+    if file := tuned_file(config):
+        kept["tuned"] = file
     model = kept.get("model", {})
     if "auxiliary" in model:
         unused = set(AUXILIARIES) - set(model["auxiliary"])

@@ -18,9 +18,11 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from recbench.config.settings import TrainingConfig
+from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder, replacing
 from recbench.data.batches import EpochSampler
 from recbench.evaluation.cost.meters import CPU_JOULES, Meters, spent_figures
+from recbench.evaluation.ranking import ScoreError
 from recbench.models.base import Recommender
 from recbench.models.weights import save_tensors
 from recbench.training.learner import Learner
@@ -130,9 +132,24 @@ class BestEpoch(Callback):
     def _measure(self, learner: Learner) -> dict[str, float]:
         learner.student.eval()
         with Whole(learner):
-            measured = dict(self.validate(learner.student))
+            try:
+                measured = dict(self.validate(learner.student))
+            except ScoreError as error:
+                raise UserError(self._unrankable(learner, error)) from error
         learner.train()
         return measured
+
+    def _unrankable(self, learner: Learner, error: ScoreError) -> str:
+        """Why a model cannot be validated: its loss diverged within the epoch, perhaps by its last step, or its scores are no scores."""
+        epoch, lr = f"epoch {learner.current_epoch + 1}", f"training.lr={learner.config.lr:g}"
+        mend = "a smaller training.lr or training.gradient_clip=1 may help"
+        loader: Any = learner.trainer.train_dataloader
+        batch = loader.dataset[next(iter(self.sampler))].to(learner.device)
+        with torch.no_grad():
+            loss = float(learner.student.training_loss(batch))
+        if math.isfinite(loss):
+            return f"the model's scores cannot be ranked after {epoch}: {error} ({lr}; the loss is {loss:g}); {mend}"
+        return f"the loss became {loss} in {epoch} ({lr}), and the scores with it; {mend}"
 
     def on_train_end(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         self.progress.close()

@@ -112,7 +112,9 @@ def fit(
         except SystemExit as end:
             # What Lightning makes of Ctrl+C.
             if trainer.interrupted:
-                raise KeyboardInterrupt from end
+                # The one that came, which may be a signal's.
+                came = end.__context__
+                raise (came if isinstance(came, KeyboardInterrupt) else KeyboardInterrupt()) from end
             raise
     load_weights(model, folder.weights)
     figures = training_figures(best, windows.n_targets)

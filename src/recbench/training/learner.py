@@ -126,7 +126,8 @@ class Learner(pl.LightningModule):
         for name, value in reversed(means.items()):  # the sum stands first: a term that spoils it is named before it
             if not math.isfinite(value):
                 raise UserError(
-                    f"the loss term '{name}' became {value}; a smaller training.lr or training.gradient_clip=1 may help"
+                    f"the loss term '{name}' became {value} in epoch {self.current_epoch + 1} (training.lr={self.config.lr:g}); "
+                    "a smaller training.lr or training.gradient_clip=1 may help"
                 )
         return means
 

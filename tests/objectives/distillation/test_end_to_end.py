@@ -206,7 +206,7 @@ def test_a_resumed_student_of_a_stored_teacher_equals_an_uninterrupted_one(
 def test_a_loss_that_diverges_is_one_line_and_its_reason_is_kept(cli, tiny, tmp_path):
     done = cli(*tiny, *SASREC, "training.lr=1e30", "training.batch_size=100", cwd=tmp_path)
     assert done.status == 2
-    assert done.err.splitlines()[-1].startswith("error: the loss term 'loss' became nan; a smaller training.lr")
+    assert done.err.splitlines()[-1].startswith("error: the loss term 'loss' became nan in epoch 1 (training.lr=")
     assert "Traceback" not in done.err
     (folder,) = [RunFolder(path) for path in tmp_path.glob("runs/sasrec-*")]
     assert folder.state == "failed"

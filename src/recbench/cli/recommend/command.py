@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbench.cli.recommend.unknown import add_unknown, settle
 from recbench.core.errors import UserError
-from recbench.core.terminal import Parser, exit_status
+from recbench.core.terminal import Parser, exit_status, speak
 
 if TYPE_CHECKING:
     from recbench.cli.recommend.histories import History
@@ -57,7 +57,7 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
         metavar="FILE",
         help="of --all and --candidates: a .parquet or .csv file, written whole or not at all",
     )
-    add_unknown(parser, "pairs")
+    add_unknown(parser, "pairs, or events of a --history,")
     parser.add_argument("--k", type=int, default=10, help="items a list (default: 10)")
     parser.add_argument("--as-in-test", action="store_true", help="of a user, only what stood before the test target")
     seen = parser.add_mutually_exclusive_group()
@@ -108,6 +108,7 @@ def main(arguments: list[str]) -> int:
 
 def _main(arguments: list[str]) -> int:
     chosen = read_arguments(arguments)
+    speak()
     from recbench.cli.recommend.answer import named, recommend
     from recbench.cli.recommend.model_of_run import open_model
 
@@ -175,7 +176,7 @@ def _histories(opened: Opened, chosen: argparse.Namespace) -> list[History]:
     found = histories_of_users(data, opened.stage.split, chosen.user, chosen.as_in_test) if chosen.user else []
     for place, text in enumerate(chosen.history):
         times, behaviours = (words(given[place]) if given else None for given in (chosen.times, chosen.behaviours))
-        found.append(typed_history(data, words(text), times, behaviours, opened.needs))
+        found.append(typed_history(data, words(text), times, behaviours, opened.needs, chosen.unknown))
     return found
 
 

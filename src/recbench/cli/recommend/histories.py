@@ -6,7 +6,8 @@ Shapes: n events of a history, R histories, L events of the longest one that is 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from recbench.data.batches import Batch
     from recbench.data.prepared import PreparedData
     from recbench.data.split import Split
+
+logger = logging.getLogger(__name__)
 
 #: Known ids that an unknown one is answered with, and ids that are compared with it at the most: comparing costs microseconds each.
 SHOWN_IDS, COMPARED_IDS = 5, 50_000
@@ -66,14 +69,19 @@ def typed_history(
     times: Sequence[str] | None = None,
     behaviours: Sequence[str] | None = None,
     needs: Iterable[str] = (),
+    unknown: str = "error",
 ) -> History:
     """The history of somebody who is not in the data, oldest event first. needs: what the model reads beside the items.
 
+    unknown: what is done with an item that the data do not have: "error", or "skip", which leaves the event out and says so.
     Raises UserError for unknown items, for times or behaviours that are missing, wrong or not one an item, and for an empty history.
     """
     if not items:
         raise UserError("the history is empty; give at least one item, as in --history ITEM,ITEM")
-    number = _numbers(data.item_table()["item"].to_list(), items, "item", first=1)
+    names = data.item_table()["item"].to_list()
+    if unknown == "skip":
+        items, times, behaviours = _known_events(set(names), items, times, behaviours)
+    number = _numbers(names, items, "item", first=1, mend="; or leave such items out with --unknown skip")
     for what, given, how in (
         ("timestamps", times, "--times 2026-01-30,2026-01-31T18:00 (dates, or Unix seconds; in Python: times=[...])"),
         (
@@ -131,12 +139,35 @@ def seconds(text: str) -> int:
     return int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp())
 
 
-def _numbers(known: Sequence[str], wanted: Sequence[str], kind: str, first: int) -> list[int]:
+def _known_events(
+    known: Collection[str], items: Sequence[str], times: Sequence[str] | None, behaviours: Sequence[str] | None
+) -> tuple[Sequence[str], Sequence[str] | None, Sequence[str] | None]:
+    """The events of items that the data have; the others are named. Raises UserError where none is left."""
+    keep = [place for place, item in enumerate(items) if item in known]
+    lost = list(dict.fromkeys(item[:80] for item in items if item not in known))
+    if not keep:
+        raise UserError(
+            f"the data have none of the {len(items)} items of the history, such as '{lost[0]}'; give ids as the data have them"
+        )
+    if lost:
+        more = f" and {len(lost) - SHOWN_IDS} more" if len(lost) > SHOWN_IDS else ""
+        logger.warning(
+            "left out %d of %d events, of items that the data do not have: %s%s",
+            len(items) - len(keep), len(items), ", ".join(lost[:SHOWN_IDS]), more,
+        )  # fmt: skip
+
+    if any(values is not None and len(values) != len(items) for values in (times, behaviours)):
+        return items, times, behaviours  # for the check that names them
+    parts = [None if values is None else [values[place] for place in keep] for values in (times, behaviours)]
+    return [items[place] for place in keep], parts[0], parts[1]
+
+
+def _numbers(known: Sequence[str], wanted: Sequence[str], kind: str, first: int, mend: str = "") -> list[int]:
     """The numbers of raw ids, of which the first is ``first``. Raises UserError for an unknown one, with the nearest known ones."""
     number = {name: place for place, name in enumerate(known, start=first)}
     for name in wanted:
         if name not in number:
-            raise UserError(f"unknown {kind} '{name[:80]}'; {near(name, known)}")
+            raise UserError(f"unknown {kind} '{name[:80]}'; {near(name, known)}{mend}")
     return [number[name] for name in wanted]
 
 

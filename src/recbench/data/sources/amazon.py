@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import MissingData, UserError, nearest
 from recbench.data import download
 from recbench.data.schema import PATH_ONLY, DataConfig, RawData, check_choice
-from recbench.data.sources.amazon_releases import RELEASES, Layout, Release
+from recbench.data.sources.amazon_releases import FIVE_CORE_REVIEWS, PACKED_REVIEW_BYTES, RELEASES, Layout, Release
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,11 @@ class AmazonConfig(DataConfig):
     def category_name(self) -> str:
         """The category as it stands in file names: "Sports & Outdoors" is Sports_and_Outdoors."""
         return "_".join(str(self.category).replace("&", " and ").replace(",", " ").split())
+
+    def about_bytes(self, layout: Layout) -> float | None:
+        """About how large the file of interactions is; None where that is not known."""
+        reviews = FIVE_CORE_REVIEWS.get(self.category_name) if self.version == "2014" and layout.five_core else None
+        return None if reviews is None else reviews * PACKED_REVIEW_BYTES
 
     def layouts(self) -> list[Layout]:
         """The layouts to look for, best first."""
@@ -167,10 +172,11 @@ def _download(config: AmazonConfig, folders: list[Path]) -> list[Path]:
         except download.DownloadFailed as error:
             wanted = " or ".join(" + ".join(each.files(config.category_name)) for each in config.layouts())
             places = ", ".join(str(folder) for folder in folders)
-            raise UserError(
+            raise MissingData(
                 f"no raw file for Amazon {config.version} {config.category_name}: looked for {wanted} in {places}; "
                 f"downloading {url} failed: {error}. "
-                "Put the file into one of these folders, or name its folder with data.raw_dir"
+                f"Fetch {url} ({download.size_words(url, config.about_bytes(layout))}) elsewhere and put the file into one of these folders, or "
+                "name its folder with data.raw_dir"
             ) from error
         paths.append(folders[-1] / name)
     return paths
@@ -195,6 +201,12 @@ def _download_metadata(config: AmazonConfig, cache: Path) -> tuple[Path | None, 
     if failure.exists() and time.time() - failure.stat().st_mtime < METADATA_RETRY_SECONDS:
         return None, failure.read_text(encoding="utf-8")
     url = _url(config, config.release.metadata_folder, name)
+    if (
+        download.is_offline()
+    ):  # with them the data would have another key, so what can be said now is that they are not here
+        raise MissingData(
+            f"no metadata for Amazon {config.version} {config.category_name} in {cache}; the next run fetches {url}"
+        )
     try:
         download.fetch(url, cache / name, backoff=())
     except download.DownloadFailed as error:

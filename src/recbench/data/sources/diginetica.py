@@ -23,7 +23,12 @@ from recbench.data.sources.session_logs import (
 )
 from recbench.data.sources.table_config import Columns
 
-FILE = HandFetched("train-item-views.csv", "Diginetica", "the CIKM Cup 2016 track 2 page (competitions.codalab.org)")
+FILE = HandFetched(
+    "train-item-views.csv",
+    "Diginetica",
+    "the CIKM Cup 2016 track 2 page, https://competitions.codalab.org/competitions/11161",
+    "about 40 MB",
+)
 #: As in the SR-GNN line of papers [Wu et al., AAAI 2019, section 4.1].
 PUBLISHED = {"test_days": 7, "min_item_count": 5, "day_dates": True, "users_are_sessions": True}
 LAST_MILLISECOND_OF_DAY = 86_399_999

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbench.core.errors import UserError
+from recbench.core.errors import MissingData, UserError
 from recbench.data import download
 from recbench.data.schema import PATH_ONLY, DataConfig, RawData, check_choice
 from recbench.data.sources.movielens_releases import BASE_URL, RELEASES, Release
@@ -172,9 +172,10 @@ def _download(config: MovieLensConfig, places: list[Path]) -> Found:
         download.fetch(url, archive)
     except download.DownloadFailed as error:
         ratings = release.layout.ratings
-        raise UserError(
+        raise MissingData(
             f"no raw file for MovieLens {config.version}: looked for {release.zip_name}, {release.folder}/{ratings} and "
             f"{ratings} (also .gz) in {', '.join(str(place) for place in places)}; downloading {url} failed: {error}. "
-            "Download that archive elsewhere and put it into one of these folders, or name its folder with data.raw_dir"
+            f"Fetch {url} ({download.size_words(url, release.size)}) elsewhere and put it into "
+            "one of these folders, or name its folder with data.raw_dir"
         ) from error
     return _in_archive(archive, release)

@@ -34,6 +34,8 @@ class Release:
     archive: str
     folder: str
     layout: Layout
+    #: Size of the archive in bytes, to be told; one that changes from year to year has none.
+    size: int | None = None
 
     @property
     def zip_name(self) -> str:
@@ -61,12 +63,12 @@ _OF_2009 = Layout("ratings.dat", "movies.dat", "::", "::", "utf-8")
 _CSV = Layout("ratings.csv", "movies.csv", ",", ",", "utf-8", header=True)
 
 RELEASES = {
-    "100k": Release("ml-100k", "ml-100k", _OF_1998),
-    "1m": Release("ml-1m", "ml-1m", _OF_2003),
-    "10m": Release("ml-10m", "ml-10M100K", _OF_2009),
-    "20m": Release("ml-20m", "ml-20m", _CSV),
-    "25m": Release("ml-25m", "ml-25m", _CSV),
-    "32m": Release("ml-32m", "ml-32m", _CSV),
-    "latest-small": Release("ml-latest-small", "ml-latest-small", _CSV),
+    "100k": Release("ml-100k", "ml-100k", _OF_1998, 4_924_029),
+    "1m": Release("ml-1m", "ml-1m", _OF_2003, 5_917_549),
+    "10m": Release("ml-10m", "ml-10M100K", _OF_2009, 65_566_137),
+    "20m": Release("ml-20m", "ml-20m", _CSV, 198_702_078),
+    "25m": Release("ml-25m", "ml-25m", _CSV, 261_978_986),
+    "32m": Release("ml-32m", "ml-32m", _CSV, 238_950_008),
+    "latest-small": Release("ml-latest-small", "ml-latest-small", _CSV, 978_202),
     "latest": Release("ml-latest", "ml-latest", _CSV),
 }

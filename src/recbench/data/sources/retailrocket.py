@@ -22,7 +22,12 @@ from recbench.data.sources.session_logs import (
 )
 from recbench.data.sources.table_config import Columns
 
-FILE = HandFetched("events.csv", "RetailRocket", "Kaggle (retailrocket/ecommerce-dataset)")
+FILE = HandFetched(
+    "events.csv",
+    "RetailRocket",
+    "Kaggle, https://www.kaggle.com/datasets/retailrocket/ecommerce-dataset",
+    "about 94 MB",
+)
 PUBLISHED = {"min_item_count": 5}
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbench.core.errors import UserError
+from recbench.core.errors import MissingData, UserError
 from recbench.data import download
 from recbench.data.schema import DataConfig, RawData
 from recbench.data.sources.table_config import Columns, TableConfig
@@ -43,11 +43,12 @@ class SessionLogConfig(DataConfig):
 
 @dataclass(frozen=True)
 class HandFetched:
-    """A file that no address serves without a login: its name, what it belongs to, and who has it."""
+    """A file that is not fetched for you: its name, what it belongs to, the page or archive that has it, and about how large it is."""
 
     name: str
     title: str
     origin: str
+    size: str
 
 
 def find_file(config: DataConfig, cache_dir: Path, wanted: HandFetched) -> Path:
@@ -59,9 +60,9 @@ def find_file(config: DataConfig, cache_dir: Path, wanted: HandFetched) -> Path:
         for name in (wanted.name, f"{wanted.name}.gz"):
             if (folder / name).is_file():
                 return folder / name
-    raise UserError(
+    raise MissingData(
         f"no {wanted.name} (or {wanted.name}.gz) of {wanted.title} in {', '.join(str(folder) for folder in folders)}; it "
-        f"cannot be fetched without you: get it from {wanted.origin}, put it there, or name its folder with data.raw_dir"
+        f"cannot be fetched without you: get it from {wanted.origin} ({wanted.size}), put it there, or name its folder with data.raw_dir"
     )
 
 

@@ -23,7 +23,12 @@ from recbench.data.sources.session_logs import (
 )
 from recbench.data.sources.table_config import Columns
 
-FILE = HandFetched("yoochoose-clicks.dat", "Yoochoose", "the RecSys Challenge 2015 archive (yoochoose-data)")
+FILE = HandFetched(
+    "yoochoose-clicks.dat",
+    "Yoochoose",
+    "the RecSys Challenge 2015 archive yoochoose-data, https://s3-eu-west-1.amazonaws.com/yc-rdata/yoochoose-data.7z",
+    "about 1.4 GB unpacked",
+)
 COLUMNS = ("session", "time", "item", "category")
 FRACTIONS = ("1", "1/4", "1/64")
 

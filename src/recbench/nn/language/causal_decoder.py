@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recbench.core.errors import UserError
+from recbench.data.download import is_offline
 from recbench.nn.language.gguf import gguf_file, output_weights
 from recbench.nn.language.pretrained import few_words, first_line, read_config
 
@@ -73,6 +74,7 @@ def output_vectors(name: str, dtype: torch.dtype) -> Tensor | None:
                 name,
                 use_safetensors=True,
                 trust_remote_code=False,
+                local_files_only=is_offline(),
                 dtype=dtype,
                 output_loading_info=True,
                 num_hidden_layers=1,

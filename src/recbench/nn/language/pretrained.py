@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from recbench.core.errors import UserError
+from recbench.data.download import is_offline
 from recbench.nn.language.gguf import gguf_file, load_first_layers, read_gguf_config, source_of
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ def read_config(name: str, n_layers: int = 1) -> Any:
             full = (
                 read_gguf_config(path)
                 if path is not None
-                else AutoConfig.from_pretrained(source_of(name)[0], trust_remote_code=False)
+                else AutoConfig.from_pretrained(
+                    source_of(name)[0], trust_remote_code=False, local_files_only=is_offline()
+                )
             )
     except (OSError, ValueError) as error:
         raise UserError(
@@ -62,7 +65,7 @@ def read_tokenizer(name: str) -> Any:
 
     folder, words = source_of(name)
     with few_words():
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **words)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=is_offline(), **words)
 
 
 def first_layers(
@@ -87,7 +90,12 @@ def first_layers(
         model = _stored(config, changes, dtype)
     else:
         full.update(changes)
-        model = drawn(lambda wanted: AutoModel.from_config(full, dtype=wanted, trust_remote_code=False), config)
+        model = drawn(
+            lambda wanted: AutoModel.from_config(
+                full, dtype=wanted, trust_remote_code=False, local_files_only=is_offline()
+            ),
+            config,
+        )
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # it sees the first position only, and nothing reads what it says
     _check_positions(model, config, max_length, prompt_length)
@@ -105,6 +113,7 @@ def _stored(config: BackboneConfig, changes: dict[str, Any], dtype: torch.dtype)
                 source_of(config.backbone)[0],
                 use_safetensors=True,
                 trust_remote_code=False,
+                local_files_only=is_offline(),
                 dtype=dtype,
                 output_loading_info=True,
                 **changes,

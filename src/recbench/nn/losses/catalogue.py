@@ -17,6 +17,7 @@ Shapes: N predicted positions (real ones only), D width, V = n_items + 1 rows of
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -104,6 +105,22 @@ class CatalogueLoss(nn.Module):
             return bpr_max(positive, scores, taken, self.config.bpr_reg)
         return softmax_over(positive, scores - log_expected if self.config.logq else scores, taken)
 
+    def uniform(self) -> float | None:
+        """The loss of a model that scores all items alike (all 0); None for bpr_max, which compares scores and guesses none."""
+        k = self.config.n_negatives
+        if self.config.loss == "softmax" or (self.config.loss == "sampled_softmax" and self.config.logq):
+            return math.log(self.n_items)
+        if self.config.loss == "sampled_softmax":
+            return math.log(1 + k)
+        if self.config.loss == "bpr_max":
+            return None
+        return 2 * math.log(2) if self.config.loss == "bce" else (self._beta() + k) / (k + 1) * math.log(2)
+
+    def _beta(self) -> float:
+        """The weight of gbce's positive term."""
+        alpha = min(1.0, self.config.n_negatives / max(self.n_items - 1, 1))
+        return 1.0 - self.config.gbce_t * (1.0 - alpha)
+
     def vectors(self, table: Tensor, items: Tensor) -> Tensor:
         """Rows of the table [V, D] for ``items`` of any shape."""
         return F.embedding(items, table, sparse=True) if self.sparse_gradients else table[items]
@@ -141,13 +158,9 @@ class CatalogueLoss(nn.Module):
         positive = (hidden * self.vectors(table, targets)).sum(-1)
         scores = self._scores_of_own(hidden, table, negatives)
         pushed_down = F.softplus(scores).masked_fill(negatives == targets[:, None], 0.0)
-        beta = 1.0
-        if self.config.loss == "gbce":
-            alpha = min(1.0, k / max(self.n_items - 1, 1))
-            beta = 1.0 - self.config.gbce_t * (1.0 - alpha)
         if self.config.loss == "bce":
             return (F.softplus(-positive) + pushed_down.mean(1)).mean()
-        return ((beta * F.softplus(-positive) + pushed_down.sum(1)) / (k + 1)).mean()
+        return ((self._beta() * F.softplus(-positive) + pushed_down.sum(1)) / (k + 1)).mean()
 
 
 def scores_of_own(hidden: Tensor, table: Tensor, items: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from recbench.core.errors import UserError
+from recbench.data.download import is_offline
 from recbench.data.text_config import TextConfig
 from recbench.nn.language.pretrained import few_words, first_line, first_position
 from recbench.nn.text.length_buckets import by_length
@@ -42,7 +43,7 @@ def model_folder(name: str) -> Path:
 
     try:
         with few_words():
-            return Path(snapshot_download(name, allow_patterns=WANTED))
+            return Path(snapshot_download(name, allow_patterns=WANTED, local_files_only=is_offline()))
     except (OSError, ValueError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise UserError(f"cannot get the text encoder '{name}' ({first_line(error)}); {_how(name)}") from error
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
+from recbench.core.stops import stopped_by_signals
 from recbench.training.processes.ranks import Ranks, launched, working_as
 from recbench.training.processes.rendezvous import (
     FAILED,
@@ -30,7 +31,6 @@ from recbench.training.processes.rendezvous import (
     join,
     meet,
     share_of_threads,
-    terminated_like_ctrl_c,
     uses_gpu,
     was_left,
 )
@@ -115,7 +115,7 @@ class Team:
             with (
                 working_as(self.ranks),
                 self._threads(),
-                terminated_like_ctrl_c() if not self.spawned else nullcontext(),
+                stopped_by_signals() if not self.spawned else nullcontext(),
             ):
                 yield
         except UserError:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -80,24 +76,3 @@ def check_spawn(hardware: HardwareConfig) -> None:
         raise UserError(
             f"hardware.devices={hardware.devices}, but there are {torch.cuda.device_count()} GPUs here; ask for no more than those"
         )
-
-
-@contextmanager
-def terminated_like_ctrl_c() -> Iterator[None]:
-    """torchrun and srun end all processes by SIGTERM when one fails: the run is interrupted then, and says so."""
-
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    # Whoever handles the signal already, as submitit does to queue the job again, knows better.
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-    ):
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

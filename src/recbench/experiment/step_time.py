@@ -1,0 +1,105 @@
+"""How long a training step of a config takes here, measured on its data: for estimates of hours before anything is trained."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from recbench.config.run import RunConfig
+from recbench.data.batches import Batch, EpochSampler, WindowDataset, training_windows
+from recbench.data.training import TrainingData
+from recbench.experiment import evaluate
+from recbench.experiment.build import build_model
+from recbench.experiment.context import RunContext
+from recbench.experiment.dependencies import dependency_configs
+from recbench.models.base import Recommender
+from recbench.models.registry import lookup
+from recbench.objectives.contrastive.base import build_auxiliaries
+from recbench.training.learner import Learner
+
+#: Timed steps, and seconds after which no further one begins. The first step, which allocates and compiles, is not timed unless it alone is longer.
+STEPS, ENOUGH_SECONDS = 3, 2.0
+#: Users whose validation is timed, at most.
+CASES = 256
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """step: seconds of a training step; steps: of an epoch; validation: seconds of ranking all validation cases once."""
+
+    step: float
+    steps: int
+    validation: float
+
+    def seconds(self, epochs: int, validate_every: int = 1) -> float:
+        """Of so many epochs with their validations."""
+        return epochs * self.steps * self.step + epochs / validate_every * self.validation
+
+
+def time_step(config: RunConfig, stage: RunContext) -> StepTime | None:
+    """The time of a step, with fresh weights for whatever the run needs; None for a run without epochs, such as a computed or compressed one.
+
+    With a teacher its forward pass is timed too; the objective's own terms are not. Raises UserError where the model cannot be built.
+    """
+    if config.compression.name != "none" or not lookup(config.model.name).model.trains_by_gradient:
+        return None
+    evaluate.prepare_device(config.hardware, config.seed)
+    device = evaluate.device_of(config.hardware)
+    train = TrainingData.of(stage.data, stage.split)
+    windows = training_windows(train.start, train.end, config.training.max_length)
+    if windows.n_targets == 0 or config.training.max_epochs == 0:
+        return None
+    model = build_model(config, stage, {}).to(device)
+    teacher_part = dependency_configs(config).get("teacher")
+    teacher = None if teacher_part is None else build_model(teacher_part, stage, {}).to(device).eval()
+    dataset, sampler = (
+        WindowDataset(train.data, windows),
+        EpochSampler(windows, config.training.batch_size, config.seed),
+    )
+    sampler.set_epoch(0)
+    learner = Learner(model, config.training, len(sampler), auxiliaries=build_auxiliaries(model, dataset)).to(device)
+    found = learner.configure_optimizers()
+    optimizer = found["optimizer"] if isinstance(found, dict) else found
+    seconds: list[float] = []
+    for _, index in zip(range(STEPS + 1), sampler, strict=False):
+        seconds.append(_step(learner, optimizer, dataset[index].to(device), teacher, device))
+        if sum(seconds) > ENOUGH_SECONDS:
+            break
+    timed = sorted(seconds[1:] or seconds)
+    return StepTime(timed[len(timed) // 2], len(sampler), _validation(model, stage, config))
+
+
+def _step(
+    learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch, teacher: Recommender | None, device: torch.device
+) -> float:
+    _wait(device)
+    started = time.perf_counter()
+    if teacher is not None:
+        with torch.no_grad():
+            teacher.hidden_states(batch)
+    learner.train()
+    optimizer.zero_grad()
+    learner.training_step(batch, 0).backward()
+    optimizer.step()
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _validation(model: Recommender, stage: RunContext, config: RunConfig) -> float:
+    """Seconds of ranking all validation cases, from some of them."""
+    cases = stage.split.validation
+    n = min(CASES, len(cases))
+    if n == 0 or not model.ranks:
+        return 0.0
+    chosen = torch.linspace(0, len(cases) - 1, n).long().numpy()
+    started = time.perf_counter()
+    with torch.no_grad():
+        evaluate.rank_cases(model, stage.data, stage.split, cases.select(chosen), config)
+    return (time.perf_counter() - started) / n * len(cases)

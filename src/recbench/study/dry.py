@@ -1,0 +1,70 @@
+"""``recbench study NAME --dry``: what of a study is there and what is missing. Nothing is downloaded, nothing is trained.
+
+With ``--hours`` a few training steps of each row are timed on the prepared data, and what is missing is estimated from them
+(``recbench.study.hours``); without, the command only looks at run folders.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recbench.config.schemas import conf_dir
+from recbench.core.errors import MissingData
+from recbench.data.download import offline
+from recbench.study.definition import Study, find_study, load_study
+from recbench.study.jobs import Job, Planner
+from recbench.study.plan import StudyPlan
+from recbench.study.run import check_jobs, drain, study_runs_dir, tuned_words
+from recbench.study.tuning import tune_rows
+
+
+def dry_run(name: str, words: tuple[str, ...], hours: bool = False) -> int:
+    """Say what is there, what is missing, and which rows lack their data; returns the exit status, 0. Raises UserError for mistakes in the
+    study or the words."""
+    path = find_study(name, Path.cwd(), conf_dir().parent)
+    study = load_study(path)
+    planner = Planner(study, words, study_runs_dir(path, study, words))
+    plan = StudyPlan(study, planner)
+    with offline():
+        absent, examples = _look(study, planner)
+        plan.dead |= absent
+        tune_rows(study, planner, plan, 1, run=False)
+        missing = drain(plan)
+        for line in [*tuned_words(study, examples), *_state(study, plan, missing, absent)]:
+            print(line)
+        if hours:
+            from recbench.study.hours import hour_lines
+
+            for line in hour_lines(study, plan, missing, examples):
+                print(line)
+        else:
+            print("--dry --hours estimates how long what is missing takes")
+    return 0
+
+
+def _look(study: Study, planner: Planner) -> tuple[dict[str, str], list[Job]]:
+    """(row -> why its data are not here, jobs of the other rows: one a combination of searched values). All rows are checked."""
+    absent: dict[str, str] = {}
+    jobs: list[Job] = []
+    for row in study.rows:
+        try:
+            found = planner.check([row])
+            check_jobs(study, planner, found)
+        except MissingData as error:
+            absent[row] = str(error).removeprefix(f"row '{row}': ")
+            continue
+        jobs += found
+    return absent, jobs
+
+
+def _state(study: Study, plan: StudyPlan, missing: list[Job], absent: dict[str, str]) -> list[str]:
+    lines = [f"{'missing ' if job in missing else 'finished'} {job.phase:<6} {job} ({job.key})" for job in plan.jobs]
+    for reason in dict.fromkeys(absent.values()):
+        rows = ", ".join(row for row in absent if absent[row] == reason)
+        lines.append(f"no data  {rows}: {reason}")
+    waiting = [name for name, why in plan.dead.items() if name not in absent]
+    lines += [f"waits    {name}: {plan.dead[name]}" for name in waiting]
+    open_rows = [name for name in study.rows if name not in plan.chosen and name not in plan.dead]
+    if open_rows:
+        lines.append(f"to be chosen by a search, then run with every seed: {', '.join(open_rows)}")
+    return [*lines, f"{len(plan.jobs) - len(missing)} of {len(plan.jobs)} known runs finished"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import time
 
@@ -166,7 +167,8 @@ def test_ctrl_c_is_told_and_the_same_command_goes_on(cli, tiny, tmp_path, uninte
         signal.signal(signal.SIGINT, handler)
     assert stopped.status == 130
     assert re.fullmatch(
-        r"stopped; sasrec-\w+ has a checkpoint after \d+ epochs?: the same command goes on from there", stopped.err.splitlines()[-1]
+        r"stopped; sasrec-\w+ has a checkpoint after \d+ epochs?: the same command goes on from there",
+        stopped.err.splitlines()[-1],
     )
     (folder,) = [RunFolder(path) for path in (tmp_path / "runs").glob("sasrec-*")]
     assert folder.state == "interrupted"

@@ -96,5 +96,5 @@ def _refuse(message: str) -> NoReturn:
     if len(unknown) < len(message.split()) and unknown:
         word, _, value = unknown[0].lstrip("-").partition("=")
         known = f"write key=value, as in {word}={value or (unknown[1] if len(unknown) > 1 else 'VALUE')}"
-        raise UserError(f"unknown option {unknown[0]}; {known}; recbench --help lists the keys")
+        raise UserError(f"unknown option {unknown[0].partition('=')[0]}; {known}; recbench --help lists the keys")
     raise UserError(f"{message}; see recbench --help and recbench --hydra-help")

@@ -80,9 +80,7 @@ _NO_MEMORY = re.compile(
     re.IGNORECASE,
 )
 _ON_GPU = re.compile(r"CUDA|CUBLAS|CUDNN|\bGPU\b|\bHIP\b")
-_WANTED = re.compile(
-    r"tried to allocate ([\d.]+ ?(?:[KMGT]i?B|bytes))|you tried to allocate (\d+) bytes|Unable to allocate ([\d.]+ ?(?:[KMGT]i?B|bytes))"
-)
+_WANTED = re.compile(r"(?:tried|unable) to allocate ([\d.]+) ?([KMGTPE]i?B|bytes)", re.IGNORECASE)
 
 
 def memory_error(error: BaseException, doing: str = "") -> UserError | None:
@@ -102,20 +100,20 @@ def memory_error(error: BaseException, doing: str = "") -> UserError | None:
         return None
     place = "the GPU" if _ON_GPU.search(text) else "this machine"
     found = _WANTED.search(text)
-    wanted = "" if found is None else f" for another {_size(next(filter(None, found.groups())))}"
+    wanted = "" if found is None else f" for another {_size(*found.groups())}"
     return UserError(
         f"not enough memory on {place}{wanted}{f', in {doing}' if doing else ''}: lower training.batch_size, training.max_length or the sizes of the "
         "model, or run fewer jobs at a time (hydra.launcher.n_jobs, --jobs)"
     )
 
 
-def _size(text: str) -> str:
-    """Bytes in a form that a person reads; other units as they are."""
-    if not text.isdigit():
-        return text
-    value = float(text)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
+def _size(number: str, unit: str) -> str:
+    """A size in a unit that a person reads."""
+    if unit != "bytes":
+        return f"{number} {unit}"
+    value = float(number)
+    for larger in ("bytes", "KiB", "MiB", "GiB"):
         if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+            return f"{value:.0f} bytes" if larger == "bytes" else f"{value:.1f} {larger}"
         value /= 1024
-    return f"{value:.1f} TiB"
+    return f"{value:,.1f} TiB"

@@ -86,7 +86,7 @@ def doubts(entries: Sequence[Entry]) -> list[str]:
         if isinstance(loss, Mapping):
             found.append(
                 f"warning: {entry.name}: its training loss ended at {loss['loss']:.4g}, above {loss['uniform_loss']:.4g}, that of guessing all items "
-                "alike: it learned nothing; change training.lr, or train for longer"
+                "alike: train it for longer, or change training.lr"
             )
     return list(dict.fromkeys(found))
 

@@ -28,7 +28,8 @@ def hour_lines(study: Study, plan: StudyPlan, missing: Sequence[Job], examples: 
         done = [job for job in plan.jobs if job.row == name and job.finished]
         took = sum(_took(job) for job in done)
         spent += took
-        own = [job for job in missing if job.row == name]
+        # A model without a seed is one run for all of them.
+        own = list({job.key: job for job in missing if job.row == name}.values())
         example = next(iter(own), next((job for job in examples if job.row == name), None))
         past = f"; {len(done)} finished took {_hours(took)}" if done else ""
         if example is None:

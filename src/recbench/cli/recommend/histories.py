@@ -143,6 +143,9 @@ def _known_events(
     known: Collection[str], items: Sequence[str], times: Sequence[str] | None, behaviours: Sequence[str] | None
 ) -> tuple[Sequence[str], Sequence[str] | None, Sequence[str] | None]:
     """The events of items that the data have; the others are named. Raises UserError where none is left."""
+    for what, values in (("timestamps", times), ("behaviours", behaviours)):
+        if values is not None and len(values) != len(items):
+            raise UserError(f"{len(values)} {what} for {len(items)} items; give one an item")
     keep = [place for place, item in enumerate(items) if item in known]
     lost = list(dict.fromkeys(item[:80] for item in items if item not in known))
     if not keep:
@@ -156,8 +159,6 @@ def _known_events(
             len(items) - len(keep), len(items), ", ".join(lost[:SHOWN_IDS]), more,
         )  # fmt: skip
 
-    if any(values is not None and len(values) != len(items) for values in (times, behaviours)):
-        return items, times, behaviours  # for the check that names them
     parts = [None if values is None else [values[place] for place in keep] for values in (times, behaviours)]
     return [items[place] for place in keep], parts[0], parts[1]
 

@@ -63,6 +63,7 @@ def _places(words: Sequence[str]) -> tuple[list[str], Path, Path]:
 def list_runs(arguments: list[str]) -> int:
     """``recbench runs list``."""
     from recbench.cli.stored.tables import COLUMNS, list_table
+    from recbench.report.notes import Entry, tuned_notes
 
     parser = Parser(prog="recbench runs list", description="one row a run")
     parser.add_argument("words", nargs="*", metavar="key=value", help="only runs that fit, as in model=sasrec,markov")
@@ -75,7 +76,8 @@ def list_runs(arguments: list[str]) -> int:
     if not shown:
         show(f"all {len(runs)} runs are finished")
         return 0
-    show(list_table(inventory, shown, chosen.sort, chosen.failed))
+    marks = tuned_notes([Entry(run.model, run.config, run.metrics) for run in shown])
+    show(list_table(inventory, shown, chosen.sort, chosen.failed), *marks)
     return 0
 
 

@@ -57,6 +57,9 @@ def _run_job(config: RunConfig, in_sweep: bool, judge: Judge | None, tables: boo
     unique = list({part.folder.key: part for part in reversed(shown)}.values())[::-1]
     if tables:
         show_run(unique, stage)
+    elif not in_sweep:
+        for line in _doubts(_entries(unique)):
+            logger.warning("%s", line)
     if config.tracking.enabled and not in_sweep:
         from recbench.tracking.mlflow_store import deliver
 
@@ -90,16 +93,27 @@ def show_tuned(config: RunConfig, role: str = "", level: int = logging.INFO) -> 
 
 def show_run(runs: Sequence[Run], stage: RunContext) -> None:
     """The asked run last, below popularity and its dependencies."""
-    rows, entries = [], []
+    entries = _entries(runs)
+    rows = [(e.marked, e.metrics, "reused" if one.reused else "") for e, one in zip(entries, runs, strict=True)]
+    show(*codes_tables(rows))
+    if "tokenizer/items" not in rows[-1][1]:
+        show(results_table(rows, stage.split.protocol_id), audit_line(stage.split.audit))
+    show(*tuned_notes(entries), *_doubts(entries))
+    show(f"run: {runs[-1].folder.path}")
+
+
+def _entries(runs: Sequence[Run]) -> list[Entry]:
+    """Rows of a run's table: named by their models, and by what they are to the asked run, which is the last one."""
+    found = []
     for one in runs:
         role = next((name for name, part in runs[-1].dependencies.items() if part.folder.key == one.folder.key), "")
         said = (*getattr(one.config.model, "auxiliary", []), one.config.compression.label)
         detail = role or ", ".join(filter(None, said))
         label = one.config.model.name + (f" ({detail})" if detail else "")
-        entries.append(Entry(label, one.config.as_dict(), one.metrics))
-        rows.append((entries[-1].marked, one.metrics, "reused" if one.reused else ""))
-    show(*codes_tables(rows))
-    if "tokenizer/items" not in rows[-1][1]:
-        show(results_table(rows, stage.split.protocol_id), audit_line(stage.split.audit))
-    show(*tuned_notes(entries), *doubts(entries[:1] + entries[-1:] if len(entries) > 1 else entries))
-    show(f"run: {runs[-1].folder.path}")
+        found.append(Entry(label, one.config.as_dict(), one.metrics))
+    return found
+
+
+def _doubts(entries: Sequence[Entry]) -> list[str]:
+    """On the asked run alone, against popularity; what it needs is judged where it was asked for."""
+    return doubts([entries[0], entries[-1]] if len(entries) > 1 else entries)

@@ -26,7 +26,7 @@ def results(source: Path | str = "runs", *, experiment: str = "recbench", unfini
         recbench.results("http://tracking.example:5000", experiment="beauty")
 
     Columns: ``key``, ``name``, ``model``, ``data``, ``protocol`` (its id), ``distillation``, ``compression``, ``seed``; then every key that
-    differs between the runs that have it, such as ``training.lr``; ``state``, ``updated`` (UTC); then ``test/...``, ``validation/...`` and
+    differs between the runs that have it, such as ``training.lr``, and ``tuned``, the file of ``conf/tuned`` that values come from; ``state``, ``updated`` (UTC); then ``test/...``, ``validation/...`` and
     ``cost/...``; last ``folder``. What a run does not have is null.
 
     source: a folder, or the address of an MLflow store; experiment: the experiment in MLflow. unfinished: also runs that failed or are at
@@ -55,6 +55,7 @@ def frame_of_folders(folders: Sequence[Path]) -> pl.DataFrame:
 def _row(run: StoredRun) -> dict[str, Any]:
     """Everything that may have a column. Choices are dotted keys, figures have a slash in their names."""
     from recbench.cli.face.result import run_name
+    from recbench.config.tuned import tuned_file
     from recbench.report.collect import deciding
 
     updated = run.status.get("updated")
@@ -65,6 +66,7 @@ def _row(run: StoredRun) -> dict[str, Any]:
         "name": run_name(run.config) if "model" in run.config else run.key,
         "protocol": run.metrics.get("protocol", config.get("protocol")),
         "seed": run.seed,
+        "tuned": tuned_file(run.config) or None,
         "state": run.state,
         "updated": None if updated is None else int(1000 * updated),
         "folder": str(run.path.absolute()),

@@ -111,6 +111,7 @@ def _main(arguments: list[str]) -> int:
     speak()
     from recbench.cli.recommend.answer import named, recommend
     from recbench.cli.recommend.model_of_run import open_model
+    from recbench.experiment.run import plain_failures
 
     if chosen.to is not None:
         from recbench.cli.recommend.bulk import check_target
@@ -119,7 +120,8 @@ def _main(arguments: list[str]) -> int:
     opened = open_model(chosen.run, chosen.cache_dir, chosen.raw_dir, chosen.device)
     if chosen.all or chosen.candidates:
         return (_all if chosen.all else _candidates)(opened, chosen)
-    answers = recommend(opened, _histories(opened, chosen), chosen.k, chosen.mask_seen)
+    with plain_failures(opened.key):
+        answers = recommend(opened, _histories(opened, chosen), chosen.k, chosen.mask_seen)
     found = {
         "run": opened.key,
         "model": opened.name,

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from recbench.cli.stored.inventory import Inventory, size_of
+from recbench.config.tuned import tuned_file
 from recbench.core.errors import UserError
 from recbench.core.terminal import short_number
 from recbench.report.collect import StoredRun, deciding
+from recbench.report.notes import MARK
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,7 +69,7 @@ def _row(inventory: Inventory, run: StoredRun) -> dict[str, Any]:
 
     return {
         "key": run.key,
-        "model": name("model"),
+        "model": name("model") + (MARK if tuned_file(run.config) else ""),
         "data": name("data"),
         "protocol": str(run.metrics.get("protocol", name("protocol"))),
         "seed": run.config.get("seed", "-"),

@@ -26,8 +26,9 @@ def results(source: Path | str = "runs", *, experiment: str = "recbench", unfini
         recbench.results("http://tracking.example:5000", experiment="beauty")
 
     Columns: ``key``, ``name``, ``model``, ``data``, ``protocol`` (its id), ``distillation``, ``compression``, ``seed``; then every key that
-    differs between the runs that have it, such as ``training.lr``, and ``tuned``, the file of ``conf/tuned`` that values come from; ``state``, ``updated`` (UTC); then ``test/...``, ``validation/...`` and
-    ``cost/...``; last ``folder``. What a run does not have is null.
+    differs between the runs that have it, such as ``training.lr``, and ``tuned``, the file of ``conf/tuned`` that values come from, where some
+    have one; ``state``, ``updated`` (UTC); then ``test/...``, ``validation/...`` and ``cost/...``; last ``folder``. What a run does not have
+    is null.
 
     source: a folder, or the address of an MLflow store; experiment: the experiment in MLflow. unfinished: also runs that failed or are at
     work, which have no figures; in MLflow there are none. Raises UserError where there is no run, and for a store that does not answer.

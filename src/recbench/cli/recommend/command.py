@@ -119,7 +119,8 @@ def _main(arguments: list[str]) -> int:
         check_target(chosen.to)
     opened = open_model(chosen.run, chosen.cache_dir, chosen.raw_dir, chosen.device)
     if chosen.all or chosen.candidates:
-        return (_all if chosen.all else _candidates)(opened, chosen)
+        with plain_failures(opened.key):
+            return (_all if chosen.all else _candidates)(opened, chosen)
     with plain_failures(opened.key):
         answers = recommend(opened, _histories(opened, chosen), chosen.k, chosen.mask_seen)
     found = {

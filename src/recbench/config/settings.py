@@ -42,6 +42,8 @@ class EvaluationConfig:
     cutoffs: list[int] = field(default_factory=lambda: [1, 5, 10, 20])
     # Metrics of installed packages, computed beside our own. In no key: a finished run that lacks one is tested once more.
     metrics: list[str] = field(default_factory=list, metadata=NO_KEY)
+    # Also test with the events of each history in random order (``shuffled_ndcg@10`` ...). In no key, as the metrics above.
+    shuffled_histories: bool = field(default=False, metadata=NO_KEY)
 
     @property
     def monitor(self) -> str:

@@ -5,9 +5,10 @@ They decide nothing about the prepared data, so they enter neither their key nor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from recbench.core.errors import UserError, nearest
+from recbench.core.key_fields import LATER
 
 #: Fields of the item table that a template may name.
 TEXT_FIELDS = ("title", "brand", "categories", "price", "description")
@@ -31,6 +32,8 @@ class TextConfig:
     precision: str = "float32"
     batch_size: int = 64
     max_tokens: int = 128
+    #: A seed: the texts are dealt out among the items anew, so that each is the text of another. The control of every model that reads texts.
+    shuffle: int | None = field(default=None, metadata=LATER)
 
     def validate(self) -> None:
         """Raises UserError for a value outside the choices."""
@@ -49,6 +52,8 @@ class TextConfig:
             raise UserError(
                 "data.text.encoder=file and data.text.path=FILE (.npz, .npy or .parquet) go together; give both or neither"
             )
+        if self.shuffle is not None and self.shuffle < 0:
+            raise UserError(f"data.text.shuffle must be a seed from 0, or null, not {self.shuffle}")
         template_segments(self.template)
 
 

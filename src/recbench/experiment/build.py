@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from recbench.config.run import RunConfig
@@ -29,17 +30,29 @@ def build_model(
     train = TrainingData.of(stage.data, stage.split)
     counts = torch.from_numpy(train.item_counts())
     model = lookup(config.model.name).model
+    dealt = text_order(stage.data.n_items, config.data.text.shuffle)
     texts = item_texts(stage.data) if "text" in model.needs(config.model) else None
+    if texts is not None and dealt is not None:
+        texts = [texts[item] for item in dealt]
     vectors = None
     if "text_vectors" in model.needs(config.model) and not stored:
         from recbench.experiment.evaluate import device_of
 
         vectors = text_vectors(stage.data, config.data.text, config.cache_dir, device_of(config.hardware))
+        if dealt is not None:
+            vectors = vectors[dealt]
     sizes = stage.data.n_items, stage.data.n_users, config.training.max_length
     context = ModelContext(*sizes, counts, loaded, texts, train, config.seed, vectors, stage.split.seen_items)
     # Weights that are never trained must not be those that a student of the same seed starts from.
     torch.manual_seed(config.seed + (UNTRAINED_SEEDS if is_untrained(config) else 0))
     return model(config.model, context)
+
+
+def text_order(n_items: int, seed: int | None) -> np.ndarray | None:
+    """[n_items + 1] the item whose text each item gets, drawn from the seed, and 0 for the pad; None where texts stay as they are."""
+    if seed is None:
+        return None
+    return np.concatenate([[0], 1 + np.random.default_rng(seed).permutation(n_items)])
 
 
 def builder(config: RunConfig, stage: RunContext) -> Callable[[Any, Mapping[str, Any]], Recommender]:

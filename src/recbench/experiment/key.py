@@ -52,6 +52,8 @@ def run_key(config: RunConfig, stage: RunContext) -> str:
         parts["compression"] = key_values(config.compression)
     if "text_vectors" in model.needs(config.model):
         parts["text"] = text_key(config.data.text, config.cache_dir)
+    if config.data.text.shuffle is not None and model.needs(config.model) & {"text", "text_vectors"}:
+        parts["text_shuffle"] = config.data.text.shuffle
     return make_key(config.model.name, parts)
 
 

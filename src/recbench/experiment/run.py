@@ -154,16 +154,26 @@ def add_metrics(config: RunConfig, stage: RunContext, folder: RunFolder) -> None
     metrics, prefix = folder.read("metrics.json"), stage.split.metric_prefix
     first = config.evaluation.cutoffs[0]
     lacking = [name for name in config.evaluation.metrics if f"test/{prefix}{name}@{first}" not in metrics]
-    if not lacking or not lookup(config.model.name).model.ranks:
+    mixed = config.evaluation.shuffled_histories and f"test/{prefix}{SHUFFLED}ndcg@{first}" not in metrics
+    if not (lacking or mixed) or not lookup(config.model.name).model.ranks:
         return
     from recbench.experiment import evaluate
+    from recbench.experiment.shuffled import shuffled_figures
 
-    logger.info("%s: testing it once more for %s", folder.key, ", ".join(lacking))
+    logger.info(
+        "%s: testing it once more for %s", folder.key, ", ".join([*lacking, *(["shuffled histories"] if mixed else [])])
+    )
     asked = replace(config, evaluation=replace(config.evaluation, metrics=lacking))
     evaluate.prepare_device(config.hardware, config.seed)
     model = load_model(Run(folder, config, metrics, {}, reused=True), stage)
-    folder.write("metrics.json", metrics | evaluate.add_metrics(model, stage.data, stage.split, asked, folder))
+    found = evaluate.add_metrics(model, stage.data, stage.split, asked, folder) if lacking else {}
+    if mixed:
+        found |= shuffled_figures(model, stage.data, stage.split, config)
+    folder.write("metrics.json", metrics | found)
 
+
+#: What the figures of shuffled histories begin with (``experiment.shuffled``, which is not imported before it is needed).
+SHUFFLED = "shuffled_"
 
 #: What a run cost that is added up over the runs it stands on.
 ADDED_UP = ("wall_seconds", "train_seconds", "train_cpu_seconds", "train_gpu_seconds", "energy_joules")
@@ -207,6 +217,7 @@ def produce(
 ) -> dict[str, Any]:
     """The model of a run, trained and tested; returns its figures. Of several processes all do this, and the first one writes."""
     from recbench.experiment import evaluate
+    from recbench.experiment.shuffled import shuffled_figures
     from recbench.models.base import count_parameters
 
     evaluate.prepare_device(config.hardware, config.seed)
@@ -230,6 +241,8 @@ def produce(
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
     tested = evaluate.test if model.ranks else evaluate.report
     outcome = tested(model, stage.data, stage.split, config, folder)
+    if model.ranks and config.evaluation.shuffled_histories:
+        outcome |= shuffled_figures(model, stage.data, stage.split, config)
     return {**outcome, **figures, **parameters, **evaluate.sizes(model, folder), **memory.figures()}
 
 

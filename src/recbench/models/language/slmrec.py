@@ -22,6 +22,8 @@ Shapes: B rows, L positions, H width of the language model, E width of the item 
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +40,22 @@ from recbench.nn.language.backbone import Backbone, backbone_width, check_backbo
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.losses.catalogue import CatalogueLoss
 from recbench.nn.transformer.dropout import Dropout
+
+logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    logger.warning(text)
+
+
+def say_random_weights(config: SLMRecConfig) -> None:
+    """Tell the person at the screen, once a process, that a model named after a language model has none in it."""
+    if config.backbone == "tiny":
+        _say_once(
+            f"{config.name}: the backbone 'tiny' starts from random weights and has read no language; the one key that changes this is "
+            "model.backbone=NAME_OR_FOLDER (`recbench language-model` makes a folder)"
+        )
 
 
 @dataclass
@@ -85,6 +103,7 @@ class SLMRec(SequenceModel):
         self.dropout = Dropout(config.dropout)
         self.loss = CatalogueLoss(config, context.n_items, context.item_counts)
         if source is not None:
+            say_random_weights(config)
             self._build_ends(table.shape[1])
 
     def _build_ends(self, item_width: int) -> None:

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError, nearest
+from recbench.nn.language import attention
 from recbench.nn.language.backbone_config import INITS, PRECISIONS, PROMPTS, BackboneConfig, is_frozen
+from recbench.nn.language.last_position import last_feedforward, read_at
 from recbench.nn.language.lora import with_lora
 from recbench.nn.language.pretrained import (
     drawn,
@@ -27,6 +29,9 @@ from recbench.nn.language.pretrained import (
     without_token_table,
 )
 from recbench.nn.language.prompt import build_prompt, check_prompt, masked_positions, placed
+
+#: Positions of histories that are read at once on a CPU where nothing is learned.
+PIECE_POSITIONS = 1024
 
 
 def check_backbone(config: BackboneConfig) -> None:
@@ -103,6 +108,10 @@ class Backbone(nn.Module):
             self.model = with_lora(model, config)
         self.model.train()  # transformers hands a stored model over in evaluation mode, without its dropout
         self._final_norm = final_norm(self.model)
+        if self.dtype == torch.bfloat16:
+            attention.widen(model)
+        # In a list, so that it is not a module of this one a second time.
+        self._last_feedforward = [last_feedforward(model)]
         #: False makes the prompt's prefix a part of every row's sequence, as in the paper's code: for measuring what reuse saves.
         self.reuse_prefix = True
         self._kept: tuple[Any, Any] | None = None
@@ -130,16 +139,28 @@ class Backbone(nn.Module):
     def last(self, vectors: Tensor, lengths: Tensor, inner: bool = True) -> list[Tensor]:
         """The states at the end of each history only: vectors [B, L, H], lengths [B] -> [B, H] each; the last layer's alone if not ``inner``.
 
-        With a prompt this is one plain sequence a row, where ``forward`` reads one suffix a position.
+        With a prompt this is one plain sequence a row, where ``forward`` reads one suffix a position. On a CPU, where nothing is learned, rows are
+        read in pieces whose states stay small: fresh memory for large ones costs as much as the products.
         """
+        at_once = max(1, PIECE_POSITIONS // vectors.shape[1])
+        if torch.is_grad_enabled() or vectors.device.type != "cpu" or len(vectors) <= at_once:
+            return self._last(vectors, lengths, inner)
+        pieces = zip(vectors.split(at_once), lengths.split(at_once), strict=True)
+        parts = [self._last(some, ends, inner) for some, ends in pieces]
+        return [torch.cat(states) for states in zip(*parts, strict=True)]
+
+    def _last(self, vectors: Tensor, lengths: Tensor, inner: bool) -> list[Tensor]:
         if self.prompt is None:
-            n_suffix, states = 0, self._states(vectors, inner=inner)
+            with read_at(self._last_feedforward, lengths - 1):
+                n_suffix, states = 0, self._states(vectors, inner=inner)
         else:
             prefix, suffix = self.prompt.ends(self.model.get_input_embeddings())
             n_suffix = len(suffix)
             body = placed(vectors, lengths, suffix.to(vectors.dtype))
             positions = torch.arange(len(prefix) + body.shape[1], device=body.device)
-            states = self._behind(prefix, body, None, positions, inner)
+            kept = 0 if self.reuse_prefix else len(prefix)
+            with read_at(self._last_feedforward, lengths - 1 + n_suffix + kept):
+                states = self._behind(prefix, body, None, positions, inner)
         rows = torch.arange(vectors.shape[0], device=vectors.device)
         return [s[rows, lengths - 1 + n_suffix] for s in states]
 
@@ -194,7 +215,7 @@ class Backbone(nn.Module):
     def _as_read(self, mask: Tensor) -> Tensor:
         """[Q, K] or [B, Q, K] bool as this model's attention takes it: [1 or B, 1, Q, K], added to the logits where it is not fused."""
         mask = mask.view(-1, 1, *mask.shape[-2:])
-        if self.model.config._attn_implementation == "sdpa":
+        if self.model.config._attn_implementation in ("sdpa", attention.NAME):
             return mask
         return torch.zeros_like(mask, dtype=self.dtype).masked_fill_(~mask, torch.finfo(self.dtype).min)
 

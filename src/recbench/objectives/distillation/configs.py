@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from recbench.core.errors import UserError, nearest
-from recbench.core.key_fields import NO_KEY
+from recbench.core.key_fields import LATER, NO_KEY
 from recbench.core.plug_ins import PlugIns
 from recbench.objectives.distillation.checks import (
     check_blocks,
@@ -69,7 +69,7 @@ class TaughtConfig(StudentOnlyConfig):
     teacher: dict[str, Any] = field(default_factory=dict)
     #: offline: ask the teacher once and keep what it says on disk | online: ask it at every step
     mode: str = field(default="offline", metadata=NO_KEY)
-    #: What offline keeps it in: float32 | float16 (half the disk, rounded to three digits).
+    #: What offline keeps it in: float32 | float16 (half the disk, rounded to three digits) | bfloat16 (half the disk, two digits, any size).
     store: str = field(default="float32", metadata=NO_KEY)
     force: bool = False  # learn even from a teacher that popularity beats
 
@@ -83,7 +83,7 @@ class TaughtConfig(StudentOnlyConfig):
 
     def check(self) -> None:
         check_choice("mode", self.mode, ("offline", "online"))
-        check_choice("store", self.store, ("float32", "float16"))
+        check_choice("store", self.store, ("float32", "float16", "bfloat16"))
 
     def check_models(self, student: Any, teacher: Any) -> None:
         super().check_models(student, teacher)
@@ -203,10 +203,17 @@ class FeaturesDistillation(TaughtConfig):
     weight: float = 1.0
     layers: str = "last"  # last: the states after the last layer | blocks: those after each of n_blocks blocks
     n_blocks: int = 4  # B; with layers=blocks it divides the depth of both
+    #: teacher: divided by the teacher's mean squared norm | none: the mean over the teacher's width, as LEADER has it
+    normalise: str = field(default="teacher", metadata=LATER)
+    at: str = field(default="state", metadata=LATER)  # state | query: what is multiplied with the item vectors, of both
 
     def check(self) -> None:
         super().check()
         check_choice("layers", self.layers, ("last", "blocks"))
+        check_choice("normalise", self.normalise, ("teacher", "none"))
+        check_choice("at", self.at, ("state", "query"))
+        if self.at == "query" and self.layers != "last":
+            raise UserError("distillation.at=query is made of the last states alone; set distillation.layers=last")
         check_weight("weight", self.weight, positive=True)
 
     def check_models(self, student: Any, teacher: Any) -> None:

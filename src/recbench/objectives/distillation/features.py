@@ -3,7 +3,13 @@
     L = weight * mean over k of   mean over positions |P_k h_s^(k) - h_t^(k)|^2  /  mean over positions |h_t^(k)|^2
 
 P_k is a linear map with bias from the student's width to the teacher's, so any model with hidden states can teach any other. ``layers: last``
-compares the states after the last layer (one P), ``layers: blocks`` those after each of B blocks (B of them; raw inner states).
+compares the states after the last layer (one P), ``layers: blocks`` those after each of B blocks (B of them; raw inner states), and
+``at: query`` in place of the last states what both models multiply with their item vectors.
+
+Two published distillations are values of these keys. LEADER [arXiv 2402.02803]: a language model teaches a small sequence model by its last
+state, ``normalise: none``, the mean over the teacher's width; its weight is 0.4. LLM-SRec [KDD 2025, arXiv 2502.13909]: the language model is
+the student and a sequence model its teacher, ``at: query`` with ``teacher: {model: sasrec}``, so that it learns to read order; its uniformity
+terms are not here.
 
 Deviations. FitNets pretrains a lower half of the student on one middle layer before the student learns its task; here both are learned
 together. Its distance is not scaled; divided by the teacher's own mean squared norm in the batch it is 1 for a student that says nothing
@@ -24,6 +30,7 @@ from recbench.models.base import SequenceModel
 from recbench.objectives.distillation.base import Objective, register
 from recbench.objectives.distillation.blocks import block_ends, read_states
 from recbench.objectives.distillation.configs import FeaturesDistillation
+from recbench.objectives.distillation.scoring import final_queries
 
 
 @register("features")
@@ -32,18 +39,23 @@ class FeaturesObjective(Objective):
 
     def __init__(self, config: FeaturesDistillation, student: SequenceModel, teacher: SequenceModel) -> None:
         super().__init__()
-        self.weight = config.weight
+        self.weight, self.at, self.normalise = config.weight, config.at, config.normalise
         if config.layers == "blocks":
             self.student_steps = block_ends(student, config.n_blocks, "student", config.name)
             self.teacher_steps = block_ends(teacher, config.n_blocks, "teacher", config.name)
         else:
             self.student_steps = self.teacher_steps = [-1]
-        self.projections = nn.ModuleList(nn.Linear(student.width, teacher.width) for _ in self.student_steps)
+        mine, theirs = (m.item_vectors().shape[1] if self.at == "query" else m.width for m in (student, teacher))
+        self.projections = nn.ModuleList(nn.Linear(mine, theirs) for _ in self.student_steps)
 
     def reading(self) -> dict[str, Any]:
+        if self.at == "query":
+            return {"kind": "query"}
         return {"kind": "states", "steps": self.teacher_steps, "normed": False}
 
     def read(self, teacher: SequenceModel, batch: Batch) -> dict[str, Tensor]:  # type: ignore[override]
+        if self.at == "query":
+            return {"query": final_queries(teacher, batch)}
         return read_states(teacher, batch, self.teacher_steps, normed=False)
 
     def terms(
@@ -51,7 +63,9 @@ class FeaturesObjective(Objective):
     ) -> dict[str, Tensor]:
         real, distances = batch.mask, []
         for projection, mine, theirs in zip(self.projections, self.student_steps, self.teacher_steps, strict=True):
-            teacher_states = taught[f"state_{theirs}"].detach()
-            scale = teacher_states.square().sum(-1).mean().clamp_min(1e-12)
-            distances.append((projection(states[mine][real]) - teacher_states).square().sum(-1).mean() / scale)
+            wanted = taught["query" if self.at == "query" else f"state_{theirs}"].detach()
+            own = states[mine][real]
+            own = student.queries(own) if self.at == "query" else own
+            scale = wanted.square().sum(-1).mean().clamp_min(1e-12) if self.normalise == "teacher" else wanted.shape[-1]
+            distances.append((projection(own) - wanted).square().sum(-1).mean() / scale)
         return {"features": self.weight * torch.stack(distances).mean()}

@@ -67,10 +67,17 @@ class StoredLessons:
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         rows = self.positions(batch)
         found = {name: torch.from_numpy(array[rows]).to(batch.items.device) for name, array in self.arrays.items()}
-        return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
+        return {name: _numbers(value) for name, value in found.items()}
 
     def to(self, device: torch.device) -> None:
         """The arrays stay on disk; what a batch needs goes where the batch is."""
+
+
+def _numbers(value: Tensor) -> Tensor:
+    """Stored answers as they are used. NumPy knows no bfloat16: its bits stand as int16, which no answer is otherwise."""
+    if value.dtype == torch.int16:
+        value = value.view(torch.bfloat16)
+    return value.float() if value.is_floating_point() else value
 
 
 def flat_positions(first: np.ndarray, length: np.ndarray, windows: np.ndarray) -> np.ndarray:
@@ -83,7 +90,7 @@ def flat_positions(first: np.ndarray, length: np.ndarray, windows: np.ndarray) -
 def too_large(objective: Objective, windows: Windows, store: str) -> int:
     """Bytes of what would be stored if that is full scores beyond their limit, else 0."""
     columns = objective.reading().get("columns", 0)
-    size = windows.n_targets * columns * np.dtype(store).itemsize
+    size = windows.n_targets * columns * getattr(torch, store).itemsize
     return size if size > FULL_SCORES_LIMIT else 0
 
 
@@ -210,13 +217,21 @@ def _batches(windows: Windows) -> Iterator[np.ndarray]:
 
 def _plain(name: str, value: Tensor, store: str) -> np.ndarray:
     """An answer as it is stored; raises UserError if a number of it is not finite, or not in that type."""
+    if store == "bfloat16" and value.is_floating_point():
+        if not value.isfinite().all():
+            raise UserError(f"the teacher's answers ({name}) hold numbers that are not finite; train it anew")
+        return value.cpu().bfloat16().view(torch.int16).numpy()
     array = value.cpu().numpy()
     if array.dtype.kind != "f":
         return array
     with np.errstate(over="ignore"):
         array = array.astype(store)
     if not np.isfinite(array).all():
-        way_out = "use distillation.store=float32" if store == "float16" and value.isfinite().all() else "train it anew"
+        way_out = (
+            "use distillation.store=bfloat16 or float32"
+            if store == "float16" and value.isfinite().all()
+            else "train it anew"
+        )
         raise UserError(f"the teacher's answers ({name}) hold numbers that are not finite as {store}; {way_out}")
     return array
 
@@ -228,7 +243,7 @@ def _allocate(working: Path, answers: dict[str, np.ndarray], n_rows: int) -> dic
     if wanted > free:
         raise UserError(
             f"the disk is full: the teacher's answers take {wanted / 1e9:.1f} GB under {working.parent} and {free / 1e9:.1f} GB are free; "
-            "free some space, or use distillation.mode=online or distillation.store=float16"
+            "free some space, or use distillation.mode=online or distillation.store=bfloat16"
         )
     arrays = {}
     for name, value in answers.items():

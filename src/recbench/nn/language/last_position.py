@@ -1,0 +1,64 @@
+"""Reading a language model at one position of each row: its last layer need not compute the others.
+
+Keys and values of all positions are needed in every layer, and states of all in every layer but the last. There the feed-forward part, three
+quarters of a layer, works on each position by itself, so the one that is read is enough. Its result at the others is left at 0, and nobody
+reads it.
+
+Shapes: B rows, L positions, H width.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: What families call the feed-forward part of a layer where it takes and gives [B, L, H] and sees one position at a time.
+FEEDFORWARD_PART = re.compile(r"(?:^|\.)(\d+)\.mlp$")
+
+
+def last_feedforward(model: nn.Module) -> nn.Module | None:
+    """The feed-forward part of the last layer of a decoder; None in families that build it otherwise, as BERT's, or with several experts."""
+    found = [(int(match[1]), part) for name, part in model.named_modules() if (match := FEEDFORWARD_PART.search(name))]
+    if not found:
+        return None
+    number, part = max(found, key=lambda pair: pair[0])
+    return part if sum(other == number for other, _ in found) == 1 and not hasattr(part, "experts") else None
+
+
+@contextmanager
+def read_at(feedforward: Sequence[nn.Module | None], position: Tensor) -> Iterator[None]:
+    """While this is open, the part computes one position of each row only. position [B]; nothing happens where the part is None, or in training,
+    where every position is read."""
+    (part,) = feedforward
+    if part is None or torch.is_grad_enabled():
+        yield
+        return
+    whole: list[Tensor] = []
+
+    def cut(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        states = given[0]
+        # A pass for one row, as over a prompt's prefix, is not the one that is read.
+        if len(states) != len(position) or int(position.max()) >= states.shape[1]:
+            return given
+        whole.append(states)
+        return (states[torch.arange(len(states), device=states.device), position][:, None], *given[1:])
+
+    def put_back(module: nn.Module, given: tuple[Any, ...], result: Tensor) -> Tensor:
+        if not whole:
+            return result
+        states = whole.pop()
+        full = result.new_zeros(*states.shape[:2], result.shape[-1])
+        full[torch.arange(len(states), device=states.device), position] = result[:, 0]
+        return full
+
+    handles = [part.register_forward_pre_hook(cut), part.register_forward_hook(put_back)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

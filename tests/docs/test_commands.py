@@ -66,6 +66,10 @@ def workplace(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECBENCH_MINILM", str(folder))
         patch.setenv("RECBENCH_SMOLLM2", str(folder))
+        deep = folder / "deep"
+        deep.mkdir()
+        (deep / "config.json").write_text(json.dumps({**shape, "num_hidden_layers": 30}))
+        patch.setenv("RECBENCH_LANGUAGE_MODEL", str(deep))
         yield Workplace(folder, raw, run, spare, "u159", (items[0], items[1]))
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from recbench.core.errors import UserError
+from recbench.data.text_config import TextConfig
 from recbench.experiment.build import load_model, text_order
 from recbench.experiment.context import RunContext
 from recbench.experiment.run import run
@@ -96,9 +97,9 @@ def test_texts_that_a_model_reads_as_words_are_dealt_out_too(made, run_config, t
     assert seen == [[texts[i] for i in text_order(stage.data.n_items, 1)]]
 
 
-def test_a_wrong_seed_is_refused(run_config, tmp_path):
+def test_a_wrong_seed_is_refused():
     with pytest.raises(UserError, match=r"data\.text\.shuffle must be a seed from 0"):
-        run_config(tmp_path, "model=text_table", "data.text.shuffle=-1")
+        TextConfig(shuffle=-1).validate()
 
 
 def test_a_finished_run_is_tested_with_shuffled_histories(made, run_config):

@@ -195,7 +195,7 @@ def test_a_cut_file_is_one_line(small, tmp_path, share):
 
 def test_a_wrong_file_is_one_line(tmp_path):
     (tmp_path / "wrong.gguf").write_bytes(b"PK\x03\x04 something else")
-    with pytest.raises(UserError, match="wrong.gguf is no GGUF file"):
+    with pytest.raises(UserError, match=r"wrong\.gguf is no GGUF file"):
         backbone(tmp_path / "wrong.gguf")
     with pytest.raises(UserError, match=r"is not there; give a GGUF file"):
         backbone(tmp_path / "absent.gguf")

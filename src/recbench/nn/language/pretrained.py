@@ -47,7 +47,7 @@ def read_config(name: str, n_layers: int = 1) -> Any:
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot read the backbone '{name}' ({first_line(error)}); "
-            "without a network, put config.json and the safetensors weights into a folder and set model.backbone to its path"
+            "without a network, put config.json and the safetensors weights into a folder and set model.backbone to its path (recbench language-model makes such a folder)"
         ) from error
     depth = getattr(full, "num_hidden_layers", None)
     if depth is None or getattr(full, "hidden_size", None) is None:
@@ -87,7 +87,7 @@ def first_layers(
         full.update(changes)
         model = _from_gguf(path, full, config, dtype, tokens)
     elif config.init == "pretrained":
-        model = _stored(config, changes, dtype)
+        model = _stored(config, changes, dtype, tokens)
     else:
         full.update(changes)
         model = drawn(
@@ -102,7 +102,7 @@ def first_layers(
     return model
 
 
-def _stored(config: BackboneConfig, changes: dict[str, Any], dtype: torch.dtype) -> Any:
+def _stored(config: BackboneConfig, changes: dict[str, Any], dtype: torch.dtype, tokens: bool) -> Any:
     from transformers import AutoModel, BitsAndBytesConfig
 
     if config.precision == "int8":
@@ -127,7 +127,13 @@ def _stored(config: BackboneConfig, changes: dict[str, Any], dtype: torch.dtype)
             f"the weights of '{config.backbone}' cannot be read ({first_line(error)}); "
             "they must lie beside config.json as safetensors"
         ) from error
-    missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+    table = model.get_input_embeddings()
+    unread = {name for name, module in model.named_modules() if module is table and not tokens}
+    missing = sorted(
+        name
+        for name in found["missing_keys"]
+        if not name.startswith("pooler.") and name.rpartition(".")[0] not in unread
+    )
     if missing:
         logger.warning("'%s' holds no weights for %s; they start at random", config.backbone, ", ".join(missing))
     return model

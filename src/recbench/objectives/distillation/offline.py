@@ -228,7 +228,7 @@ def _plain(name: str, value: Tensor, store: str) -> np.ndarray:
         array = array.astype(store)
     if not np.isfinite(array).all():
         way_out = (
-            "use distillation.store=bfloat16 or float32"
+            "use distillation.store=bfloat16 or distillation.store=float32"
             if store == "float16" and value.isfinite().all()
             else "train it anew"
         )
@@ -243,7 +243,7 @@ def _allocate(working: Path, answers: dict[str, np.ndarray], n_rows: int) -> dic
     if wanted > free:
         raise UserError(
             f"the disk is full: the teacher's answers take {wanted / 1e9:.1f} GB under {working.parent} and {free / 1e9:.1f} GB are free; "
-            "free some space, or use distillation.mode=online or distillation.store=bfloat16"
+            "free some space, or use distillation.mode=online or distillation.store=float16"
         )
     arrays = {}
     for name, value in answers.items():

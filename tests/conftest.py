@@ -24,6 +24,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 pytest_plugins = [
     "tests.fixtures.language_models",
+    "tests.fixtures.cheap",
     "tests.fixtures.plug_ins",
     "tests.fixtures.run_folders",
     "tests.fixtures.small_data",
@@ -31,6 +32,16 @@ pytest_plugins = [
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Lightning comes as it comes into a run, without the accessories that take two seconds, before a test module imports it with them."""
+    collects = hasattr(session.config, "workerinput") or not session.config.getoption("numprocesses", None)
+    if collects and len(session.config.args) > 1:  # the whole suite: anything less may do without Lightning
+        from recbench.training.quick_import import without_accessories
+
+        with without_accessories():
+            import pytorch_lightning  # noqa: F401
 
 
 def pytest_collection_finish() -> None:

@@ -88,7 +88,7 @@ def test_threads_are_set_only_where_asked_for(monkeypatch):
     assert asked == [3]
 
 
-def test_answers_of_both_kinds_are_timed_alike(models, tiny_data, tiny_split, run_config, tmp_path):
+def test_answers_of_both_kinds_are_timed_alike(models, tiny_data, tiny_split, run_config, tmp_path, full_clock):
     config = run_config(tmp_path, "model=itemknn")
     before = torch.get_rng_state()
     models[1].asked.clear()
@@ -102,6 +102,7 @@ def test_answers_of_both_kinds_are_timed_alike(models, tiny_data, tiny_split, ru
         assert 0 < found["cost/latency_p50_ms"] <= found["cost/latency_p95_ms"] < 1000
         assert found["cost/users_per_second"] > 1000 / found["cost/latency_p95_ms"] / 10
         assert found["cost/users_per_batch"] == 128
+        assert (found["cost/latency_users"], found["cost/batch_latency_calls"]) == (100, 20)
         assert found["cost/latency_threads"] == torch.get_num_threads()
     # The lists are as long as those that are tested; a model with scores is asked for those.
     assert set(models[1].asked) == {evaluate.list_length(tiny_split, config)}

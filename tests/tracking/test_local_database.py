@@ -35,7 +35,7 @@ def send_one(config, folder):
     Store(config).send(folder)
 
 
-def test_four_processes_at_once_make_one_database(config, finished, empty_database, tmp_path, monkeypatch):
+def test_four_processes_at_once_make_one_database(config, finished, tables_of_mlflow, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folders = [finished(f"sasrec-{number}") for number in range(4)]
     processes = [FORK.Process(target=send_one, args=(config, folder)) for folder in folders]
@@ -50,7 +50,7 @@ def test_four_processes_at_once_make_one_database(config, finished, empty_databa
     assert names(tmp_path / "new") == {"mlflow.db", ".mlflow.db.lock"}
 
 
-def test_kill_9_while_it_is_made_leaves_nothing_broken(config, finished, empty_database, tmp_path, monkeypatch):
+def test_kill_9_while_it_is_made_leaves_nothing_broken(config, finished, tables_of_mlflow, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     process = FORK.Process(target=Store, args=(config,))
     process.start()
@@ -63,6 +63,7 @@ def test_kill_9_while_it_is_made_leaves_nothing_broken(config, finished, empty_d
     process.join()
     assert half.exists()
     assert not (tmp_path / "new" / "mlflow.db").exists()
+    tables_of_mlflow.undo()
     assert deliver(config, [finished()])
     assert names(tmp_path / "new") == {"mlflow.db", ".mlflow.db.lock"}
 

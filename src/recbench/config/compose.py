@@ -207,12 +207,14 @@ def _with_values(base: DictConfig, words: list[str]) -> DictConfig | None:
 
 def _by_hydra(words: Sequence[str]) -> DictConfig:
     from hydra import compose as hydra_compose
-    from hydra import initialize
+    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     from recbench.config.hydra_source import TOP, register_sources
 
     register_sources()
     GlobalHydra.instance().clear()
-    with initialize(version_base="1.3", config_path=None):
+    # This folder holds no config: all of them are found by our own source. (``initialize`` would look for its caller in the whole stack,
+    # a quarter of the time.)
+    with initialize_config_dir(str(Path(__file__).resolve().parent), version_base="1.3"):
         return hydra_compose(config_name=TOP, overrides=list(words))

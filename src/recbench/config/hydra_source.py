@@ -6,6 +6,7 @@ found by its registered name alone, so that a plug-in of another package needs n
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from recbench.config.schemas import GROUPS, HERE, conf_dir, read_values, registered, with_schema
+from recbench.config.schemas import GROUPS, HERE, conf_dir, read_values, registered, schema_of, with_schema
 from recbench.config.settings import RootConfig
 from recbench.config.tuned import OFF, flat_values
 
@@ -31,6 +32,10 @@ def register_sources() -> None:
 
     for plugin in (SchemaSource, SearchPath):
         Plugins.instance().register(plugin)
+
+
+#: Options that were laid over their dataclass, by all that this depends on: a sweep composes the same few hundreds of times.
+_typed_options: dict[tuple[str, str, type, str], DictConfig] = {}
 
 
 class SchemaSource(ConfigSource):
@@ -78,7 +83,11 @@ class SchemaSource(ConfigSource):
     @staticmethod
     def _typed(group: str, option: str, values: dict[str, Any]) -> DictConfig:
         if group in GROUPS:
-            return with_schema(group, values.get("name", option), values)
+            name = values.get("name", option)
+            same = (group, name, schema_of(group, name), repr(values))
+            if same not in _typed_options:
+                _typed_options[same] = with_schema(group, name, values)
+            return copy.deepcopy(_typed_options[same])
         if not group and option == TOP:
             hydra_part = values.pop("hydra", {})
             config = OmegaConf.merge(OmegaConf.structured(RootConfig), values)

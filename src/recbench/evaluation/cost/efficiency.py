@@ -62,12 +62,14 @@ def measure_efficiency(
     *,
     n_users: int = N_USERS,
     batch_users: int = BATCH_USERS,
+    repeats: int = REPEATS,
     budget: float = BUDGET_SECONDS,
     device: torch.device | str = "cpu",
 ) -> Efficiency:
     """Time ``answer`` on single users and on a batch of them, all spread evenly over the cases 0 .. n_cases - 1.
 
-    n_cases: at least 1. n_users, batch_users: how many of them at most. The random state is left as it was. Moving a batch to the device
+    n_cases: at least 1. n_users, batch_users: how many of them at most. repeats: timed calls of
+    the batch at most. The random state is left as it was. Moving a batch to the device
     is not timed, waiting for the device is.
     """
     device = torch.device(device)
@@ -77,7 +79,7 @@ def measure_efficiency(
         alone = list(_times(answer, (take(np.array([case])) for case in spread(n_cases, n_users)), budget, device))
         batch, seconds = _largest_batch(answer, take, n_cases, batch_users, budget, device)
         # The call that chose the batch found cold buffers; it counts only where there is no time for another.
-        repeated = list(_times(answer, [batch] * REPEATS, budget - seconds, device)) if seconds < budget else [seconds]
+        repeated = list(_times(answer, [batch] * repeats, budget - seconds, device)) if seconds < budget else [seconds]
     p50, p95, p99 = (float(value) for value in np.quantile(alone, QUANTILES))
     batch_p50, batch_p95, batch_p99 = (float(value) for value in np.quantile(repeated, QUANTILES))
     return Efficiency(

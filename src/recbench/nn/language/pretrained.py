@@ -47,7 +47,8 @@ def read_config(name: str, n_layers: int = 1) -> Any:
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot read the backbone '{name}' ({first_line(error)}); "
-            "without a network, put config.json and the safetensors weights into a folder and set model.backbone to its path (recbench language-model makes such a folder)"
+            "without a network, put config.json and the safetensors weights into a folder and set model.backbone to its path "
+            "(recbench language-model makes such a folder)"
         ) from error
     depth = getattr(full, "num_hidden_layers", None)
     if depth is None or getattr(full, "hidden_size", None) is None:

@@ -86,7 +86,12 @@ def test_sessions_of_the_synthetic_data_keep_text_and_behaviours(run_config, tmp
 
 
 def test_without_a_validation_of_its_own_the_last_epoch_is_kept(cli, tiny, tmp_path):
-    words = ("protocol=sessions", "protocol.fit_on_validation=true", "training.max_epochs=4", "training.patience=1")
+    words = (
+        "protocol=sessions",
+        "protocol.fit_on_validation=true",
+        "training.max_epochs=4",
+        "training.validate_every=4",
+    )
     done = cli(*tiny, *words, "training.lr=0.5", "model=gru4rec", cwd=tmp_path)  # a rate at which epochs get worse
     assert done.status == 0, done.err
     found = figures(tmp_path, "gru4rec")

@@ -53,7 +53,7 @@ def holdout_cases(view: PreparedData, config: HoldoutConfig) -> SplitParts:
     n_validation, n_test = kept_back(np.asarray(end - start), config)
     train_end, test_start = end - n_test - n_validation, end - n_test
     user = np.flatnonzero(n_test)
-    known_at_test = test_start if config.validation_at_test == "history" else train_end
+    known_at_test = test_start if config.validation_is_known else train_end
     validation = _all_of(view, user, start, train_end, train_end, test_start)
     test = _all_of(view, user, start, known_at_test, test_start, end)
     return SplitParts(start, train_end, validation, test, made["counts"])

@@ -308,7 +308,7 @@ class HoldoutConfig(ProtocolConfig):
     the first test_ratio are test and validation_ratio validation, rounded, and at least one each; users with fewer than min_events items only
     train. rounding: ``mmrec`` follows that library: below ten items one each, else a fifth of them, of which the smaller half is validation.
     validation_at_test: what the items of validation are when test is asked: ``candidates`` are rivals of the test items, as in all published
-    code; ``history`` gives them to the model, and masks them with the rest of the history.
+    code; ``history``, which fit_on_validation implies, gives them to the model, and masks them with the rest of the history.
     """
 
     name: str = "holdout"
@@ -340,10 +340,14 @@ class HoldoutConfig(ProtocolConfig):
         order = f"random.s{self.seed}" if self.order == "random" else self.order
         shares = "mmrec" if self.rounding == "mmrec" else f"v{self.validation_ratio}-t{self.test_ratio}"
         least = f"-min{self.min_events}" if self.min_events != 3 else ""
-        asked = {"candidates": "valcand", "history": "valhist"}[self.validation_at_test]
-        return "-".join(
-            ["holdout", f"{order}-{shares}{least}-{asked}", *self.fitted, self.catalogue, seen_items, VERSION]
-        )
+        asked = "valhist" if self.validation_is_known else "valcand"
+        kept_back = f"holdout-{order}-{shares}{least}-{asked}"
+        return "-".join([kept_back, *self.fitted, self.catalogue, seen_items, VERSION])
+
+    @property
+    def validation_is_known(self) -> bool:
+        """Whether the items of validation are in the history when test is asked; what is trained on is."""
+        return self.validation_at_test == "history" or self.fit_on_validation
 
 
 def _parse_date(text: str, key: str) -> datetime:

@@ -24,7 +24,6 @@ from recbench.evaluation.beyond_accuracy import beyond_accuracy
 from recbench.evaluation.metrics import ranking_metrics
 from recbench.evaluation.ranked_items import RankedItems
 from recbench.evaluation.ranking import Seen, check_lists, check_scores, drop_seen, rank_from_lists, rank_targets
-from recbench.evaluation.top_k import top_k_lists
 
 #: Bounds of a block: scores (float32, 32 MiB) and history positions that a model sees at once.
 BLOCK_SCORES = 1 << 23
@@ -123,7 +122,7 @@ def evaluate(
     of the wrong shape.
     """
 
-    kept = RankedItems.of(split.ranked, device)
+    kept, wanted = RankedItems.of(split.ranked, device), min(top_k, data.n_items)
 
     def rank_block(block: _Block) -> _Ranks:
         asks = score_candidates is not None and block.candidates is not None
@@ -132,12 +131,12 @@ def evaluate(
         ranked = kept.scores(_scores_of_candidates(score_candidates, block, data.n_items)) if asks else scores
         target, seen, candidates = kept.numbers(block.target), kept.seen(block.seen), kept.numbers(block.candidates)
         rank, n_equal = rank_targets(ranked, block.row, target, seen, candidates)
-        lists = kept.items(top_k_lists(scores, top_k, block.batch.user, seen)) if top_k else None
+        lists = kept.best(scores, wanted, block.batch.user, seen) if top_k else None
         never = torch.zeros_like(block.row, dtype=torch.bool)
         return _Ranks(rank, n_equal, never, never.new_zeros(len(never), 0), lists)
 
     blocks = _blocks(data, cases, split, max_length, device, part, parts, rows)
-    return _collect(blocks, rank_block, cases, min(top_k, kept.n_items(data.n_items)), 0, kept.n_items(data.n_items))
+    return _collect(blocks, rank_block, cases, wanted, 0, kept.n_items(data.n_items))
 
 
 def evaluate_lists(

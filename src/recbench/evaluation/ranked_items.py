@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recbench.evaluation.ranking import Seen
+from recbench.evaluation.top_k import top_k_lists
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,13 @@ class RankedItems:
         return items if self.number is None or items is None else self.number[items]
 
     def items(self, numbers: Tensor) -> Tensor:
-        """Running numbers as items of the catalogue, of the same type."""
+        """Running numbers [B, k] as items of the catalogue, of the same type."""
         return numbers if self.columns is None else self.columns[numbers.long()].to(numbers.dtype)
+
+    def best(self, scores: Tensor, k: int, user: Tensor, seen: Seen) -> Tensor:
+        """``top_k_lists`` of scores [B, V] as items of the catalogue [B, k]; 0 fills a list that is longer than there are ranked items."""
+        lists = self.items(top_k_lists(scores, k, user, seen))
+        return torch.nn.functional.pad(lists, (0, k - lists.shape[1])) if self.columns is not None else lists
 
     def seen(self, seen: Seen) -> Seen:
         """What was seen and is ranked."""

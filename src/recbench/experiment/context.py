@@ -39,8 +39,18 @@ class RunContext:
     data: PreparedData
     split: Split
     made: dict[str, Run] = field(default_factory=dict)  # by key
+    _choosing: RunContext | None = None
 
     @classmethod
     def of(cls, config: RunConfig) -> RunContext:
         data = protocol_view(prepare(config.data, config.cache_dir), config.protocol)
         return cls(data, make_split(data, config.protocol, data.folder))
+
+    def of_part(self, config: RunConfig) -> RunContext:
+        """Data and split of a run that another one of this context needs: the same, but for the run that chooses the epochs of
+        ``protocol.fit_on_validation``, whose training leaves validation out."""
+        if not self.split.validation_in_training or config.protocol.fit_on_validation:
+            return self
+        if self._choosing is None:
+            self._choosing = RunContext.of(config)
+        return self._choosing

@@ -15,21 +15,26 @@ from recbench.experiment.teacher import teacher_config
 from recbench.experiment.warm_start import without_source
 from recbench.models.registry import lookup
 
+#: Role of the run that chose the number of epochs.
+EPOCHS = "epochs"
+
 
 def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:
     """The runs a config needs, by role. A dependency shares data, protocol and seed, and is never distilled itself. Raises UserError for
     wrong keys of theirs, and where one cannot teach the other.
 
-    A compressed run needs the same run uncompressed, which in turn needs whatever that model needs.
+    A compressed run needs the same run uncompressed, which in turn needs whatever that model needs. A run with ``protocol.fit_on_validation`` needs
+    the same run without it.
     """
     if config.compression.name != "none":
         return {"original": config.uncompressed()}
+    choosing = choosing_config(config)
     config = without_source(config)
     wanted = {
         name: (keys, f"model.{name}")
         for name, keys in lookup(config.model.name).model.dependencies(config.model).items()
     }
-    found = {}
+    found = {} if choosing is None else {EPOCHS: choosing}
     for name, (keys, where) in wanted.items():
         model, training = compose_model(keys, where, config.data.name, use_tuned=config.tuned.name != OFF)
         tuned = tuned_for_part(keys.get("model"), config.data.name, config.tuned)
@@ -43,6 +48,17 @@ def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:
             )
     config.distillation.check_models(config.model, found["teacher"].model if "teacher" in found else None)
     return found
+
+
+def choosing_config(config: RunConfig) -> RunConfig | None:
+    """The run whose validation chooses how many epochs a run with ``protocol.fit_on_validation`` is trained; None for any other run, and where
+    validation has nothing to choose: a computed model, or one whose only validation comes after its last epoch."""
+    model = lookup(config.model.name).model
+    if not config.protocol.fit_on_validation or not model.trains_by_gradient or not model.ranks:
+        return None
+    if config.training.validate_every >= config.training.max_epochs:
+        return None
+    return replace(config, protocol=replace(config.protocol, fit_on_validation=False))
 
 
 def check_dependencies(config: RunConfig) -> None:

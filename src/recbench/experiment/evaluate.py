@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from recbench.evaluation import added_metrics
 from recbench.evaluation.cost.efficiency import WARM_UP, Answer, batches_of, measure_efficiency, spread
 from recbench.evaluation.cost.meters import peaks, reset_peaks
 from recbench.evaluation.evaluate import Evaluation, ScoreFunction, evaluate, evaluate_lists, is_wide, merge
+from recbench.evaluation.metrics import per_case
 from recbench.models.base import Recommender, SequenceModel
 from recbench.nn.losses.buffers import workspace
 from recbench.training.processes import ranks as processes
@@ -111,11 +112,17 @@ def validate(model: Recommender, data: PreparedData, split: Split, config: RunCo
 
 def test(model: Recommender, data: PreparedData, split: Split, config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     """Final figures of a run, by name as in ``test/ndcg@10``; the ranks of every case go to ``ranks.parquet``."""
-    figures = test_figures(model, data, split, config, folder)
-    validated = {f"validation/{name}": value for name, value in validate(model, data, split, config).items()}
+    figures = test_without_validation(model, data, split, config, folder)
+    validated = validate(model, data, split, config)
+    return {**figures, **{f"validation/{name}": value for name, value in validated.items()}}
+
+
+def test_without_validation(
+    model: Recommender, data: PreparedData, split: Split, config: RunConfig, folder: RunFolder
+) -> dict[str, Any]:
+    """The same, but for the figures of validation: for a model that was trained on it."""
     return {
-        **figures,
-        **validated,
+        **test_figures(model, data, split, config, folder),
         "cost/processes": processes.here().world,
         # What one answer costs is a matter of one process, undisturbed by the others.
         **(cost_of_use(model, data, split, config) if processes.here().leads else {}),
@@ -139,6 +146,7 @@ def test_figures(
     return {
         **{f"test/{split.metric_prefix}{name}": value for name, value in measured.items()},
         **control_figures(model, data, split, config),
+        **cold_figures(ranked, counts, split, cutoffs),
         "test/cases": len(split.test),
         "test/skipped_cases": ranked.cases_without_targets,
         "cost/test_seconds": seconds,
@@ -166,6 +174,22 @@ def control_figures(model: Recommender, data: PreparedData, split: Split, config
         if name == "retriever_order":
             figures[f"test/{split.metric_prefix}candidate_recall"] = float((ranked.rank <= config.model.k).mean())
     return figures
+
+
+def cold_figures(ranked: Evaluation, counts: np.ndarray, split: Split, cutoffs: Sequence[int]) -> dict[str, float]:
+    """The slice of targets whose item has no training event, each target for itself, beside that of the others: ``cold/targets``, ``cold/ndcg@10``,
+    ``warm/ndcg@10`` ...; none where there is no such target. counts [n_items + 1]: training events."""
+    is_cold = counts[ranked.target] == 0
+    if not is_cold.any():
+        return {}
+    found: dict[str, float] = {"cold/targets": int(is_cold.sum())}
+    names = [*(f"{name}@{k}" for k in cutoffs for name in ("hr", "ndcg", "mrr")), "mrr"]
+    for part, chosen in (("cold", is_cold), ("warm", ~is_cold)):
+        rank = ranked.rank[chosen]
+        for name in names if len(rank) else ():
+            values = per_case(name, rank, np.arange(len(rank)), ranked.n_ranked)
+            found[f"{part}/{split.metric_prefix}{name}"] = float(values.mean())
+    return found
 
 
 def add_metrics(

@@ -14,7 +14,7 @@ from recbench.experiment.context import FOLLOWER, Run, RunContext
 from recbench.experiment.dependencies import check_dependencies, dependency_configs
 from recbench.experiment.run import reference, run
 from recbench.models.registry import lookup
-from recbench.report.console import codes_tables, results_table
+from recbench.report.console import codes_tables, cold_lines, results_table
 from recbench.report.notes import Entry, doubts, tuned_notes
 from recbench.training.processes.leader import team
 
@@ -93,12 +93,17 @@ def show_tuned(config: RunConfig, role: str = "", level: int = logging.INFO) -> 
 
 def show_run(runs: Sequence[Run], stage: RunContext) -> None:
     """The asked run last, below popularity and its dependencies."""
-    entries = _entries(runs)
-    rows = [(e.marked, e.metrics, "reused" if one.reused else "") for e, one in zip(entries, runs, strict=True)]
+    here = [one for one in runs if one.metrics.get("protocol") == runs[-1].metrics.get("protocol")]
+    entries = _entries(here)
+    rows = [(e.marked, e.metrics, "reused" if one.reused else "") for e, one in zip(entries, here, strict=True)]
     show(*codes_tables(rows))
     if "tokenizer/items" not in rows[-1][1]:
-        show(results_table(rows, stage.split.protocol_id), audit_line(stage.split.audit))
+        cold = cold_lines(rows[-1][1], stage.split.metric_prefix)
+        show(results_table(rows, stage.split.protocol_id), audit_line(stage.split.audit), *cold)
     show(*tuned_notes(entries), *_doubts(entries))
+    for part in runs:
+        if part not in here:
+            show(f"needed: {part.folder.path} (protocol {part.metrics.get('protocol')})")
     show(f"run: {runs[-1].folder.path}")
 
 

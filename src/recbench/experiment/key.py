@@ -42,7 +42,7 @@ def run_key(config: RunConfig, stage: RunContext) -> str:
         "training": training if trained else {"max_length": config.training.max_length},
         "seed": config.seed if model.uses_seed else None,
         "distillation": key_values(config.distillation) if config.distillation.name != "none" else None,
-        "dependencies": {name: run_key(part, stage) for name, part in dependency_configs(config).items()},
+        "dependencies": {name: run_key(part, stage.of_part(part)) for name, part in dependency_configs(config).items()},
     }
     if not model.ranks:
         # It sees all training events whatever the length of a history, and no cutoff: one run for whoever needs it.

@@ -21,6 +21,7 @@ from recbench.evaluation.added_metrics import PLUG_INS as metrics
 from recbench.models.auxiliary import PLUG_INS as auxiliaries
 from recbench.models.registry import PLUG_INS as models
 from recbench.objectives.distillation.configs import PLUG_INS as objectives
+from recbench.training.convergence import EPOCHS_TRIED
 
 if TYPE_CHECKING:
     from recbench.config.run import RunConfig
@@ -153,6 +154,8 @@ def exit_reason(config: RunConfig, figures: Mapping[str, Any]) -> str:
         return "compressed"
     if epochs is None:
         return "computed"
+    if EPOCHS_TRIED in figures:
+        return f"trained on validation too, for the {epochs} epochs that were the best of {figures[EPOCHS_TRIED]} without it"
     if epochs < config.training.max_epochs:
         return f"no better validation for {config.training.patience} epochs, after {epochs} of {config.training.max_epochs}"
     return f"all {epochs} epochs trained"

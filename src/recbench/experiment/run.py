@@ -24,7 +24,7 @@ from recbench.data.training import TrainingData
 from recbench.evaluation.cost.meters import Meters, spent_figures
 from recbench.experiment.build import build_model, builder, load_model
 from recbench.experiment.context import FOLLOWER, Run, RunContext
-from recbench.experiment.dependencies import check_lists, check_requirements, dependency_configs
+from recbench.experiment.dependencies import EPOCHS, check_lists, check_requirements, dependency_configs
 from recbench.experiment.key import run_key
 from recbench.experiment.teacher import is_untrained
 from recbench.experiment.warm_start import check_source, source_folder, source_run, warm_start
@@ -32,6 +32,7 @@ from recbench.models.base import ClosedForm, Recommender
 from recbench.models.registry import lookup
 from recbench.models.weights import save_weights
 from recbench.nn.losses.catalogue import CatalogueLoss
+from recbench.training.convergence import EPOCHS_TRIED
 from recbench.training.processes.leader import together
 from recbench.training.processes.ranks import here
 
@@ -64,7 +65,7 @@ def run(
     if wanted and not RunFolder(config.runs_dir / key).finished:
         try_out(config, stage)
     # The dependencies' own locks are taken and released before ours, so no two processes can wait for each other.
-    needed = {name: run(part, stage, made_for=key) for name, part in wanted.items()}
+    needed = {name: run(part, stage.of_part(part), made_for=key) for name, part in wanted.items()}
     check_teacher(config, needed, stage)
     check_retriever(config, needed, stage)
     folder = run_folder.open_folder(config.runs_dir, key)
@@ -222,7 +223,7 @@ def produce(
 
     evaluate.prepare_device(config.hardware, config.seed)
     memory = evaluate.PeakMemory(evaluate.device_of(config.hardware))
-    loaded = {name: load_model(part, stage) for name, part in needed.items()}
+    loaded = {name: load_model(part, stage) for name, part in needed.items() if name != EPOCHS}
     if config.compression.name != "none":
         model, figures = config.compression.make(loaded.pop("original"), folder.weights, builder(config, stage))
     else:
@@ -236,11 +237,14 @@ def produce(
 
             taught_by = needed["teacher"].folder if "teacher" in needed else None
             teaching = Teaching.of(config.distillation, model, loaded.get("teacher"), taught_by)
-        figures = {**fit(model, train, config, stage, folder, teaching, judge), **started}
+        figures = {**fit(model, train, config, stage, folder, teaching, judge, needed.get(EPOCHS)), **started}
         figures |= doubt_of_loss(model, folder.history())
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
-    tested = evaluate.test if model.ranks else evaluate.report
-    outcome = tested(model, stage.data, stage.split, config, folder)
+    if EPOCHS in needed:
+        tested, validated = evaluate.test_without_validation, chosen_on(needed[EPOCHS])
+    else:
+        tested, validated = evaluate.test if model.ranks else evaluate.report, {}
+    outcome = {**tested(model, stage.data, stage.split, config, folder), **validated}
     if model.ranks and config.evaluation.shuffled_histories:
         outcome |= shuffled_figures(model, stage.data, stage.split, config)
     return {**outcome, **figures, **parameters, **evaluate.sizes(model, folder), **memory.figures()}
@@ -266,8 +270,10 @@ def fit(
     folder: RunFolder,
     teaching: Teaching | None,
     judge: Judge | None = None,
+    choosing: Run | None = None,
 ) -> dict[str, float]:
-    """Train or compute a model and leave its weights in the folder; returns figures on the training."""
+    """Train or compute a model and leave its weights in the folder; returns figures on the training. choosing: the run whose best epoch says for
+    how many epochs this one is trained, without a validation of its own."""
     if isinstance(model, ClosedForm):
         meters = Meters()
         started, counters = time.perf_counter(), meters.read()
@@ -284,7 +290,8 @@ def fit(
     from recbench.core.epoch_bar import Progress
     from recbench.experiment.early_stop import watchers
 
-    return training.fit(
+    epochs = None if choosing is None else int(choosing.metrics["cost/best_epoch"]) + 1
+    figures = training.fit(
         model,
         train,
         folder,
@@ -295,12 +302,19 @@ def fit(
         monitor=stage.split.metric_prefix + config.evaluation.monitor,
         # The other processes draw no bar of their own.
         progress=Progress(
-            folder.key, config.training.max_epochs, config.evaluation.monitor, None if here().leads else False
+            folder.key, epochs or config.training.max_epochs, config.evaluation.monitor, None if here().leads else False
         ),
         teaching=teaching,
         keep_last=stage.split.validation_in_training,
         watchers=watchers(judge, config, folder),
+        epochs=epochs,
     )
+    return figures if choosing is None else {**figures, EPOCHS_TRIED: choosing.metrics["cost/epochs"]}
+
+
+def chosen_on(choosing: Run) -> dict[str, Any]:
+    """The validation figures of a run that was trained on validation too: those that chose its epochs."""
+    return {name: value for name, value in choosing.metrics.items() if name.startswith("validation/")}
 
 
 def reference(config: RunConfig, stage: RunContext) -> Run:
@@ -312,8 +326,8 @@ def reference(config: RunConfig, stage: RunContext) -> Run:
 def check_teacher(config: RunConfig, needed: Mapping[str, Run], stage: RunContext) -> None:
     """Stop before a student learns from a teacher that popularity beats on validation, unless forced."""
     teacher = needed.get("teacher")
-    if teacher is None or config.distillation.force or is_untrained(teacher.config):
-        return
+    if teacher is None or config.distillation.force or is_untrained(teacher.config) or EPOCHS in needed:
+        return  # with a first part, it was that one's teacher that had to show itself, on validation that it had not seen
     if loss := no_better_than_popularity(config, teacher, stage):
         raise UserError(
             f"the teacher {loss}: a student would learn nothing from it; train it longer (distillation.teacher.training.max_epochs) or set "
@@ -324,7 +338,9 @@ def check_teacher(config: RunConfig, needed: Mapping[str, Run], stage: RunContex
 def check_retriever(config: RunConfig, needed: Mapping[str, Run], stage: RunContext) -> None:
     """Stop before a reranker orders what an untrained retriever found: one that popularity beats on validation, unless forced."""
     retriever = needed.get("retriever")
-    if retriever is None or config.model.force or not lookup(retriever.config.model.name).model.trains_by_gradient:
+    if retriever is None or config.model.force or EPOCHS in needed:
+        return
+    if not lookup(retriever.config.model.name).model.trains_by_gradient:
         return
     if loss := no_better_than_popularity(config, retriever, stage):
         raise UserError(

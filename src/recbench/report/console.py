@@ -115,6 +115,18 @@ def results_table(rows: Sequence[tuple[str, Mapping[str, Any], str]], protocol: 
     return table
 
 
+def cold_lines(metrics: Mapping[str, Any], prefix: str) -> list[str]:
+    """What a run says of targets whose item has no training event: a line, or none where there is no such target."""
+    if "cold/targets" not in metrics:
+        return []
+    names = [name.removeprefix("cold/") for name in metrics if name.startswith(f"cold/{prefix}ndcg@")]
+    name = next((name for name in names if name.endswith("@10")), names[-1])
+    others = f", {metrics[f'warm/{name}']:.4f} for the others" if f"warm/{name}" in metrics else ""
+    return [
+        f"{metrics['cold/targets']:,} targets are items without a training event: {name} {metrics[f'cold/{name}']:.4f} for them{others}"
+    ]
+
+
 #: Levels of item codes that have a line; the others are in metrics.json.
 SHOWN_LEVELS = 4
 #: What is said of item codes: the start of the figures' names and their form.

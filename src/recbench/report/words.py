@@ -70,7 +70,7 @@ def _temporal(middle: str) -> list[str]:
 
 
 def _holdout(middle: str) -> list[str]:
-    order, *rest = middle.removesuffix("-full").split("-")
+    order, *rest, catalogue = middle.split("-")
     name, _, seed = order.partition(".s")
     drawn = "drawn at random" + (f" (draw {seed})" if seed not in ("", "0") else "")
     words = ["items of each user kept back", {"random": drawn, "time": "the last ones in time"}.get(name, name)]
@@ -82,8 +82,8 @@ def _holdout(middle: str) -> list[str]:
         elif part.startswith("min"):
             words.append(f"users with {part[3:]} items or more")
         else:
-            words.append(HOLDOUT.get(part, part))
-    return [*filter(None, words), FULL]
+            words.append(HOLDOUT.get(part, OTHER.get(part, part)))
+    return [*filter(None, words), CATALOGUE.get(catalogue, catalogue)]
 
 
 #: The usual, that validation items are rivals at test, is not said.

@@ -105,9 +105,10 @@ class Planner:
         """((role, key) of the direct dependencies, keys of all)."""
         direct, needs = [], set()
         for role, part in dependency_configs(config).items():
-            key = run_key(part, stage)
+            below = stage.of_part(part)
+            key = run_key(part, below)
             direct.append((role, key))
-            needs |= {key} | self._keys_below(part, stage)[1]
+            needs |= {key} | self._keys_below(part, below)[1]
         return tuple(direct), frozenset(needs)
 
     def check(self, rows: Iterable[str] | None = None) -> list[Job]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+#: Figure of a training on all data: the epochs that were tried to choose how many it has.
+EPOCHS_TRIED = "cost/epochs_tried"
+
 
 def cut_off(training: Mapping[str, Any], figures: Mapping[str, Any]) -> bool:
     """Whether ``max_epochs`` ended a training before ``patience`` epochs had passed without a better validation.
@@ -20,7 +23,11 @@ def cut_off(training: Mapping[str, Any], figures: Mapping[str, Any]) -> bool:
 
 
 def run_was_cut_off(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
-    """The same of a finished run, by its whole config and metrics. Where the last epoch is kept on purpose nothing was to be waited for."""
+    """The same of a finished run, by its whole config and metrics. Where the last epoch is kept on purpose nothing was to be waited for, and where
+    another run chose the epochs, that one may have been cut off."""
+    if EPOCHS_TRIED in metrics:
+        chosen = {"cost/epochs": metrics[EPOCHS_TRIED], "cost/best_epoch": metrics["cost/epochs"] - 1}
+        return cut_off(config.get("training", {}), chosen)
     kept_on_purpose = config.get("protocol", {}).get("fit_on_validation", False)
     return not kept_on_purpose and cut_off(config.get("training", {}), metrics)
 

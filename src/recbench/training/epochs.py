@@ -41,14 +41,14 @@ RANK_SEEDS = 2_654_435_761
 
 
 class BestEpoch(Callback):
-    """After each epoch: validate if it is time to, keep the best weights, store a checkpoint to resume from, stop when patience is over."""
+    """After each epoch: validate if it is time to, keep the best weights, stop when patience is over. Without ``validate`` the last are kept."""
 
     def __init__(
         self,
         folder: RunFolder,
         seed: int,
         sampler: EpochSampler,
-        validate: Validate,
+        validate: Validate | None,
         monitor: str,
         config: TrainingConfig,
         progress: Progress,
@@ -100,7 +100,8 @@ class BestEpoch(Callback):
         spent = of_all_processes(self.meters.spent(self.counters, self.meters.read()))
         terms = learner.take_means()
         epoch = trainer.current_epoch
-        is_due = (epoch + 1) % self.every == 0 or epoch + 1 == trainer.max_epochs
+        is_last = epoch + 1 == trainer.max_epochs
+        is_due = self.validate is not None and ((epoch + 1) % self.every == 0 or is_last)
         measured = self._measure(learner) if is_due else {}
         done = time.perf_counter()
         self.history.append(
@@ -114,8 +115,9 @@ class BestEpoch(Callback):
             }
         )
         value = measured.get(self.monitor)
-        if value is not None and (value > self.best or self.keep_last):
-            self.best, self.best_epoch = value, epoch
+        is_kept = is_last if value is None else value > self.best or self.keep_last
+        if is_kept:
+            self.best, self.best_epoch = self.best if value is None else value, epoch
             state = whole_state(learner.student)
             if processes.here().leads:
                 save_tensors(state, self.folder.weights)
@@ -130,6 +132,7 @@ class BestEpoch(Callback):
             trainer.should_stop = True
 
     def _measure(self, learner: Learner) -> dict[str, float]:
+        assert self.validate is not None
         learner.student.eval()
         with Whole(learner):
             try:

@@ -52,11 +52,13 @@ def fit(
     teaching: Teaching | None = None,
     keep_last: bool = False,
     watchers: Sequence[Callback] = (),
+    epochs: int | None = None,
 ) -> dict[str, float]:
     """Train a model and leave it with its best epoch's weights. Returns figures on the training itself (seconds, epochs).
 
     watchers: callbacks that see every epoch after it is stored, such as a search's that may give it up.
     keep_last: the last epoch's weights are kept and all epochs are trained, for protocols whose validation chooses nothing.
+    epochs: train for so many in place of ``max_epochs``, which goes on to say how fast a schedule falls, and do not validate at all.
     Continues from ``folder.resume_checkpoint`` if an earlier attempt left one. With ``max_epochs`` 0 the weights are stored as they are.
     Raises UserError if there is nothing to train on, or if the loss diverges.
     """
@@ -84,11 +86,12 @@ def fit(
         set_sparse_gradients(model, ranks)
     # What FSDP cuts into parts stays cut; the model that was given takes the weights in the end.
     trained = copy.deepcopy(model) if hardware.strategy == "fsdp" and ranks.world > 1 else model
+    chooses = None if epochs is not None else validate
     best = BestEpoch(
-        folder, seed, sampler, validate, monitor, config, progress, keep_last, device_of(hardware, ranks.local)
+        folder, seed, sampler, chooses, monitor, config, progress, keep_last, device_of(hardware, ranks.local)
     )
     callbacks = [*compiled(trained, hardware), SameBuffers(), best, ResumePoint(folder.resume_checkpoint), *watchers]
-    trainer = make_trainer(config, hardware, callbacks)
+    trainer = make_trainer(config, hardware, callbacks, epochs)
     objective, lessons = None, None
     if teaching is not None:
         objective = teaching.objective
@@ -126,8 +129,10 @@ def fit(
     return {**figures, **(teaching.figures if teaching is not None else {})}
 
 
-def make_trainer(config: TrainingConfig, hardware: HardwareConfig, callbacks: list[Callback]) -> pl.Trainer:
-    """Lightning's trainer with its own logging, checkpoints and progress switched off: those are ours."""
+def make_trainer(
+    config: TrainingConfig, hardware: HardwareConfig, callbacks: list[Callback], epochs: int | None = None
+) -> pl.Trainer:
+    """Lightning's trainer with its own logging, checkpoints and progress switched off: those are ours. epochs: in place of ``max_epochs``."""
     for name in ("lightning.pytorch", "pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     ranks = processes.here()
@@ -139,7 +144,7 @@ def make_trainer(config: TrainingConfig, hardware: HardwareConfig, callbacks: li
             strategy=strategy_of(hardware, ranks, device_of(hardware, ranks.local)),
             plugins=environment_of(ranks),
             precision="bf16-mixed" if hardware.precision == "bf16-mixed" else "32-true",
-            max_epochs=config.max_epochs,
+            max_epochs=epochs or config.max_epochs,
             gradient_clip_val=config.gradient_clip or None,
             callbacks=callbacks,
             logger=False,

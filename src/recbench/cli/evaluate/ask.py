@@ -60,8 +60,13 @@ def ask(opened: Opened, runs_dir: Path, words: list[str], skip_unknown: bool = F
 def asked_stage(opened: Opened, config: RunConfig, skip_unknown: bool) -> tuple[RunContext, dict[str, int]]:
     """Data, under the item numbers of the run, and split of a question; and how the items of both compare."""
     own = opened.stage.data
-    data = protocol_view(prepare(config.data, config.cache_dir), config.protocol)
-    data, counts = renumbered(data, own, skip_unknown)
+    data = prepare(config.data, config.cache_dir)
+    if config.protocol.name == "sessions":
+        # Its view takes items out and numbers the others anew, so it comes first.
+        data, counts = renumbered(protocol_view(data, config.protocol), own, skip_unknown)
+    else:
+        data, counts = renumbered(data, own, skip_unknown)
+        data = protocol_view(data, config.protocol)
     return RunContext(data, make_split(data, config.protocol, data.folder)), counts
 
 

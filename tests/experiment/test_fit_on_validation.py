@@ -86,7 +86,9 @@ def test_training_holds_validation_and_no_test_target(run_config, place):
     for protocol in ("leave_one_out", "temporal", "holdout"):
         config = run_config(place, *words_of(protocol, FITTED))
         fitted, plain = RunContext.of(config), RunContext.of(choosing_config(config))
-        inside = lambda split, cases: (cases.target_positions < split.train_end[cases.user]).mean()  # noqa: E731
+        inside = lambda split, cases: (
+            cases.target_positions < split.train_end[np.repeat(cases.user, cases.n_targets)]
+        ).mean()  # noqa: E731
         assert inside(fitted.split, fitted.split.validation) == 1
         assert inside(plain.split, plain.split.validation) == 0
         assert inside(fitted.split, fitted.split.test) == 0

@@ -23,6 +23,7 @@ from recbench.config.settings import (
 )
 from recbench.core.errors import UserError, nearest
 from recbench.evaluation.added_metrics import check_metrics
+from recbench.evaluation.monitor import check_monitor
 from recbench.models.auxiliary import check_auxiliaries
 from recbench.models.registry import lookup
 from recbench.posthoc.compression.configs import CompressionConfig
@@ -111,6 +112,7 @@ class RunConfig:
             )
         if not self.evaluation.cutoffs or min(self.evaluation.cutoffs) < 1:
             raise UserError(f"evaluation.cutoffs must be positive numbers, not {self.evaluation.cutoffs}")
+        check_monitor(self.evaluation.monitor)
         check_metrics(self.evaluation.metrics)
         for key, value, known in (
             ("accelerator", self.hardware.accelerator, ["auto", "cpu", "gpu"]),

@@ -17,7 +17,7 @@ class TrainingConfig:
     batch_size: int = 512  # predicted events (targets) a step, however many users they come from
     lr: float = 1e-3
     weight_decay: float = 0.0
-    patience: int = 10  # epochs without a better validation NDCG before training stops
+    patience: int = 10  # epochs without a better validation (evaluation.monitor) before training stops
     max_length: int = 50  # the most recent events of a history that a model sees
     warmup_steps: int = 0  # steps over which the learning rate rises from 0
     # constant | cosine (to 0 over max_epochs) | step (times 0.1 every step_epochs) | inverse_sqrt (lr for warmup_steps, then 1 / sqrt(step) of it)
@@ -37,7 +37,11 @@ class TrainingConfig:
 
 @dataclass
 class EvaluationConfig:
-    """What is reported. NDCG at 10, or at the largest cutoff where 10 is none of them, decides when training stops."""
+    """What is reported, and the validation metric that decides: which epoch is kept, when training stops, which value a search chooses.
+
+    monitor: hr, ndcg, mrr, recall or precision at any cutoff, as in ``hr@7``, or mrr. It is NDCG at 10 unless given, or at the largest cutoff where
+    10 is none of them.
+    """
 
     cutoffs: list[int] = field(default_factory=lambda: [1, 5, 10, 20])
     # Metrics of installed packages, computed beside our own. In no key: a finished run that lacks one is tested once more.
@@ -45,9 +49,14 @@ class EvaluationConfig:
     # Also test with the events of each history in random order (``shuffled_ndcg@10`` ...). In no key, as the metrics above.
     shuffled_histories: bool = field(default=False, metadata=NO_KEY)
 
+    monitor: str = field(default="", metadata=LATER)  # "": the usual one, which is filled in
+
+    def __post_init__(self) -> None:
+        self.monitor = self.monitor or self.usual_monitor
+
     @property
-    def monitor(self) -> str:
-        return f"ndcg@{10 if 10 in self.cutoffs else max(self.cutoffs)}"
+    def usual_monitor(self) -> str:
+        return f"ndcg@{10 if 10 in self.cutoffs else max(self.cutoffs, default=10)}"
 
 
 @dataclass

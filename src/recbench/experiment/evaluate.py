@@ -105,8 +105,11 @@ def list_length(split: Split, config: RunConfig) -> int:
 
 
 def validate(model: Recommender, data: PreparedData, split: Split, config: RunConfig) -> dict[str, float]:
-    """Validation metrics by plain name with the protocol's prefix; no lists are made, so it is cheap."""
-    found = rank_cases(model, data, split, split.validation, config).metrics(config.evaluation.cutoffs)
+    """Validation metrics by plain name with the protocol's prefix; that of ``evaluation.monitor`` too; no lists are made, so it is cheap."""
+    ranked = rank_cases(model, data, split, split.validation, config)
+    found, monitor = ranked.metrics(config.evaluation.cutoffs), config.evaluation.monitor
+    if monitor not in found:
+        found[monitor] = float(per_case(monitor, ranked.rank, ranked.case, ranked.n_ranked).mean())
     return {split.metric_prefix + name: value for name, value in found.items()}
 
 

@@ -48,6 +48,8 @@ def run_key(config: RunConfig, stage: RunContext) -> str:
         # It sees all training events whatever the length of a history, and no cutoff: one run for whoever needs it.
         parts |= {"training": None, "cutoffs": None}
     # Said only where there is one, so that the runs of before keep their keys.
+    if trained and config.evaluation.monitor != config.evaluation.usual_monitor:
+        parts["monitor"] = config.evaluation.monitor  # it decides which epoch is kept
     if config.compression.name != "none":
         parts["compression"] = key_values(config.compression)
     if "text_vectors" in model.needs(config.model):

@@ -59,6 +59,8 @@ def _configuration(path: Path) -> tuple[dict[str, Any], int | None]:
         "compression": asdict(config.compression),
         "protocol": asdict(config.protocol),
     }
+    if trained and config.evaluation.monitor != config.evaluation.usual_monitor:
+        parts["evaluation"] = {"monitor": config.evaluation.monitor}
     return dict(_flat(parts)), config.seed
 
 

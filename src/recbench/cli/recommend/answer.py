@@ -93,7 +93,10 @@ def scores_of(opened: Opened, histories: Sequence[History]) -> Tensor:
 def _batch(opened: Opened, histories: Sequence[History]) -> Batch:
     model = opened.model
     device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    return batch_of(histories, opened.config.training.max_length, opened.stage.data.has_behaviours).to(device)
+    length = opened.config.training.max_length
+    if opened.stage.split.whole_histories and model.reads_whole_history:
+        length = max(len(history.items) for history in histories)
+    return batch_of(histories, length, opened.stage.data.has_behaviours).to(device)
 
 
 def _answer(history: History, items: list[int], scores: list[float], k: int) -> Answer:

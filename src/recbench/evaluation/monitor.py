@@ -1,0 +1,26 @@
+"""Which metrics can decide on validation when a training stops (``evaluation.monitor``)."""
+
+from __future__ import annotations
+
+from recbench.core.errors import UserError, nearest
+from recbench.evaluation.metrics import METRICS
+
+
+def check_monitor(name: str) -> None:
+    """Raise UserError, with the nearest right name, unless ``name`` is a metric of ours at a cutoff, or mrr.
+
+    >>> check_monitor("hr@7"), check_monitor("mrr")
+    (None, None)
+    """
+    metric, at, cutoff = name.partition("@")
+    said = f"evaluation.monitor={name}"
+    if metric not in METRICS:
+        word = metric.lower().replace("recall_at", "recall").rstrip("0123456789_")
+        known = [f"{known}@{cutoff if cutoff.isdecimal() else 10}" for known in METRICS] + ["mrr"]
+        raise UserError(
+            f"unknown {said}; {nearest(f'{word}@{cutoff}' if cutoff else word, known)}, with any cutoff behind the @"
+        )
+    if not at and metric == "mrr":
+        return
+    if not cutoff.isdecimal() or int(cutoff) < 1:
+        raise UserError(f"{said} needs a cutoff of 1 or more behind an @, as in evaluation.monitor={metric}@10")

@@ -82,13 +82,15 @@ def test_the_second_part_is_a_plain_training_of_so_many_epochs(run_config, place
     assert made.metrics["test/ndcg@10"] == plain.metrics["test/ndcg@10"]
 
 
+def inside(split, cases):
+    """Share of the targets that training holds."""
+    return (cases.target_positions < split.train_end[np.repeat(cases.user, cases.n_targets)]).mean()
+
+
 def test_training_holds_validation_and_no_test_target(run_config, place):
     for protocol in ("leave_one_out", "temporal", "holdout"):
         config = run_config(place, *words_of(protocol, FITTED))
         fitted, plain = RunContext.of(config), RunContext.of(choosing_config(config))
-        inside = lambda split, cases: (
-            cases.target_positions < split.train_end[np.repeat(cases.user, cases.n_targets)]
-        ).mean()  # noqa: E731
         assert inside(fitted.split, fitted.split.validation) == 1
         assert inside(plain.split, plain.split.validation) == 0
         assert inside(fitted.split, fitted.split.test) == 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -105,12 +105,15 @@ def twice(batch: Batch) -> Batch:
 
 
 @torch.no_grad()
-def largest_difference(program: ExportedProgram, model: Recommender, batches: Sequence[Batch], width: int) -> float:
+def largest_difference(
+    program: ExportedProgram | Callable[..., Tensor], model: Recommender, batches: Sequence[Batch], width: int
+) -> float:
     """The largest difference between a score of the program and the model's own, over batches of any size.
 
-    The model sees the batches as they are, the program padded. Raises UserError if one is outside of the tolerance.
+    program: of torch, or any function of its inputs. The model sees the batches as they are, the program padded. Raises UserError if a difference is
+    outside of the tolerance.
     """
-    module, largest = program.module(), 0.0
+    module, largest = program.module() if isinstance(program, ExportedProgram) else program, 0.0
     for batch in batches:
         expected = model.score(batch).float()[:, 1:]
         found = module(*inputs_of(model, batch, width)).float()[:, 1:]

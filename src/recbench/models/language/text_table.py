@@ -5,7 +5,7 @@ the same body reads texts. E4SRec's free head over it is the frozen form of Lite
 model that reads each text once. Which vectors it has, ``data.text`` says: the encoder, the template, and ``data.text.shuffle`` for the control.
 
 Where this deviates, and why:
-- The vectors are computed once and stay as they are; Lite-LLM4Rec trains its item encoder along (``model=lite_llm4rec`` where it is there).
+- The vectors are computed once and stay as they are; Lite-LLM4Rec trains its item encoder along, as ``model=lite_llm4rec`` does.
 - An item without text has the vector 0, as the pad has.
 """
 

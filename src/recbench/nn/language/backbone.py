@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError, nearest
 from recbench.nn.language import attention
 from recbench.nn.language.backbone_config import INITS, PRECISIONS, PROMPTS, BackboneConfig, is_frozen
-from recbench.nn.language.last_position import last_feedforward, read_at
+from recbench.nn.language.last_position import is_traced, last_feedforward, read_at
 from recbench.nn.language.lora import with_lora
 from recbench.nn.language.pretrained import (
     drawn,
@@ -142,8 +142,10 @@ class Backbone(nn.Module):
         With a prompt this is one plain sequence a row, where ``forward`` reads one suffix a position. On a CPU, where nothing is learned, rows are
         read in pieces whose states stay small: fresh memory for large ones costs as much as the products.
         """
+        if torch.is_grad_enabled() or vectors.device.type != "cpu" or is_traced():
+            return self._last(vectors, lengths, inner)
         at_once = max(1, PIECE_POSITIONS // vectors.shape[1])
-        if torch.is_grad_enabled() or vectors.device.type != "cpu" or len(vectors) <= at_once:
+        if len(vectors) <= at_once:
             return self._last(vectors, lengths, inner)
         pieces = zip(vectors.split(at_once), lengths.split(at_once), strict=True)
         parts = [self._last(some, ends, inner) for some, ends in pieces]
@@ -151,7 +153,7 @@ class Backbone(nn.Module):
 
     def _last(self, vectors: Tensor, lengths: Tensor, inner: bool) -> list[Tensor]:
         if self.prompt is None:
-            with read_at(self._last_feedforward, lengths - 1):
+            with read_at(self._last_feedforward, lengths - 1, vectors.shape[1]):
                 n_suffix, states = 0, self._states(vectors, inner=inner)
         else:
             prefix, suffix = self.prompt.ends(self.model.get_input_embeddings())
@@ -159,7 +161,7 @@ class Backbone(nn.Module):
             body = placed(vectors, lengths, suffix.to(vectors.dtype))
             positions = torch.arange(len(prefix) + body.shape[1], device=body.device)
             kept = 0 if self.reuse_prefix else len(prefix)
-            with read_at(self._last_feedforward, lengths - 1 + n_suffix + kept):
+            with read_at(self._last_feedforward, lengths - 1 + n_suffix + kept, body.shape[1] + kept):
                 states = self._behind(prefix, body, None, positions, inner)
         rows = torch.arange(vectors.shape[0], device=vectors.device)
         return [s[rows, lengths - 1 + n_suffix] for s in states]

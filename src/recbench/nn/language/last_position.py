@@ -31,29 +31,32 @@ def last_feedforward(model: nn.Module) -> nn.Module | None:
 
 
 @contextmanager
-def read_at(feedforward: Sequence[nn.Module | None], position: Tensor) -> Iterator[None]:
-    """While this is open, the part computes one position of each row only. position [B]; nothing happens where the part is None, or in training,
-    where every position is read."""
+def read_at(feedforward: Sequence[nn.Module | None], position: Tensor, length: int) -> Iterator[None]:
+    """While this is open, the part computes one position of each row only, in a pass of ``length`` positions. position [B].
+
+    Nothing happens where the part is None, in training, where every position is read, and in a program that is traced.
+    """
     (part,) = feedforward
-    if part is None or torch.is_grad_enabled():
+    if part is None or torch.is_grad_enabled() or is_traced():
         yield
         return
+    rows = torch.arange(len(position), device=position.device)
     whole: list[Tensor] = []
 
     def cut(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
         states = given[0]
-        # A pass for one row, as over a prompt's prefix, is not the one that is read.
-        if len(states) != len(position) or int(position.max()) >= states.shape[1]:
+        # A pass over a prompt's prefix, for one row, is not the one that is read.
+        if states.shape[:2] != (len(position), length):
             return given
         whole.append(states)
-        return (states[torch.arange(len(states), device=states.device), position][:, None], *given[1:])
+        return (states[rows, position][:, None], *given[1:])
 
     def put_back(module: nn.Module, given: tuple[Any, ...], result: Tensor) -> Tensor:
         if not whole:
             return result
         states = whole.pop()
         full = result.new_zeros(*states.shape[:2], result.shape[-1])
-        full[torch.arange(len(states), device=states.device), position] = result[:, 0]
+        full[rows, position] = result[:, 0]
         return full
 
     handles = [part.register_forward_pre_hook(cut), part.register_forward_hook(put_back)]
@@ -62,3 +65,8 @@ def read_at(feedforward: Sequence[nn.Module | None], position: Tensor) -> Iterat
     finally:
         for handle in handles:
             handle.remove()
+
+
+def is_traced() -> bool:
+    """Whether torch is making a program of what runs, for any number of rows."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()

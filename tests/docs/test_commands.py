@@ -65,7 +65,6 @@ def workplace(
     (folder / "config.json").write_text(json.dumps({**shape, "num_hidden_layers": 8}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECBENCH_MINILM", str(folder))
-        patch.setenv("RECBENCH_SMOLLM2", str(folder))
         deep = folder / "deep"
         deep.mkdir()
         (deep / "config.json").write_text(json.dumps({**shape, "num_hidden_layers": 30}))

@@ -53,7 +53,6 @@ def jobs_of(tiny, tmp_path_factory, stored_llama):
         path.unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECBENCH_MINILM", str(folder))
-        patch.setenv("RECBENCH_SMOLLM2", str(folder))
         deep = tmp_path_factory.mktemp("deep")
         (deep / "config.json").write_text(json.dumps({**shape, "num_hidden_layers": 30}))
         patch.setenv("RECBENCH_LANGUAGE_MODEL", str(deep))

@@ -80,7 +80,7 @@ class Prompted(TextReranker, ClosedForm):
         super().__init__(config, context)
         self.requires_grad_(False)
         # A named model is read again from where it came from; a drawn one is a part of the run.
-        self.reader.frozen = config.backbone != "tiny" and config.init == "pretrained"
+        self.reader.frozen = config.backbone != "tiny" and config.init != "random"
         n_candidates = max(config.k, 1)
         for name, shape in (("history", (config.history,)), ("candidates", (n_candidates,)), ("answer", ())):
             self.register_buffer(f"shot_{name}", torch.zeros(config.shots, *shape, dtype=torch.int64))

@@ -55,7 +55,9 @@ def test_a_mistake_is_said_as_hydra_says_it(words):
     for make in (composed, by_hydra):
         with pytest.raises(Exception) as error:
             make(words)
-        said = str(error.value).partition("Config search path")[0]  # a folder of ours is in it, or none; nobody is shown it
+        said = str(error.value).partition("Config search path")[
+            0
+        ]  # a folder of ours is in it, or none; nobody is shown it
         told.append((type(error.value), said, type(error.value.__cause__)))
     assert told[0] == told[1]
     assert issubclass(told[0][0], HydraException) or told[0][0].__name__ == "UserError"

@@ -56,7 +56,10 @@ def test_jobs_of_a_sweep_send_themselves(cli, tiny, tmp_path):
     pytest.importorskip("tensorboard")
     done = cli("-m", *untracked(tiny), "model=popularity,markov", "tracking=tensorboard", cwd=tmp_path)
     assert done.status == 0, done.err
-    assert {path.name.partition("-")[0] for path in (tmp_path / "tensorboard/recbench").iterdir()} == {"popularity", "markov"}
+    assert {path.name.partition("-")[0] for path in (tmp_path / "tensorboard/recbench").iterdir()} == {
+        "popularity",
+        "markov",
+    }
     assert not (tmp_path / "mlflow.db").exists()
 
 
@@ -92,7 +95,9 @@ def test_a_missing_extra_is_named_before_anything_is_trained(cli, tiny, tmp_path
     import importlib.util
 
     original = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda word, *rest: None if word == name else original(word, *rest))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda word, *rest: None if word == name else original(word, *rest)
+    )
     done = cli(*untracked(tiny), "model=markov", f"tracking={name}", cwd=tmp_path)
     assert done.status == 2
     assert f"pip install 'recbench[{name}]'" in done.err

@@ -6,9 +6,10 @@
                    clock a repetition cannot be told from a copy, so nothing is dropped
 4. ``sessions``    with ``session_gap``, a user's events are cut into sessions at longer pauses than that; none is dropped
 5. ``repeats``     with ``repeats=first``, only the earliest event of each (user, item)
-6. ``k_core``      users and items with fewer than k events go, again and again until none is left
+6. ``k_core``      users and items with fewer than k events go, again and again until none is left; not from parts that others made
 7. ids             by a hash of the raw id, so that a number tells nothing about time or popularity
-8. time order      by user, then time; events of equal time keep the order of the file, or stand in one drawn with ``shuffle_ties``
+8. time order      by user, then given part, if there is one, then time; events of equal time keep the order of the file, or
+                   stand in one drawn with ``shuffle_ties``
 
 Counts of rows, users and items are kept after each of the steps 1 to 6 that drop events. The sort of step 8 is done before step 3, which
 it makes cheap; later steps only drop events or move users as a whole, so the outcome is that of the order above. A long log is worked on in
@@ -49,7 +50,8 @@ class Cleaned:
     """N events by user and time, and the counts after each step.
 
     items int32 [N] in 1..I, offsets int64 [U+1], timestamps int64 [N] in seconds or None, behaviours int8 [N] or None,
-    sessions int32 [N] or None; user_ids [U] and item_ids [I] are the raw ids in the order of the numbers.
+    sessions int32 [N] or None; parts int8 [N] or None, ascending within a user;
+    user_ids [U] and item_ids [I] are the raw ids in the order of the numbers.
     """
 
     items: np.ndarray
@@ -61,6 +63,7 @@ class Cleaned:
     user_ids: pl.Series
     item_ids: pl.Series
     steps: list[dict[str, Any]]
+    parts: np.ndarray | None = None
 
 
 def clean(raw: RawData, config: DataConfig) -> Cleaned:
@@ -80,7 +83,9 @@ def clean(raw: RawData, config: DataConfig) -> Cleaned:
     for events in parts.each(change=True):
         _clean_part(events, raw, config, tally)
     steps = tally.steps()
-    if config.k_core > 1:
+    if config.k_core > 1 and raw.given_parts:
+        log.info("the given parts are used as they are: data.k_core=%d does not filter them", config.k_core)
+    elif config.k_core > 1:
         keep_core(parts, config.k_core)
         before, last = steps[-1]["rows"], _Tally(parts.n_items)
         for events in parts.each():
@@ -165,7 +170,9 @@ class _Tally:
 
 
 def _by_user_and_time(events: Events, has_timestamps: bool) -> np.ndarray:
-    """Positions [N] that sort by user, then time, then row."""
+    """Positions [N] that sort by user, then given part, then time, then row."""
+    if events.part is not None:
+        return np.lexsort((events.time, events.part, events.user) if has_timestamps else (events.part, events.user))
     if not has_timestamps:
         return np.argsort(events.user, kind="stable")
     first = int(events.time.min())
@@ -187,6 +194,8 @@ def _drawn(row: np.ndarray, seed: int) -> np.ndarray:
 def _first_of_equal(events: Events) -> np.ndarray:
     """Mask [N]: False at copies of an event. Only events that share user and time with a neighbour can be copies."""
     follows = (events.user[1:] == events.user[:-1]) & (events.time[1:] == events.time[:-1])
+    if events.part is not None:
+        follows &= events.part[1:] == events.part[:-1]
     tied = np.flatnonzero(np.r_[follows, False] | np.r_[False, follows])
     run = np.cumsum(~np.r_[False, follows])[tied]
     columns = {"run": run, "item": events.item[tied]}
@@ -222,6 +231,7 @@ def _arrange(parts: Parts, raw: RawData, steps: list[dict[str, Any]]) -> Cleaned
     kinds |= {"timestamps": np.int64} if raw.has_timestamps else {}
     kinds |= {"behaviours": np.int8} if behaviour_names else {}
     kinds |= {"sessions": np.int32} if with_sessions else {}
+    kinds |= {"parts": np.int8} if raw.given_parts else {}
     arrays = {name: parts.array(name, n_events, kind) for name, kind in kinds.items()}
     for events in parts.each():
         place = offsets[user_number[events.user]] + _place_in_run(events.user)
@@ -234,6 +244,9 @@ def _arrange(parts: Parts, raw: RawData, steps: list[dict[str, Any]]) -> Cleaned
         if "sessions" in arrays:
             assert events.session is not None
             arrays["sessions"][place] = _sessions(events.session, events.user)
+        if "parts" in arrays:
+            assert events.part is not None
+            arrays["parts"][place] = events.part
         arrays = {name: parts.written(array) for name, array in arrays.items()}
     return Cleaned(
         items=arrays["items"],
@@ -245,6 +258,7 @@ def _arrange(parts: Parts, raw: RawData, steps: list[dict[str, Any]]) -> Cleaned
         user_ids=user_ids,
         item_ids=item_ids,
         steps=steps,
+        parts=arrays.get("parts"),
     )
 
 

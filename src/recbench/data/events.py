@@ -20,14 +20,14 @@ from recbench.data.schema import RawData
 #: Rows of the spool read at a time.
 BATCH_ROWS = 1 << 20
 #: Columns of the spool that are read as they are.
-PLAIN: dict[str, type[pl.DataType]] = {"timestamp": pl.Int64, "rating": pl.Float32}
+PLAIN: dict[str, type[pl.DataType]] = {"timestamp": pl.Int64, "rating": pl.Float32, "part": pl.Int8}
 
 
 @dataclass
 class Events:
     """Columns of equal length [N]. user, item: codes from 0, uint32. time: int64 ticks. row: position in the spool.
 
-    rating: float32, NaN where missing. behaviour, session: codes from 1, uint32, 0 where missing.
+    rating: float32, NaN where missing. part: int8, see ``recbench.data.given_parts``. behaviour, session: codes from 1, uint32, 0 where missing.
     """
 
     user: np.ndarray
@@ -37,6 +37,7 @@ class Events:
     rating: np.ndarray | None = None
     behaviour: np.ndarray | None = None
     session: np.ndarray | None = None
+    part: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -79,6 +80,7 @@ def read_events(raw: RawData) -> Events:
         rating=columns.get("rating"),
         behaviour=columns.get("behaviour"),
         session=columns.get("session"),
+        part=columns.get("part"),
     )
 
 

@@ -170,7 +170,7 @@ def _code(
         # Told apart within a user only.
         sessions, session = np.unique(read["session"], return_inverse=True)
         columns["session"] = (session + int(len(sessions) > 0 and sessions[0] > 0)).astype(np.uint32)
-    kinds = {"timestamp": ("time", np.int64), "rating": ("rating", np.float32)}
+    kinds = {"timestamp": ("time", np.int64), "rating": ("rating", np.float32), "part": ("part", np.int8)}
     columns |= {kinds[name][0]: np.fromfile(place / f"{name}.bin", kinds[name][1]) for name in plain}
     for name, values in columns.items():
         np.save(place / f"{name}.npy", values)

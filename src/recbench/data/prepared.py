@@ -7,6 +7,7 @@ Symbols: N interactions, U users, I items. A folder holds
     offsets.npy     int64 [U+1]  events of user u stand at offsets[u]:offsets[u+1], in time order
     behaviours.npy  int8  [N]    only where the data have them: 1..B, 0 where unknown; names in the manifest
     sessions.npy    int32 [N]    only where the data have them: number of the session within its user
+    parts.npy       int8  [N]    only where others split the data: see ``recbench.data.given_parts``; a user's events stand by part, then time
     items.parquet   item_id, raw id and text of every item;  users.parquet  user and raw id
     manifest.json   written last: a folder without it is not a prepared data set
 """
@@ -56,6 +57,7 @@ class PreparedData:
         self.offsets = self._array("offsets")
         self.behaviours = self._array("behaviours") if self.has_behaviours else None
         self.sessions = self._array("sessions") if manifest["has_sessions"] else None
+        self.parts = self._array("parts") if manifest.get("has_parts") else None
 
     @classmethod
     def open(cls, folder: Path | str) -> PreparedData:
@@ -82,6 +84,7 @@ class PreparedData:
         item_table: pl.DataFrame | None = None,
         *,
         sessions: np.ndarray | None = None,
+        parts: np.ndarray | None = None,
         user_ids: list[str] | pl.Series | None = None,
         behaviour_names: list[str] | None = None,
         n_items: int | None = None,
@@ -112,6 +115,8 @@ class PreparedData:
             arrays["behaviours"] = np.asarray(behaviours, np.int8)
         if sessions is not None:
             arrays["sessions"] = np.asarray(sessions, np.int32)
+        if parts is not None:
+            arrays["parts"] = np.asarray(parts, np.int8)
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
         table.write_parquet(folder / "items.parquet")
@@ -123,6 +128,7 @@ class PreparedData:
             "has_text": _has_text(table),
             "has_behaviours": behaviours is not None,
             "has_sessions": sessions is not None,
+            **({"has_parts": True} if parts is not None else {}),
             "behaviours": behaviour_names or [],
             **(details or {}),
         }

@@ -64,6 +64,11 @@ class ProtocolConfig:
     users_seed: int = field(default=0, metadata=LATER)
 
     @property
+    def takes_given_parts(self) -> bool:
+        """Whether it uses the parts of data that others split (``data.parts``), and so needs them."""
+        return False
+
+    @property
     def metric_prefix(self) -> str:
         """Stands before every metric name of this protocol; empty where the whole catalogue is ranked."""
         return ""
@@ -350,6 +355,32 @@ class HoldoutConfig(ProtocolConfig):
         return self.validation_at_test == "history" or self.fit_on_validation
 
 
+@dataclass
+class GivenConfig(ProtocolConfig):
+    """Training, validation and test as others made them (``data.parts``).
+
+    target: which events of a user in validation or test are targets: ``all`` of them as one set, ranked from the history before that part;
+    each in turn (``successive``), from all that precedes it; or the ``last`` one. History for test holds the validation events. Without a
+    validation part, the last training event of users with three or more is the validation target, as in leave-one-out.
+    """
+
+    name: str = "given"
+    target: str = "all"
+
+    @property
+    def takes_given_parts(self) -> bool:
+        return True
+
+    def validate(self) -> None:
+        super().validate()
+        _require(self.target, ("all", "successive", "last"), "target")
+
+    def identity(self, seen_items: str, has_validation: bool = True) -> str:
+        """has_validation: whether the data have a validation part."""
+        rule = f"given-{self.target}{'' if has_validation else '-lastval'}"
+        return "-".join([rule, *self.fitted, self.catalogue, seen_items, VERSION])
+
+
 def _parse_date(text: str, key: str) -> datetime:
     try:
         date = datetime.fromisoformat(text)
@@ -374,6 +405,7 @@ PROTOCOLS: dict[str, type[ProtocolConfig]] = {
     "sampled_999": SampledConfig,
     "sessions": SessionsConfig,
     "holdout": HoldoutConfig,
+    "given": GivenConfig,
 }
 PLUG_INS = PlugIns("recbench.protocols", "protocol", PROTOCOLS)
 

@@ -113,7 +113,8 @@ class RawData:
     the item table (``item`` and ITEM_COLUMNS), or a function that reads it for the wanted raw ids alone, so that a
     large metadata file is never held whole; None where the source has none. files: file name -> {"path", "size",
     "sha256"}. counts: rows read and rejected, by reason. extra: goes into the manifest. ticks_per_second: 1000 keeps
-    events of one second in their order of milliseconds; the store keeps whole seconds.
+    events of one second in their order of milliseconds; the store keeps whole seconds. given_parts: others have split these data; the
+    Parquet file has a column ``part`` (int8) as in ``recbench.data.given_parts``, and no user or item is filtered out.
     """
 
     interactions: Path
@@ -123,3 +124,4 @@ class RawData:
     has_timestamps: bool = True
     extra: dict[str, Any] = field(default_factory=dict)
     ticks_per_second: int = 1
+    given_parts: bool = False

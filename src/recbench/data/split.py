@@ -17,8 +17,16 @@ import numpy as np
 from recbench.core.errors import UserError
 from recbench.data.candidates import sampled_candidates
 from recbench.data.cases import Cases, blocks_of_users, flat_ranges
+from recbench.data.given_parts import given_cases, has_validation
 from recbench.data.holdout import holdout_cases, holdout_view
-from recbench.data.protocol import HoldoutConfig, ProtocolConfig, SampledConfig, SessionsConfig, TemporalConfig
+from recbench.data.protocol import (
+    GivenConfig,
+    HoldoutConfig,
+    ProtocolConfig,
+    SampledConfig,
+    SessionsConfig,
+    TemporalConfig,
+)
 from recbench.data.session_view import published_of, rule_of, session_cases, session_view
 from recbench.data.split_audit import audit
 from recbench.data.temporal import temporal_cases
@@ -65,6 +73,10 @@ def protocol_view(data: PreparedData, config: ProtocolConfig) -> PreparedData:
     Raises UserError if the config is wrong or the data lack what the protocol needs.
     """
     config.validate()
+    if data.parts is not None and not config.takes_given_parts:
+        raise UserError(
+            f"these data come in parts that others made (data.parts), which protocol={config.name} would mix; use protocol=given"
+        )
     if isinstance(config, SessionsConfig):
         return session_view(data, config)
     if isinstance(config, HoldoutConfig):
@@ -90,6 +102,8 @@ def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -
         train_start, train_end, validation, test, counts = config.parts(data)
     elif isinstance(config, TemporalConfig):
         train_start, train_end, validation, test, counts = temporal_cases(data, config)
+    elif isinstance(config, GivenConfig):
+        train_start, train_end, validation, test, counts = given_cases(data, config)
     elif isinstance(config, SessionsConfig):
         train_start, train_end, validation, test, counts = session_cases(data, config)
     elif isinstance(config, HoldoutConfig):
@@ -134,6 +148,8 @@ def _id(data: PreparedData, config: ProtocolConfig, seen_items: str) -> str:
     """The protocol id; that of another package's protocol says at its end what it may not know of."""
     if isinstance(config, SessionsConfig):
         return rule_of(data, config).identity(seen_items)
+    if isinstance(config, GivenConfig):
+        return config.identity(seen_items, has_validation(data))
     found = config.identity(seen_items)
     if type(config).parts is ProtocolConfig.parts:
         return found

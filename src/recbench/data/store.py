@@ -67,6 +67,12 @@ def _build(config: DataConfig, source: Source, working: Path, cache_dir: Path) -
     log.info("preparing %s", " ".join(config.labels()))
     raw = source.read(config, spool, cache_dir)
     cleaned = clean(raw, config)
+    extra = dict(raw.extra)
+    if cleaned.parts is not None:
+        from recbench.data.given_parts import compared
+
+        timestamps, extra["parts"] = compared(cleaned, config.labels()[-1])
+        cleaned.timestamps = timestamps
     items = _item_table(raw, cleaned.item_ids)
     data = PreparedData.from_arrays(
         working,
@@ -76,6 +82,7 @@ def _build(config: DataConfig, source: Source, working: Path, cache_dir: Path) -
         cleaned.behaviours,
         items,
         sessions=cleaned.sessions,
+        parts=cleaned.parts,
         user_ids=cleaned.user_ids,
         behaviour_names=cleaned.behaviour_names,
         details={
@@ -83,7 +90,7 @@ def _build(config: DataConfig, source: Source, working: Path, cache_dir: Path) -
             "files": raw.files,
             "counts": raw.counts,
             "cleaning": cleaned.steps,
-            "extra": raw.extra,
+            "extra": extra,
             **({"reading": source.reading} if source.reading > 1 else {}),
         },
     )

@@ -16,7 +16,7 @@ from recbench.data.cases import Cases, flat_ranges
 from recbench.data.protocol import TemporalConfig
 
 if TYPE_CHECKING:
-    from recbench.data.store import PreparedData
+    from recbench.data.prepared import PreparedData
 
 
 def cut_times(data: PreparedData, config: TemporalConfig) -> tuple[int, int]:
@@ -59,7 +59,9 @@ def temporal_cases(
     for number, (name, low, high) in enumerate(
         (("validation", validation_start, test_start), ("test", test_start, end))
     ):
-        cases, without_history = _window_cases(data, config, low, high, np.random.default_rng((config.seed, number)))
+        cases, without_history = window_cases(
+            data, config.target, low, high, np.random.default_rng((config.seed, number))
+        )
         warm = in_training[cases.targets]
         if config.cold_targets == "drop":
             cases = cases.keep_targets(warm)
@@ -82,25 +84,25 @@ def _training_items(data: PreparedData, start: np.ndarray, end: np.ndarray) -> n
     return seen
 
 
-def _window_cases(
-    data: PreparedData, config: TemporalConfig, low: np.ndarray, high: np.ndarray, generator: np.random.Generator
+def window_cases(
+    data: PreparedData, target: str, low: np.ndarray, high: np.ndarray, generator: np.random.Generator
 ) -> tuple[Cases, int]:
     """Cases of one window, and the number of users that have events in it but none before any of them.
 
-    low, high [U]: the events of user u inside the window are the positions ``low[u]:high[u]``.
+    target: as in ``TemporalConfig``. low, high [U]: the events of user u inside the window are the positions ``low[u]:high[u]``.
     """
     start = data.offsets[:-1]
     # A target needs at least one event before it; for a set of targets that event lies before the cut.
-    reachable = np.where(low > start, low, high if config.target == "all" else low + 1)
+    reachable = np.where(low > start, low, high if target == "all" else low + 1)
     user = np.flatnonzero(reachable < high)
     without_history = int((high > low).sum()) - len(user)
     low, high, start = reachable[user], high[user], start[user]
-    if config.target == "all":
+    if target == "all":
         return _set_cases(data, user, start, low, high), without_history
-    if config.target == "successive":
+    if target == "successive":
         row, position = flat_ranges(low, high)
         user, start = user[row], start[row]
-    elif config.target == "random":
+    elif target == "random":
         position = low + (generator.random(len(user)) * (high - low)).astype(np.int64)
     else:
         position = high - 1

@@ -24,16 +24,22 @@ def protocol_words(protocol: str) -> str:
     'whole sessions, last 7 days as test, items with 5 events or more, all items ranked, seen items ranked too'
     >>> protocol_words("holdout-random.s0-v0.1-t0.2-valcand-full-mask-v1")
     'items of each user kept back, drawn at random, 10 % to validate and 20 % to test, all items ranked, seen items left out'
+    >>> protocol_words("given-all-lastval-full-keep-v1")
+    'parts as given, all later events as targets, last training event as validation target, all items ranked, seen items ranked too'
     >>> protocol_words("my_protocol")
     'my_protocol'
     """
-    found = re.fullmatch(r"(leave_one_out|temporal|sessions|holdout)-(.+)-(mask|keep)-v\d+", protocol)
+    found = re.fullmatch(r"(leave_one_out|temporal|sessions|holdout|given)-(.+)-(mask|keep)-v\d+", protocol)
     if found is None:
         return protocol
     kind, middle, seen = found.groups()
-    words = {"leave_one_out": _leave_one_out, "temporal": _temporal, "sessions": _sessions, "holdout": _holdout}[kind](
-        middle
-    )
+    words = {
+        "leave_one_out": _leave_one_out,
+        "temporal": _temporal,
+        "sessions": _sessions,
+        "holdout": _holdout,
+        "given": _given,
+    }[kind](middle)
     return ", ".join([*words, SEEN[seen]])
 
 
@@ -47,6 +53,12 @@ def _leave_one_out(middle: str) -> list[str]:
         known = " that training holds" if sampled[3] else ""
         return [*words, f"ranked among {int(sampled[1]):,} sampled items{known}{draw}"]
     return [*words, CATALOGUE.get(rest, rest)]
+
+
+def _given(middle: str) -> list[str]:
+    target, *more = middle.removesuffix("-full").split("-")
+    last = ["last training event as validation target"] if "lastval" in more else []
+    return ["parts as given", TARGETS.get(target, target), *last, FULL]
 
 
 def _temporal(middle: str) -> list[str]:

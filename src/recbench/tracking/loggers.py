@@ -48,7 +48,9 @@ def deliver(config: TrackingConfig, folders: Sequence[RunFolder]) -> str | None:
                 _send(config, folder)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        logger.warning("not sent to %s: %s; the run is complete on disk, and the same command sends it later", config.name, reason)
+        logger.warning(
+            "not sent to %s: %s; the run is complete on disk, and the same command sends it later", config.name, reason
+        )
         return None
     if config.name == "tensorboard":
         return f"tensorboard --logdir {Path(config.uri).expanduser()}"
@@ -84,7 +86,9 @@ def _final(metrics: dict[str, Any]) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in metrics.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and (name in COSTS or not name.startswith("cost/"))
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and (name in COSTS or not name.startswith("cost/"))
     }
 
 

@@ -19,6 +19,7 @@ TYPES = {
     "rating": pa.float32(),
     "behaviour": pa.large_string(),
     "session": pa.large_string(),
+    "part": pa.int8(),
 }
 
 

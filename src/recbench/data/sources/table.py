@@ -49,13 +49,26 @@ def read(config: TableConfig, spool: Path, cache_dir: Path) -> RawData:
     from recbench.data.sources.table_rows import spool_rows
 
     files = _files(config)
+    items = ItemTable(files.pop("items"), config) if "items" in files else None
+    if config.parts.files():
+        from recbench.data.sources.table_parts import spool_parts
+
+        counts, timed = spool_parts(files, config, spool / "interactions.parquet")
+        return RawData(
+            interactions=spool / "interactions.parquet",
+            items=items,
+            files=locate(config, cache_dir),
+            counts=counts,
+            has_timestamps=timed,
+            ticks_per_second=1000,
+            given_parts=True,
+        )
     if config.header and all(name is None or name.isdecimal() for name in vars(config.columns).values()):
         log.warning(
             "%s: the first line is taken for names of columns; if it is data: data.header=false",
             files["interactions"][0].shown,
         )
     tables = [open_table(text, text_format(config, config.header)) for text in files["interactions"]]
-    items = ItemTable(files["items"], config) if "items" in files else None
     counts = spool_rows(tables, config, spool / "interactions.parquet")
     return RawData(
         interactions=spool / "interactions.parquet",
@@ -71,7 +84,10 @@ def _files(config: TableConfig) -> dict[str, list[RawText]]:
     from recbench.data.sources.table_open import files_of
 
     base = Path(config.raw_dir).expanduser() if config.raw_dir else Path()
-    files = {"interactions": files_of(config.path, base, "data.path")}
+    parts = config.parts.files()
+    files = {name: files_of(value, base, f"data.parts.{name}") for name, value in parts.items()}
+    if not parts:
+        files["interactions"] = files_of(config.path, base, "data.path")
     if config.items_path:
         files["items"] = files_of(config.items_path, base, "data.items_path")
     return files

@@ -43,6 +43,23 @@ class ItemColumns:
 
 
 @dataclass
+class GivenParts:
+    """Training, validation and test that others made, in place of one table (``protocol=given``). Files as for ``path``.
+
+    form: ``rows``, a table as ever; ``lists``, a line a user: its id, then those of its items, between blanks; ``auto`` looks at the file.
+    """
+
+    train: Any = field(default=None, metadata=PATH_ONLY)
+    validation: Any = field(default=None, metadata=PATH_ONLY)
+    test: Any = field(default=None, metadata=PATH_ONLY)
+    form: str = "auto"
+
+    def files(self) -> dict[str, Any]:
+        """Part -> what names its files, for the parts that there are."""
+        return {name: value for name in ("train", "validation", "test") if (value := getattr(self, name))}
+
+
+@dataclass
 class TableConfig(DataConfig):
     """Where the table is and what its columns are called. Relative paths start at ``data.raw_dir`` if that is set.
 
@@ -77,14 +94,27 @@ class TableConfig(DataConfig):
     tidy_ids: bool = field(default=False, metadata=LATER)
     #: Rows whose user or item is a word such as NaN or NULL: keep | drop.
     missing_ids: str = field(default="keep", metadata=LATER)
+    #: In place of path, where others have split the data.
+    parts: GivenParts = field(default_factory=GivenParts, metadata=LATER)
 
     def validate(self) -> None:
         """Raises UserError for missing or contradictory settings."""
         super().validate()
         check_choice("data.timestamp_unit", self.timestamp_unit, UNITS)
         check_choice("data.missing_ids", self.missing_ids, ("keep", "drop"))
-        if not self.path:
+        check_choice("data.parts.form", self.parts.form, ("auto", "rows", "lists"))
+        parts = self.parts.files()
+        if not self.path and not parts:
             raise UserError("data.path is missing; name the table of interactions, for example data.path=events.csv")
+        if parts:
+            if self.path:
+                raise UserError("data.path and data.parts contradict each other; name one table, or the parts of one")
+            if lacking := [name for name in ("train", "test") if name not in parts]:
+                raise UserError(
+                    f"data.parts.{lacking[0]} is missing; data.parts needs train and test, and may have validation"
+                )
+            if self.session_gap is not None:
+                raise UserError("data.session_gap would cut across data.parts; leave it null")
         if not self.columns.user and not self.columns.session:
             raise UserError(
                 "data.columns.user and data.columns.session are both null; name the column that groups events"
@@ -109,5 +139,6 @@ class TableConfig(DataConfig):
             check_format(self.timestamp_format)
 
     def labels(self) -> list[str]:
-        named = self.path if isinstance(self.path, str) else next(iter(self.path or []), "")
+        paths = self.path or self.parts.train
+        named = paths if isinstance(paths, str) else next(iter(paths or []), "")
         return [self.name, Path(str(named)).name.split(".")[0]]

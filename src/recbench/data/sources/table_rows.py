@@ -216,7 +216,7 @@ class Rows:
             )
         self.bad.count("time far from the rest", rows, f"{path.name} line {line}: {what}")
         low, high = near[0] * BIN_MS, (near[-1] + 1) * BIN_MS
-        _rewrite(spool, pl.col("timestamp").is_between(low, high, closed="left"), self.columns)
+        _rewrite(spool, pl.col("timestamp").is_between(low, high, closed="left"))
         self.span.rows = {number: self.span.rows[number] for number in near}
 
     def _warn_of_range(self) -> None:
@@ -234,12 +234,12 @@ class Rows:
         )
 
 
-def _rewrite(spool: Path, kept: pl.Expr, columns: tuple[str, ...]) -> None:
+def _rewrite(spool: Path, kept: pl.Expr) -> None:
     """Keep the rows of the spool for which the expression is true."""
     before = spool.with_suffix(".before")
     spool.rename(before)
     names = pq.read_schema(before).names
-    with Spool(spool, columns) as out:
+    with Spool(spool, tuple(names)) as out:
         for batch in batches(before, names):
             out.write(batch.filter(kept))
     before.unlink()

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+#: Bytes that are looked at together: they fit a processor's cache.
+PIECE = 1 << 17
+
 
 class Blocks:
     """``for first, block in blocks``: blocks of whole lines, with the number of their first line."""
@@ -58,13 +61,19 @@ def is_regular(block: bytes, separator: bytes, n_fields: int, quote: bytes | Non
     if block.startswith((b"\n", b"\r\n")) or b"\n\n" in block or b"\n\r\n" in block:
         return False
     values = np.frombuffer(block, np.uint8)
-    if quote is None or quote not in block:
-        lines = np.count_nonzero(values == ord("\n"))
-        return bool(np.count_nonzero(values == separator[0]) == lines * (n_fields - 1))
-    # Odd behind an opening quote, even behind a closing one.
-    inside = (np.cumsum(values == quote[0], dtype=np.uint8) & 1).view(bool)
-    ends = values == ord("\n")
-    if (ends & inside).any():
-        return False
-    separators = np.count_nonzero((values == separator[0]) & ~inside)
-    return bool(separators == np.count_nonzero(ends) * (n_fields - 1))
+    quoted = quote is not None and quote in block
+    lines = separators = odd = 0
+    for at in range(0, len(values), PIECE):
+        part = values[at : at + PIECE]
+        ends, cuts = part == ord("\n"), part == separator[0]
+        if quoted:
+            assert quote is not None
+            # Odd behind an opening quote, even behind a closing one.
+            inside = ((np.cumsum(part == quote[0], dtype=np.uint8) + np.uint8(odd)) & 1).view(bool)
+            odd = int(inside[-1])
+            if (ends & inside).any():
+                return False
+            cuts &= ~inside
+        lines += np.count_nonzero(ends)
+        separators += np.count_nonzero(cuts)
+    return separators == lines * (n_fields - 1)

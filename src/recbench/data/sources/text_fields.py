@@ -91,7 +91,7 @@ class Fields:
                 )
         if is_row and self.quote == AUTO:
             return self._text(number, plain)
-        return [], "a quote that is not closed (data.quote=null reads quotes as text)"
+        return [], "a quote that is not closed: data.quote=null reads quotes as text"
 
     def _joined(self, line: str, lines: Iterator[tuple[int, bytes]]) -> tuple[list[str] | None, list[str]]:
         """The fields of a row that starts with ``line`` and goes on until its quotes are closed, and the lines that it took; they are

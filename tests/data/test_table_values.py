@@ -70,7 +70,7 @@ def test_a_missing_time_written_as_zero_is_found(tmp_path):
 
 
 def test_a_log_outside_the_usual_years_is_warned_of(tmp_path, caplog):
-    for stamps in ([n for n in range(9)], [5_000_000_000 + n for n in range(9)]):
+    for stamps in (list(range(9)), [5_000_000_000 + n for n in range(9)]):
         caplog.clear()
         data = prepared(tmp_path, table(stamps))
         assert data.timestamps.tolist() == stamps

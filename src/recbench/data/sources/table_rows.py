@@ -147,8 +147,9 @@ class Rows:
         stamps = pl.Series("timestamp", [0], dtype=pl.Int64).new_from_index(0, frame.height)
         raw_time = pl.lit(None, pl.String)
         if self.clock is not None:
-            stamps = self.clock.milliseconds(frame[str(columns.timestamp)]).rename("timestamp")
-            raw_time = pl.col(columns.timestamp).cast(pl.String)  # type: ignore[arg-type]
+            assert columns.timestamp is not None
+            stamps = self.clock.milliseconds(frame[columns.timestamp]).rename("timestamp")
+            raw_time = pl.col(columns.timestamp).cast(pl.String)
         named = frame.select("line", raw_timestamp=raw_time, **ours).with_columns(stamps)
         return named.with_columns(pl.col(name).str.contains(ODD).alias(f"odd_{name}") for name in ("user", "item"))
 

@@ -32,6 +32,8 @@ WORDS = {
     "iso": "ISO dates", "calendar": "calendar numbers, such as 20200914", "format": "dates in the given format",
 }  # fmt: skip
 DAY_MS = 86_400_000
+#: Share of numbers that must be days of the calendar for all to be taken so.
+REAL = 0.9
 #: Timestamps are counted in bins of so many milliseconds; rows are far from the rest behind a pause of so many bins.
 BIN_MS, FAR_BINS = 30 * DAY_MS, 15 * 12
 
@@ -119,7 +121,7 @@ def check_format(given: str) -> None:
     form = _for_polars(given)
     try:
         written = pl.Series([datetime(2020, 9, 14, 15, 6, 17)]).dt.strftime(form)
-        ok = "%" in given and _in_formats(written, (form,)).null_count() == 0
+        ok = re.search("%[-_0]?[YyGCDFcxs+v]", form) is not None and _in_formats(written, (form,)).null_count() == 0
     except pl.exceptions.PolarsError:
         ok = False
     if not ok and not re.search("%#?:?z|%Z", form):
@@ -174,15 +176,13 @@ def _guess_unit(sample: pl.Series) -> str:
 def _is_calendar(present: pl.Series) -> bool:
     """Whether the numbers are dates such as 20200914 or 20200914150617, and make no better sense as a count."""
     digits = _digits(present)
-    if digits.null_count() > present.len() // 10 or digits.null_count() == digits.len():
+    real = digits.filter(_in_formats(digits.str.pad_end(14, "0"), ("%Y%m%d%H%M%S",)).is_not_null())
+    # A few may be slips, such as 20200931, which their row will be told.
+    if real.is_empty() or real.len() < REAL * present.len():
         return False
-    digits = digits.drop_nulls()
-    years = digits.str.slice(0, 4).cast(pl.Int32)
     # Ten digits may be seconds: as such they are later than 2033 where they are dates.
-    first = 1990 if (digits.str.len_bytes() == 10).any() else 1900
-    if not years.is_between(first, datetime.now(UTC).year + 1).all():
-        return False
-    return _in_formats(digits.str.pad_end(14, "0"), ("%Y%m%d%H%M%S",)).null_count() == 0
+    first = 1990 if (real.str.len_bytes() == 10).any() else 1900
+    return bool(real.str.slice(0, 4).cast(pl.Int32).is_between(first, datetime.now(UTC).year + 1).all())
 
 
 @dataclass

@@ -74,6 +74,6 @@ def is_regular(block: bytes, separator: bytes, n_fields: int, quote: bytes | Non
             if (ends & inside).any():
                 return False
             cuts &= ~inside
-        lines += np.count_nonzero(ends)
-        separators += np.count_nonzero(cuts)
+        lines += int(np.count_nonzero(ends))
+        separators += int(np.count_nonzero(cuts))
     return separators == lines * (n_fields - 1)

@@ -92,9 +92,7 @@ def first_layers(
     else:
         full.update(changes)
         model = drawn(
-            lambda wanted: AutoModel.from_config(
-                full, dtype=wanted, trust_remote_code=False, local_files_only=is_offline()
-            ),
+            lambda wanted: AutoModel.from_config(full, dtype=wanted, trust_remote_code=False),
             config,
         )
     if getattr(model, "pooler", None) is not None:

@@ -1,0 +1,207 @@
+"""``python -m benchmarks.busy``: what a training costs alone, beside another one, and beside a load of 8, by how its threads are set.
+
+    python -m benchmarks.busy [--models sasrec,tim4rec,srgnn,slmrec] [--seconds 1.5] [--load 8] [--quick]
+
+Start it on a quiet machine. Each setting is a pair of processes, which know every model in two sizes: the demo's data and data drawn with the shape
+of Amazon Beauty. The driver has one of them, or both at once, take training steps for some seconds, and prints ratios:
+
+    alone     seconds a step over those of the best setting alone        (wanted: auto at most 1.05)
+    two       seconds a step of each of two at once over its own alone   (wanted: auto at most 2.3)
+    apart     the same for a training that was alone when it decided, while a second one starts beside it
+    load      seconds a step beside the load over its fair share, which is (load + 1) / cores of its time with one thread (wanted: auto at most 1.5)
+
+``auto`` is what ``recbench.experiment.busy_machine`` decides; its table is to hold what makes these rows good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from recbench.experiment.busy_machine import LEAST_SECONDS, THREADS_SET, WAITING_SET, Seen, choose, spin_of
+
+MODELS = ("sasrec", "tim4rec", "srgnn", "slmrec")
+SIZES = ("demo", "beauty")
+SETTINGS: dict[str, dict[str, str]] = {
+    "default": {},
+    "one thread": {"OMP_NUM_THREADS": "1"},
+    "passive": {"OMP_WAIT_POLICY": "passive"},
+    "spin 1000": {"GOMP_SPINCOUNT": "1000"},
+    "spin 10000": {"GOMP_SPINCOUNT": "10000"},
+    "auto": spin_of({}),
+}
+#: Steps whose batches are drawn; they are taken in turns.
+STEPS, WARM_UP = 4, 2
+
+
+@dataclass
+class Worker:
+    """A process of one setting. ``ask`` starts a measurement, ``answer`` waits for it."""
+
+    process: subprocess.Popen[str]
+
+    @classmethod
+    def start(cls, setting: str, models: Sequence[str]) -> Worker:
+        clean = {k: v for k, v in os.environ.items() if k not in (*THREADS_SET, *WAITING_SET)}
+        command = [sys.executable, "-m", "benchmarks.busy", "--worker", "--models", ",".join(models)]
+        process = subprocess.Popen(
+            command, env={**clean, **SETTINGS[setting]}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return cls(process)
+
+    def ask(self, **question: Any) -> None:
+        assert self.process.stdin is not None
+        print(json.dumps(question), file=self.process.stdin, flush=True)
+
+    def answer(self) -> float:
+        """Seconds of a step."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return float(json.loads(line)["seconds"])
+        raise RuntimeError(f"a worker ended with {self.process.wait()}")
+
+    def end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def work(models: Sequence[str]) -> None:
+    """A worker: answers questions on its input. A question names model, size, seconds, and for ``auto`` what the machine looks like."""
+    import torch
+
+    from benchmarks.shape import BEAUTY
+    from benchmarks.steps import Steps, steps_of
+    from recbench.config.compose import compose
+    from recbench.experiment.busy_machine import work_of
+    from recbench.experiment.context import RunContext
+
+    shapes = {"demo": [], "beauty": [f"data.{key}={value}" for key, value in BEAUTY.items()]}
+    made: dict[tuple[str, str], tuple[Steps, int]] = {}
+    most = torch.get_num_threads()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        place = asked["model"], asked["size"]
+        if place not in made:
+            words = (f"model={place[0]}", "data=synthetic", *shapes[place[1]], "hardware=cpu", "tracking=off")
+            config = compose(words)
+            stage = RunContext.of(config)
+            made[place] = steps_of(config, stage, STEPS, torch.device("cpu")), work_of(config, stage)
+        steps, size = made[place]
+        if asked.get("seen"):
+            torch.set_num_threads(choose(Seen(**asked["seen"]), size, {}).threads or most)
+        print(json.dumps({"seconds": _seconds_of_a_step(steps, asked["seconds"])}), flush=True)
+
+
+def _seconds_of_a_step(steps: Any, seconds: float) -> float:
+    """Mean over as many steps as fit, and at least the warm-up and one more."""
+    from contextlib import nullcontext
+
+    n, began = 0, 0.0
+    started = time.perf_counter()
+    while n <= WARM_UP or time.perf_counter() - started < seconds:
+        if n == WARM_UP:
+            began = time.perf_counter()
+        steps.take(n % len(steps.plan), lambda kind: nullcontext(), lambda kind: nullcontext())
+        n += 1
+    return (time.perf_counter() - began) / (n - WARM_UP)
+
+
+@contextmanager
+def loaded(n: int) -> Iterator[None]:
+    """``n`` processes that compute without end."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    try:
+        time.sleep(LEAST_SECONDS)
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def measure(
+    models: Sequence[str], settings: Sequence[str], sizes: Sequence[str], seconds: float, load: int
+) -> dict[str, Any]:
+    """Seconds of a step by "setting model size condition"."""
+    cores = len(os.sched_getaffinity(0))
+    quiet, shared = ({"cores": cores, "busy": busy, "load": busy} for busy in (0.0, 1.0))
+    full = {"cores": cores, "busy": float(cores), "load": float(load)}
+    found: dict[str, Any] = {}
+    for setting in settings:
+        with ExitStack() as stack:
+            pair = [Worker.start(setting, models) for _ in range(2)]
+            for worker in pair:
+                stack.callback(worker.end)
+            for model in models:
+                for size in sizes:
+                    place = {"model": model, "size": size, "auto": setting == "auto"}
+                    name = f"{setting}|{model}|{size}"
+                    for worker in pair:  # data and model are made, unmeasured
+                        _take([worker], [quiet], 0.0, place)
+                    found[f"{name}|alone"] = _take(pair[:1], [quiet], seconds, place)
+                    found[f"{name}|two"] = _take(pair, [shared, shared], seconds, place)
+                    found[f"{name}|apart"] = _take(pair, [quiet, shared], seconds, place)
+                    with loaded(load):
+                        found[f"{name}|load"] = _take(pair[:1], [full], seconds, place)
+                    print(f"  {setting}, {model}, {size}: {found[f'{name}|alone']:.4f} s a step alone", file=sys.stderr)
+    return found
+
+
+def _take(which: Sequence[Worker], views: Sequence[dict[str, Any]], seconds: float, place: dict[str, Any]) -> float:
+    """Seconds of a step, of several workers at once that of the slowest. views: what each was shown of the machine, for ``auto``."""
+    for worker, view in zip(which, views, strict=True):
+        worker.ask(model=place["model"], size=place["size"], seen=view if place["auto"] else None, seconds=seconds)
+    return max(worker.answer() for worker in which)
+
+
+def table(
+    found: dict[str, Any], models: Sequence[str], settings: Sequence[str], sizes: Sequence[str], load: int
+) -> str:
+    """The ratios as Markdown."""
+    cores = len(os.sched_getaffinity(0))
+    lines = ["| model | size | setting | alone | two | apart | load |", "|---|---|---|---:|---:|---:|---:|"]
+    for model in models:
+        for size in sizes:
+            best = min(found[f"{setting}|{model}|{size}|alone"] for setting in settings)
+            single = found.get(f"one thread|{model}|{size}|alone", best)
+            fair = single * max(1.0, (load + 1) / cores)
+            for setting in settings:
+                own = {c: found[f"{setting}|{model}|{size}|{c}"] for c in ("alone", "two", "apart", "load")}
+                cells = own["alone"] / best, own["two"] / own["alone"], own["apart"] / own["alone"], own["load"] / fair
+                lines.append(f"| {model} | {size} | {setting} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.busy", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--settings", default=",".join(SETTINGS))
+    parser.add_argument("--seconds", type=float, default=1.2, help="of each measurement")
+    parser.add_argument("--load", type=int, default=8, help="processes beside which a training is measured")
+    parser.add_argument("--quick", action="store_true", help="the demo's size alone")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args(arguments)
+    models, settings = chosen.models.split(","), chosen.settings.split(",")
+    if chosen.worker:
+        work(models)
+        return 0
+    sizes = SIZES[:1] if chosen.quick else SIZES
+    print(f"load at the start {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} cores", file=sys.stderr)
+    print(table(measure(models, settings, sizes, chosen.seconds, chosen.load), models, settings, sizes, chosen.load))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,6 +25,7 @@ import numpy as np
 from recbench.core.disk import write_atomically
 from recbench.core.errors import UserError
 from recbench.data.cases import blocks_of_users
+from recbench.data.intact import check_intact, checksums
 from recbench.data.schema import ITEM_COLUMNS
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 
 
+#: Items whose table is hashed row by row when data of before there were checksums are opened.
+MOST_HASHED_ITEMS = 100_000
 #: Events that are checked and counted at once.
 EVENTS_AT_ONCE = 1 << 20
 
@@ -67,8 +70,11 @@ class PreparedData:
         if manifest is None:
             raise UserError(f"{folder} holds no complete prepared data set; delete it and run again to prepare it anew")
         try:
+            check_intact(folder, manifest, lambda: _fingerprint_of(cls(folder, manifest)))
             return cls(folder, manifest)
-        except (OSError, ValueError) as error:
+        except UserError:
+            raise
+        except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
             raise UserError(
                 f"prepared data in {folder} are damaged ({error}); delete the folder and run again"
             ) from error
@@ -121,8 +127,10 @@ class PreparedData:
             np.save(folder / f"{name}.npy", array)
         table.write_parquet(folder / "items.parquet")
         _user_table(user_ids, len(offsets) - 1).write_parquet(folder / "users.parquet")
+        names = [*(f"{name}.npy" for name in arrays), "items.parquet", "users.parquet"]
         manifest = {
             "format": FORMAT_VERSION,
+            "checksums": checksums(folder, names),
             "fingerprint": _fingerprint(arrays, table),
             **_statistics(arrays, n_items, has_timestamps=timestamps is not None),
             "has_text": _has_text(table),
@@ -137,15 +145,22 @@ class PreparedData:
 
     def item_table(self) -> pl.DataFrame:
         """[I rows] item_id (1..I, sorted), item (raw id), title, brand, categories (list), price, description."""
-        import polars as pl
-
-        return pl.read_parquet(self.folder / "items.parquet")
+        return self._table("items.parquet")
 
     def user_ids(self) -> pl.DataFrame:
         """[U rows] user (0..U-1, sorted) and user_id, its raw id."""
+        return self._table("users.parquet")
+
+    def _table(self, name: str) -> pl.DataFrame:
         import polars as pl
 
-        return pl.read_parquet(self.folder / "users.parquet")
+        try:
+            return pl.read_parquet(self.folder / name)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            said = str(error).splitlines()[0][:120]
+            raise UserError(
+                f"prepared data in {self.folder} are damaged ({name}: {said}); delete the folder and run again"
+            ) from error
 
     def lengths(self) -> np.ndarray:
         """Number of events of each user, int64 [U]."""
@@ -268,6 +283,15 @@ def _statistics(arrays: dict[str, np.ndarray], n_items: int, has_timestamps: boo
             "share_last_two_equal": float((timestamps[ends - 1] == timestamps[ends - 2]).mean()) if len(ends) else 0.0,
         }
     return statistics
+
+
+def _fingerprint_of(data: PreparedData) -> str | None:
+    """The fingerprint of what lies on the disk; None where the item table is so long that it would take long."""
+    if data.n_items > MOST_HASHED_ITEMS:
+        return None
+    named = {"items": data.items, "timestamps": data.timestamps, "offsets": data.offsets}
+    named |= {name: array for name in ("behaviours", "sessions") if (array := getattr(data, name)) is not None}
+    return _fingerprint(named, data.item_table())
 
 
 def _date(seconds: int) -> str:

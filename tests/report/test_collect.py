@@ -30,7 +30,7 @@ def test_a_history_that_a_crash_cut_off_ends_there(folders):
     ("name", "content", "reason"),
     [
         ("metrics.json", '{"protocol": "le', "metrics.json cannot be read (JSONDecodeError)"),
-        ("metrics.json", None, "metrics.json lacks what a finished run has"),
+        ("metrics.json", None, "metrics.json is missing"),
         ("status.json", '{"sta', "status.json cannot be read (JSONDecodeError)"),
         ("status.json", None, "there is no status.json"),
         ("config.yaml", "a: [", "config.yaml cannot be read (ParserError)"),

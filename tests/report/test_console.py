@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from recbench.core.terminal import PLAIN_WIDTH, short_number
+from recbench.core.console import PLAIN_WIDTH
+from recbench.core.terminal import short_number
 from recbench.experiment import job
 from recbench.report import console
 

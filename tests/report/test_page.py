@@ -155,7 +155,7 @@ def test_runs_of_older_versions_are_reported_too(folders, tmp_path):
     """Without oracle, audit, costs, versions, compression, and without a history."""
     path = folders.add("a-1")
     (path / "metrics.json").write_text('{"test/ndcg@5": 0.1, "test/hr@5": 0.2, "protocol": "p"}')
-    (path / "provenance.json").unlink()
+    (path / "provenance.json").write_text('{"seed": 1}')
     (path / "history.jsonl").unlink()
     text = write(folders, tmp_path / "out")
     assert "ndcg@5" in text

@@ -97,4 +97,4 @@ def test_the_address_is_short_and_has_no_password():
     assert len(address("http://server:5000/")) < 100
     assert address("https://me:secret@server/").startswith("https://server/#")
     page = address("postgresql://me:secret@host/db")
-    assert page.startswith("mlflow ui --backend-store-uri postgresql://me:***@host/db, then http://127.0.0.1:5000/#")
+    assert page.startswith("mlflow ui --backend-store-uri postgresql://***@host/db, then http://127.0.0.1:5000/#")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -9,7 +10,12 @@ from collections.abc import Callable
 
 from recbench.cli import commands
 from recbench.config.schemas import GROUPS, conf_dir, registered
+from recbench.core import secrets
+from recbench.core.console import filtered_output
+from recbench.core.disk import explained
 from recbench.core.errors import UserError
+from recbench.core.terminal import complain
+from recbench.experiment import busy_machine
 
 HELP = """recbench: recommenders compared under one split, one ranking kernel, one budget
 
@@ -40,14 +46,21 @@ also:  hydra/launcher=joblib   jobs of a sweep side by side (extra 'sweep'); har
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line, that of this process unless another is given; returns its exit status."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    words = [secrets.hide(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    if arguments is None:
+        sys.argv[1:] = words  # what provenance.json and MLflow are told
+    with filtered_output():
+        return _quietly(_run, words)
+
+
+def _run(words: list[str]) -> int:
+    busy_machine.begin()  # before torch is imported
     if words and commands.is_command(words[0]):
         try:
             command = commands.find(words[0])
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        return _quietly(command, words[1:])
+            return complain(error)
+        return command(words[1:])
     if {"--help", "-h"} & set(words):
         commands.say_clashes()
         print(help_text())
@@ -63,14 +76,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _quietly(command: Callable[[list[str]], int], words: list[str]) -> int:
-    """A reader that went away, as in ``recbench doctor | head``, ends a command without a word."""
+    """A reader that went away, as in ``recbench doctor | head``, ends a command without a word; a disk that takes no output, with one line."""
     try:
         status = command(words)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        _drop_output()
         return 128 + signal.SIGPIPE
+    except Exception as error:
+        full = explained(error)
+        if full is None:
+            raise
+        _drop_output()
+        return complain(full)
+
+
+def _drop_output() -> None:
+    """What is still buffered goes nowhere."""
+    with contextlib.suppress(OSError, ValueError):  # without a file behind it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def help_text() -> str:

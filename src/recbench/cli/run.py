@@ -11,7 +11,7 @@ from recbench.cli.words import asked_studies
 from recbench.config.compose import launcher_words, opened, plain_mistakes
 from recbench.core.errors import UserError
 from recbench.core.stops import exit_status_of, folder_of, reason_of, stopped_by_signals
-from recbench.core.terminal import speak
+from recbench.core.terminal import complain, speak
 from recbench.training.processes.ranks import launched
 
 
@@ -70,9 +70,8 @@ def stop_line(stopped: KeyboardInterrupt) -> str:
 
 
 def _complain(message: str) -> int:
-    if launched().leads:  # torchrun and srun start this several times
-        print(f"error: {message}", file=sys.stderr)
-    return 2
+    # torchrun and srun start this several times.
+    return complain(message) if launched().leads else 2
 
 
 def _with_hydra(words: list[str], task: Callable[[Any], Any]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbench.core.errors import UserError, nearest
-from recbench.core.terminal import Parser, exit_status, show
+from recbench.core.terminal import Parser, exit_status, show, speak
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +33,7 @@ PLACES = ("runs_dir", "cache_dir")
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0, 1 where something had to be left, 2 for wrong use."""
     given = sys.argv[1:] if arguments is None else arguments
+    speak()
     if not given or given[0] in ("--help", "-h"):
         print(__doc__)
         return 0 if given else 2
@@ -83,12 +84,13 @@ def list_runs(arguments: list[str]) -> int:
 
 def _fitting(runs_dir: Path, words: Sequence[str]) -> tuple[Inventory, list[StoredRun]]:
     from recbench.cli.stored.inventory import Inventory
-    from recbench.report.collect import chosen
+    from recbench.report.collect import chosen, say_damaged
 
     for word in words:
         if "=" not in word:
             raise UserError(f"cannot read '{word}'; write key=value, as in model=sasrec")
     inventory = Inventory.of(runs_dir)
+    say_damaged(inventory.runs.values())
     filters = dict(word.split("=", 1) for word in words)
     return inventory, chosen(list(inventory.runs.values()), filters)
 

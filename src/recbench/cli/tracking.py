@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
 from recbench.config.schemas import option_values
 from recbench.config.settings import TrackingConfig
+from recbench.core.disk import is_full
+from recbench.core.errors import UserError
+from recbench.core.terminal import clean_line, exit_status, speak
 
 
 def main(arguments: list[str]) -> int:
-    """Returns the exit status: 0 all sent, 1 the server cannot be reached, 2 wrong use."""
+    """Returns the exit status: 0 all sent, 1 the server cannot be reached, 2 wrong use and a full disk."""
+    return exit_status(lambda: _sync(arguments))
+
+
+def _sync(arguments: list[str]) -> int:
     defaults = TrackingConfig(**option_values("tracking", "mlflow"))
     parser = argparse.ArgumentParser(prog="recbench tracking", description=__doc__)
     parser.add_argument("action", choices=["sync"])
@@ -22,10 +28,9 @@ def main(arguments: list[str]) -> int:
         "--experiment", default=defaults.experiment, help=f"MLflow experiment (default: {defaults.experiment})"
     )
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    speak()
     if not chosen.runs_dir.is_dir():
-        print(f"error: there is no folder {chosen.runs_dir}; name it with --runs-dir", file=sys.stderr)
-        return 2
+        raise UserError(f"there is no folder {chosen.runs_dir}; name it with --runs-dir")
     from recbench.tracking.store import Unreachable
     from recbench.tracking.sync import sync
 
@@ -36,7 +41,7 @@ def main(arguments: list[str]) -> int:
             print(f"sent {key}")
             sent.append(key)
     except Unreachable as error:
-        print(f"error: MLflow is not reachable: {error}", file=sys.stderr)
-        return 1
+        print(f"error: MLflow is not reachable: {clean_line(error)}", file=sys.stderr)
+        return 2 if is_full(error) else 1
     print(f"{len(sent)} sent, nothing left to send")
     return 0

@@ -19,9 +19,9 @@ from recbench.config.settings import (
     TrackingConfig,
     TrainingConfig,
     TunedConfig,
-    without_password,
 )
 from recbench.core.errors import UserError, nearest
+from recbench.core.secrets import hide, redact_values
 from recbench.evaluation.added_metrics import check_metrics
 from recbench.evaluation.monitor import check_monitor
 from recbench.models.auxiliary import check_auxiliaries
@@ -71,6 +71,8 @@ class RunConfig:
             }
         except OmegaConfBaseException as error:
             raise UserError(one_line(error)) from error
+        for group in ("data", "tracking"):
+            _hide_secrets(parts[group])
         for path in ("runs_dir", "cache_dir"):
             parts[path] = Path(str(parts[path])).expanduser().absolute()
         if parts["tuned"].name is None:
@@ -150,16 +152,25 @@ class RunConfig:
         return replace(self, compression=CompressionConfig())
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values in the layout of the command line: what config.yaml of a run folder holds. A password is left out."""
-        plain: dict[str, Any] = dataclasses.asdict(self)
-        plain["tracking"]["uri"] = without_password(plain["tracking"]["uri"])
+        """Plain values in the layout of the command line: what config.yaml of a run folder holds. Secrets of addresses are left out."""
+        plain: dict[str, Any] = redact_values(dataclasses.asdict(self))
         if self.tuned.name is None:
             del plain["tuned"]
         return {**plain, "runs_dir": str(self.runs_dir), "cache_dir": str(self.cache_dir)}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> RunConfig:
-        """The inverse of ``as_dict``. A run that was stored before there was any compression has none."""
+        """The inverse of ``as_dict``. A run that was stored before there was any compression has none. Raises UserError."""
+        try:
+            return cls._from_plain(plain)
+        except (KeyError, TypeError, AttributeError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise UserError(
+                f"the stored config is not that of a run ({said[:120]}); was it edited? make the run again"
+            ) from error
+
+    @classmethod
+    def _from_plain(cls, plain: Mapping[str, Any]) -> RunConfig:
         typed: dict[str, Any] = {"compression": {"name": "none"}, **plain}
         refuse_interpolation(plain)
         for group in GROUPS:
@@ -169,3 +180,11 @@ class RunConfig:
         typed["tuned"] = TunedConfig(**plain.get("tuned", {}))
         typed["runs_dir"], typed["cache_dir"] = Path(plain["runs_dir"]), Path(plain["cache_dir"])
         return cls(**typed)
+
+
+def _hide_secrets(part: Any) -> None:
+    """Secrets that came in through an interpolation rather than by a word of the command line."""
+    for entry in dataclasses.fields(part) if dataclasses.is_dataclass(part) else ():
+        value = getattr(part, entry.name)
+        if isinstance(value, str) and "://" in value:
+            setattr(part, entry.name, hide(value))

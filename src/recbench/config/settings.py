@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,15 +110,6 @@ class TunedConfig:
     name: str | None = None
     automatic: str | None = None
     values: dict[str, Any] = field(default_factory=dict)
-
-
-def without_password(address: str) -> str:
-    """An address, or a word of a command line that holds one, as it may be shown and stored: its password is three stars.
-
-    >>> without_password("postgresql://me:secret@host/mlflow"), without_password("http://host:5000")
-    ('postgresql://me:***@host/mlflow', 'http://host:5000')
-    """
-    return re.sub(r"(://[^/:@]*):.*@", r"\1:***@", address)
 
 
 @dataclass

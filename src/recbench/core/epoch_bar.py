@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from recbench.core.console import console
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -31,7 +33,6 @@ class Progress:
     def epoch_starts(self, epoch: int, steps: int) -> None:
         self.done, self.steps, self.epoch = 0, steps, epoch
         if self.terminal and self.bar is None:
-            from rich.console import Console
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
 
@@ -40,7 +41,7 @@ class Progress:
                 BarColumn(bar_width=20),
                 TextColumn("{task.fields[figures]}"),
                 TimeRemainingColumn(),
-                console=Console(stderr=True),
+                console=console(stderr=True),
                 refresh_per_second=2,
             )
             self.bar.start()

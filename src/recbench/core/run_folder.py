@@ -19,7 +19,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -29,14 +28,14 @@ from typing import Any
 
 import yaml
 
-from recbench.core.disk import write_atomically
+from recbench.core.console import CleanFormatter, clean_line
+from recbench.core.disk import DiskFull, is_full, write_atomically
 from recbench.core.errors import StoppedEarly, UserError
+from recbench.core.run_files import Damaged, damage, read_lines, read_mapping
+from recbench.core.secrets import redact_values
 from recbench.core.stops import note_folder, reason_of
 
 logger = logging.getLogger(__name__)
-
-#: Bytes of free space below which a failed write is put down to a full disk.
-NEARLY_NOTHING = 2**16
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,12 @@ class RunFolder:
         return self.path / "ranks.parquet"
 
     def read(self, name: str) -> dict[str, Any]:
-        """A JSON file of the folder; {} if it is not there."""
-        path = self.path / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        """A JSON file of the folder; {} if it is not there. Raises Damaged, a UserError that names the file, for one that is cut off."""
+        return read_mapping(self.path / name)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a JSON or YAML file atomically."""
-        is_yaml = name.endswith(".yaml")
+        """Write a JSON or YAML file atomically, without the secrets of addresses."""
+        is_yaml, content = name.endswith(".yaml"), redact_values(content)
         text = (
             yaml.safe_dump(dict(content), sort_keys=False)
             if is_yaml
@@ -78,16 +76,28 @@ class RunFolder:
             temporary.write_text(text, encoding="utf-8")
 
     def config(self) -> dict[str, Any]:
-        return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        """What config.yaml holds. Raises Damaged where it is missing or cut off."""
+        found = read_mapping(self.path / "config.yaml")
+        if not found:
+            raise Damaged(self.path / "config.yaml", "is missing or empty")
+        return found
 
     @property
     def state(self) -> str:
-        """absent | running | failed | interrupted | stopped (by a search, which gave up on it) | finished."""
-        return str(self.read("status.json").get("state", "absent"))
+        """absent | running | failed | interrupted | stopped (by a search, which gave up on it) | finished. Raises Damaged."""
+        status = self.read("status.json")
+        if not status and (self.path / "metrics.json").is_file():
+            raise Damaged(self.path / "status.json", "is missing, beside the figures of a finished run")
+        return str(status.get("state", "absent"))
 
     @property
     def finished(self) -> bool:
         return self.state == "finished"
+
+    def check_whole(self) -> None:
+        """Raise Damaged for the first file of a finished run that is missing, cut off or not what it should be."""
+        for found in damage(self.path):
+            raise found
 
     def set_state(self, state: str, **more: Any) -> None:
         earlier = self.read("status.json")
@@ -103,35 +113,38 @@ class RunFolder:
             self.write("made_for.json", {"key": made_for})
 
     def history(self) -> list[dict[str, Any]]:
-        """One entry an epoch."""
-        path = self.path / "history.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        """One entry an epoch. Raises Damaged."""
+        return read_lines(self.path / "history.jsonl")
 
     def write_history(self, epochs: list[dict[str, Any]]) -> None:
         with replacing(self.path / "history.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs), encoding="utf-8")
 
 
+def finished_run(path: Path) -> RunFolder:
+    """The folder of a finished run. Raises UserError for anything else, and where a file of it is missing or damaged."""
+    folder = RunFolder(path)
+    if not folder.finished:
+        raise UserError(
+            f"{path} holds no finished run (its state is '{folder.state}'); name a folder of runs/, such as runs/sasrec-3f9c2b71a0d4"
+        )
+    folder.check_whole()
+    return folder
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place on success and vanishes on failure. A full disk is a UserError."""
-    full = False
     try:
         with write_atomically(path) as temporary:
-            try:
-                yield temporary
-            except Exception:
-                # Asked before the half-written file goes: safetensors and torch report a full disk in errors of their own.
-                full = shutil.disk_usage(path.parent).free < NEARLY_NOTHING if path.parent.is_dir() else False
-                raise
-    except Exception as error:
-        if full:
-            raise UserError(
-                f"the disk is full: cannot write {path}; free some space or set runs_dir to another disk"
+            yield temporary
+    except OSError as error:
+        if is_full(error):
+            raise DiskFull(
+                f"the disk is full: cannot write {path}: {error.strerror or error}; free some space, then the same command goes on, "
+                "or set runs_dir to another disk"
             ) from error
-        if isinstance(error, OSError):
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-        raise
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def open_folder(runs_dir: Path, key: str) -> RunFolder:
@@ -192,17 +205,43 @@ def lock_if_free(folder: RunFolder) -> Iterator[bool]:
         lock.release()
 
 
+class LogFile(logging.FileHandler):
+    """``log.txt`` of a run. A disk that cannot take it ends it with one line, and the run goes on or ends by what else it writes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", errors="replace", delay=True)
+        self.setFormatter(CleanFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self.broken = False
+        try:
+            self.stream = self._open()
+        except OSError:
+            self.broken = True  # what is written next says why
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.broken:
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        import sys
+
+        error, self.broken = sys.exc_info()[1], True
+        logger.warning("%s is not written any more: %s", self.baseFilename, getattr(error, "strerror", None) or error)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what is still in the buffer of a file that cannot grow
+            super().close()
+
+
 @contextlib.contextmanager
 def recording(folder: RunFolder) -> Iterator[None]:
     """Keep status.json and log.txt while a run is made: whatever ends it leaves its reason behind. Called with the lock held."""
     for leftover in folder.path.glob(".*.tmp"):
         leftover.unlink(missing_ok=True)  # half a file of a process that was killed
-    handler = logging.FileHandler(folder.path / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = LogFile(folder.path / "log.txt")
     package = logging.getLogger("recbench")
     package.addHandler(handler)
-    folder.set_state("running")
     try:
+        folder.set_state("running")
         yield
     except KeyboardInterrupt as stop:
         folder.set_state("interrupted", reason=reason_of(stop))
@@ -213,7 +252,7 @@ def recording(folder: RunFolder) -> Iterator[None]:
         raise
     except BaseException as error:
         with contextlib.suppress(UserError):  # the disk that is full cannot take the reason either
-            folder.set_state("failed", reason=f"{type(error).__name__}: {error}")
+            folder.set_state("failed", reason=clean_line(f"{type(error).__name__}: {error}"))
         raise
     finally:
         package.removeHandler(handler)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from recbench.core.console import CleanFormatter, clean_line, console
+from recbench.core.disk import explained
 from recbench.core.errors import UserError, memory_error
 from recbench.core.stops import exit_status_of
 
@@ -28,17 +30,21 @@ def exit_status(command: Callable[[], int], stopped: str = "stopped") -> int:
     try:
         return command()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return complain(error)
     except KeyboardInterrupt as stop:
         print(stopped, file=sys.stderr)
         return exit_status_of(stop)
     except Exception as error:
-        short = memory_error(error)
-        if short is None:
+        told = explained(error) or memory_error(error)
+        if told is None:
             raise
-        print(f"error: {short}", file=sys.stderr)
-        return 2
+        return complain(told)
+
+
+def complain(error: object) -> int:
+    """Say what is wrong, in one line without control characters and secrets; returns the exit status of wrong use."""
+    print(f"error: {clean_line(error)}", file=sys.stderr)
+    return 2
 
 
 def open_out(folder: Path) -> Path:
@@ -57,26 +63,17 @@ def speak() -> None:
     package = logging.getLogger("recbench")
     if not package.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(CleanFormatter("%(message)s"))
         package.addHandler(handler)
         package.setLevel(logging.INFO)
         package.propagate = False  # Hydra's own handler on the root would say everything twice
 
 
-#: Width of tables that go to a file or a pipe.
-PLAIN_WIDTH = 150
-
-
 def show(*things: Any) -> None:
     """Print tables and lines of text; lines are left whole, so that a path or an id can be copied."""
-    from rich.console import Console
-
-    # What users typed is no markup: a list in brackets would vanish, or be an error.
-    console = Console(markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(markup=False, emoji=False, width=PLAIN_WIDTH)
+    made = console()
     for thing in things:
-        console.print(thing, highlight=False, soft_wrap=isinstance(thing, str))
+        made.print(thing, highlight=False, soft_wrap=isinstance(thing, str))
 
 
 def short_number(value: float) -> str:

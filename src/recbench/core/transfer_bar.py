@@ -8,6 +8,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from recbench.core.console import console
+
 log = logging.getLogger(__name__)
 
 #: Without a terminal, say something every tenth of the way but not more often than this, in seconds.
@@ -47,7 +49,6 @@ class Progress:
 
 
 def _bar(title: str, total: int | None, done: int) -> Any:
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
@@ -58,6 +59,6 @@ def _bar(title: str, total: int | None, done: int) -> Any:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    bar = Bar(*columns, console=Console(stderr=True), transient=True)
+    bar = Bar(*columns, console=console(stderr=True), transient=True)
     bar.add_task(title, total=total, completed=done)
     return bar

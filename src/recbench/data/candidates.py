@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recbench.core.disk import write_atomically
+from recbench.core.disk import is_full, new_array, write_atomically
 from recbench.core.errors import UserError
 from recbench.data.cases import Cases, flat_ranges
 from recbench.data.protocol import VERSION, SampledConfig
@@ -108,12 +108,13 @@ def _write(
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(path) as temporary:
             shape = (len(cases), config.n_candidates)
-            drawn = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.int32, shape=shape)
+            drawn = new_array(temporary, np.int32, shape)
             _draw(data, cases, config, part, drawn, ranked)
             drawn.flush()
     except OSError as error:
+        full = "the disk is full: " if is_full(error) else ""
         raise UserError(
-            f"cannot write the candidate file into {path.parent}: {error.strerror}; set cache_dir elsewhere"
+            f"{full}cannot write the candidate file into {path.parent}: {error.strerror}; set cache_dir elsewhere"
         ) from error
 
 

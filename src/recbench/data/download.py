@@ -7,6 +7,7 @@ other file, once per (path, size, mtime). urllib does all of it: nothing here ne
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import contextvars
 import hashlib
@@ -17,6 +18,7 @@ import os
 import socket
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import Any
 
 from recbench.core.disk import disk_errors, write_atomically
 from recbench.core.errors import UserError
+from recbench.core.secrets import redact_addresses, reveal
 from recbench.core.transfer_bar import Progress
 
 log = logging.getLogger(__name__)
@@ -172,7 +175,12 @@ def _finish(url: str, path: Path) -> dict[str, Any]:
     """Give the complete ``.part`` file its name. The record goes first, so that no file is ever without one."""
     part = path.with_name(path.name + ".part")
     status = part.stat()
-    record = {"url": url, "size": status.st_size, "sha256": sha256(part), "mtime_ns": status.st_mtime_ns}
+    record = {
+        "url": redact_addresses(url),
+        "size": status.st_size,
+        "sha256": sha256(part),
+        "mtime_ns": status.st_mtime_ns,
+    }
     _write_json(_record_path(path), record)
     os.replace(part, path)
     _validator_path(part).unlink(missing_ok=True)
@@ -191,10 +199,20 @@ def _attempts(url: str, part: Path, backoff: tuple[float, ...]) -> None:
             time.sleep(wait)
 
 
+def _request(url: str) -> urllib.request.Request:
+    """With the secrets of the address, which stand nowhere else; user and password go as basic authentication."""
+    place = urllib.parse.urlsplit(reveal(url))
+    user, at, host = place.netloc.rpartition("@")
+    headers = {"User-Agent": "recbench", "Accept-Encoding": "identity"}
+    if at:
+        headers["Authorization"] = "Basic " + base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+    return urllib.request.Request(urllib.parse.urlunsplit(place._replace(netloc=host)), headers=headers)
+
+
 def _transfer(url: str, part: Path) -> None:
     """One attempt: append to ``part`` until it is complete."""
     done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "recbench", "Accept-Encoding": "identity"})
+    request = _request(url)
     validator = _read_validator(part)
     if done and validator:
         # If-Range: a file that changed on the server comes whole, instead of a tail that does not fit our head.

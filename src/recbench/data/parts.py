@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from recbench.core.disk import new_array
 from recbench.data.events import PLAIN, Events, batches, read_events
 from recbench.data.schema import RawData
 
@@ -82,7 +83,7 @@ class PartsOnDisk(Parts):
                 _store(place, events, before)
 
     def array(self, name: str, length: int, kind: type[np.generic]) -> np.ndarray:
-        return np.lib.format.open_memmap(self.folder / f"{name}.npy", mode="w+", dtype=kind, shape=(length,))
+        return new_array(self.folder / f"{name}.npy", kind, (length,))
 
     def written(self, array: np.ndarray) -> np.ndarray:
         assert isinstance(array, np.memmap)

@@ -17,7 +17,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbench.core.console import clean
 from recbench.core.errors import UserError
+from recbench.core.secrets import redact
 from recbench.training.processes.leader import tell
 from recbench.training.processes.ranks import Ranks, launched, working_as
 from recbench.training.processes.rendezvous import FAILED, PATIENCE, join, meet, uses_gpu, was_left
@@ -119,7 +121,7 @@ def _fail(ranks: Ranks, store: Any, error: BaseException) -> int:
     with contextlib.suppress(RuntimeError):  # the process that kept the store is gone: so it failed first
         store.compare_set(FAILED, "", f"process {ranks.rank} of {ranks.world} failed: {said}")
     if isinstance(error, Exception) and not isinstance(error, UserError):
-        traceback.print_exception(error)
+        print(clean(redact("".join(traceback.format_exception(error)))), file=sys.stderr)
     return 2 if isinstance(error, UserError) else 1
 
 

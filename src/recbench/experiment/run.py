@@ -22,6 +22,7 @@ from recbench.core.errors import UserError, memory_error
 from recbench.core.run_folder import RunFolder
 from recbench.data.training import TrainingData
 from recbench.evaluation.cost.meters import Meters, spent_figures
+from recbench.experiment import busy_machine
 from recbench.experiment.build import build_model, builder, load_model
 from recbench.experiment.context import FOLLOWER, Run, RunContext
 from recbench.experiment.dependencies import EPOCHS, check_lists, check_requirements, dependency_configs
@@ -76,6 +77,7 @@ def run(
             with run_folder.recording(folder), shared(config, needed, folder):
                 make(config, stage, needed, folder, judge)
         else:
+            folder.check_whole()
             logger.info("%s is there already", key)
             add_metrics(config, stage, folder)
     stage.made[key] = Run(folder, config, folder.read("metrics.json"), needed, reused)
@@ -221,6 +223,7 @@ def produce(
     from recbench.experiment.shuffled import shuffled_figures
     from recbench.models.base import count_parameters
 
+    busy_machine.settle(config, stage)
     evaluate.prepare_device(config.hardware, config.seed)
     memory = evaluate.PeakMemory(evaluate.device_of(config.hardware))
     loaded = {name: load_model(part, stage) for name, part in needed.items() if name != EPOCHS}
@@ -360,9 +363,7 @@ def no_better_than_popularity(config: RunConfig, part: Run, stage: RunContext) -
 
 def open_run(path: Path) -> tuple[Run, RunContext]:
     """A finished run by its folder, with its data. Raises UserError if it is none."""
-    folder = RunFolder(path)
-    if not folder.finished:
-        raise UserError(f"{path} holds no finished run (its state is '{folder.state}')")
+    folder = run_folder.finished_run(path)
     config = RunConfig.from_dict(folder.config())
     stage = RunContext.of(config)
     return Run(folder, config, folder.read("metrics.json"), {}, reused=True), stage

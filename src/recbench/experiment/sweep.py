@@ -6,13 +6,12 @@ makes no difference where the jobs ran. A job that fails does not end the sweep.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,10 +20,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict, read_write
 
-from recbench.config.settings import without_password
+from recbench.core import own_folder
+from recbench.core.console import clean, clean_line
+from recbench.core.disk import explained
 from recbench.core.errors import StoppedEarly, UserError, memory_error
+from recbench.core.run_files import read_mapping
+from recbench.core.secrets import redact
+from recbench.core.terminal import complain
 from recbench.experiment import machine_share
 from recbench.experiment.launchers.joblib import dismiss_workers
 from recbench.experiment.launchers.records import record_path, write_record
@@ -61,30 +65,36 @@ class Outcome:
             return None
         hydra = HydraConfig.get()
         in_sweep = hydra.mode == RunMode.MULTIRUN
-        record: dict[str, Any] = {"overrides": [without_password(word) for word in hydra.overrides.task]}
+        record: dict[str, Any] = {"overrides": [redact(word) for word in hydra.overrides.task]}
         value = None
         try:
             value, found = _work(composed, hydra if in_sweep else None)
             record |= {"status": 0, **found}
         except Exception as error:
-            told = error if isinstance(error, UserError) else memory_error(error)
-            if told is None:
-                traceback.print_exc()
-                record |= {"status": 1, "reason": f"{type(error).__name__}: {error}"}
-            else:
-                print(f"error: {told}", file=sys.stderr)
-                record |= {"status": 2, "reason": str(told)}
+            record |= _failure(error)
         self.statuses.append(record["status"])
-        if in_sweep:
-            number = int(hydra.job.num)
-            write_record(record_path(Path(hydra.sweep.dir), number), {"job": number, **record})
-        elif RECORD_VARIABLE in os.environ:
-            write_record(Path(os.environ[RECORD_VARIABLE]), record)
+        try:
+            if in_sweep:
+                number = int(hydra.job.num)
+                write_record(record_path(Path(hydra.sweep.dir), number), {"job": number, **record})
+            elif RECORD_VARIABLE in os.environ:
+                write_record(Path(os.environ[RECORD_VARIABLE]), record)
+        except OSError as error:
+            self.statuses.append(_failure(error)["status"])
         return value
 
     def exit_status(self) -> int:
         """0 if every job went well, else the status of the worst one; a sweep in other processes is judged by its files."""
         return min((s for s in [*self.statuses, *SweepCallback.statuses] if s), default=0)
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    """Say why a job failed; returns what to record of it: one line and 2 for what the user can mend, 1 for a mistake of ours."""
+    mended = error if isinstance(error, UserError) else explained(error) or memory_error(error)
+    if mended is not None:
+        return {"status": complain(mended), "reason": clean_line(mended)}
+    print(clean(redact("".join(traceback.format_exception(error)))), file=sys.stderr)
+    return {"status": 1, "reason": clean_line(f"{type(error).__name__}: {error}")}
 
 
 def _work(composed: DictConfig, sweep: Any) -> tuple[float | None, dict[str, Any]]:
@@ -130,8 +140,8 @@ def plain_folder_errors() -> Iterator[None]:
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """What the jobs of a sweep said, by their numbers."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("job-*.json"))]
+    """What the jobs of a sweep said, by their numbers. Raises UserError for a record that is damaged."""
+    return [read_mapping(path) for path in sorted(folder.glob("job-*.json"))]
 
 
 class SweepCallback(Callback):
@@ -141,17 +151,20 @@ class SweepCallback(Callback):
     statuses: list[int] = []
     #: Of the sweep that this process started and that is not over yet.
     sender: ClassVar[SweepSender | None] = None
+    #: Of its folder.
+    lock: ClassVar[Any] = None
 
     def __init__(self, tables: bool = True) -> None:
         """tables: print what the jobs found; who asks from Python gets it as a frame."""
         self.tables = tables
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        folder = Path(config.hydra.sweep.dir)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder = _own_folder(config)
         except OSError:
             return  # Hydra only warns of what a callback raises; it fails on the same folder next, and cli.main says so
+        with suppress(OSError, NotImplementedError):  # a file system without locks
+            SweepCallback.lock = own_folder.hold(folder)
         for old in folder.glob("job-*.json"):
             old.unlink()  # of an earlier sweep into the same folder; its runs are found by their keys
         os.environ.pop(machine_share.PARALLEL_VARIABLE, None)
@@ -165,20 +178,33 @@ class SweepCallback(Callback):
             from recbench.experiment.provenance import code_state
             from recbench.tracking.sweep import SweepSender
 
-            SweepCallback.sender = SweepSender(folder, tracking)
-            SweepCallback.sender.start(sys.argv[1:], code_state()["commit"], watch=not _is_in_this_process(config))
+            sender = SweepSender(folder, tracking)
+            try:
+                sender.start(sys.argv[1:], code_state()["commit"], watch=not _is_in_this_process(config))
+            except UserError as error:  # its jobs meet the same disk
+                logger.warning("the sweep is not sent to MLflow: %s", error)
+                return
+            SweepCallback.sender = sender
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if SweepCallback.sender is not None:
             SweepCallback.sender.send_ended()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from recbench.report.console import show_outcome, show_sweep
-
         if _is_side_by_side(config):
             dismiss_workers()
+        try:
+            self._end(config)
+        except UserError as error:
+            SweepCallback.statuses = [*SweepCallback.statuses, complain(error)]
+        finally:
+            _let_go()
+
+    def _end(self, config: DictConfig) -> None:
+        from recbench.report.console import show_outcome, show_sweep
+
         records = read_records(Path(config.hydra.sweep.dir))
-        SweepCallback.statuses = [record["status"] for record in records]
+        SweepCallback.statuses = [int(record["status"]) for record in records]
         if not self.tables:
             pass
         elif config.hydra.runtime.choices.get("hydra/sweeper") == "tune":
@@ -212,8 +238,41 @@ def _n_jobs(config: DictConfig) -> int:
 def end_early() -> None:
     """Close the MLflow run of a sweep that a mistake or Ctrl+C ended before its time."""
     sender, SweepCallback.sender = SweepCallback.sender, None
-    if sender is not None:
-        sender.abandon()
+    try:
+        if sender is not None:
+            sender.abandon()
+    except UserError as error:
+        logger.warning("not sent to MLflow: %s", error)
+    finally:
+        _let_go()
+
+
+def _let_go() -> None:
+    """The folder of the sweep is free again."""
+    lock, SweepCallback.lock = SweepCallback.lock, None
+    if lock is not None:
+        lock.release()
+
+
+def _own_folder(config: DictConfig) -> Path:
+    """The folder of a sweep, which no other sweep has: of two that start in one second, the second one's ends with -2.
+
+    A folder that the words name, as a search names that of its earlier self, is taken as it is. Raises OSError.
+    """
+    folder = Path(config.hydra.sweep.dir)
+    if any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra):
+        return folder
+    own = own_folder.claim(folder)
+    if own != folder:
+        with read_write(config), open_dict(config):
+            config.hydra.sweep.dir = str(own)
+            config.hydra.overrides.hydra.append(folder_word(own))  # of which the configs of the jobs are composed
+    return own
+
+
+def folder_word(folder: Path) -> str:
+    """The word of a command line that names the folder of a sweep."""
+    return "hydra.sweep.dir='{}'".format(str(folder).replace("'", "\\'"))
 
 
 def _tracking(config: DictConfig) -> Any:

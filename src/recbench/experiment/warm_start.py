@@ -79,6 +79,7 @@ def check_source(config: RunConfig) -> None:
         raise UserError(
             f"{said} holds no finished run (its state is '{folder.state}'); name a folder of runs/, or a key in runs_dir"
         )
+    folder.check_whole()
     name = folder.config()["model"]["name"]
     if name != config.model.name:
         raise UserError(

@@ -15,7 +15,7 @@ from recbench.core.run_folder import replacing
 from recbench.core.terminal import open_out
 from recbench.report.board import boards_of, views, with_published
 from recbench.report.cells import Table
-from recbench.report.collect import StoredRun, chosen, flat, read_folder, unfinished
+from recbench.report.collect import StoredRun, chosen, flat, read_folder, say_damaged, unfinished
 from recbench.report.headline import headings, shared_words
 from recbench.report.origins import configs_of, failures_table, provenance_table
 from recbench.report.page import Page, render, section
@@ -75,6 +75,7 @@ def write_report(material: Material, out: Path, resamples: int = RESAMPLES) -> P
 
 def page_of(material: Material, resamples: int = RESAMPLES) -> Page:
     """Everything that the report says. Raises UserError as ``write_report`` does."""
+    say_damaged(material.runs)
     finished = [run for run in material.runs if run.finished]
     if not finished:
         states = sorted({run.state for run in material.runs}) or ["not there"]

@@ -6,16 +6,20 @@ A folder that cannot be read becomes a run with a state and a reason, so that on
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from recbench.core.errors import UserError, nearest
+from recbench.core.run_files import Damaged, damage, read_mapping
+from recbench.core.secrets import redact_values
 from recbench.training.convergence import run_was_cut_off
+
+logger = logging.getLogger(__name__)
 
 #: State of a folder that says it is finished but lacks what a finished run has, or of which a file is cut off.
 HALF_WRITTEN = "half-written"
@@ -92,20 +96,16 @@ def read_run(path: Path) -> StoredRun:
     broken: list[str] = []
 
     def read(name: str) -> dict[str, Any]:
-        found, problem = _read(path / name)
-        if problem:
-            broken.append(f"{name} {problem}")
-        return found
+        try:
+            return redact_values(read_mapping(path / name))
+        except Damaged as problem:
+            broken.append(f"{name} {problem.problem}")
+            return {}
 
     status, config, metrics, provenance = map(read, ("status.json", "config.yaml", "metrics.json", "provenance.json"))
     state, reason = str(status.get("state", "absent")), str(status.get("reason") or "")
     if state == "finished":
-        lacking = [
-            name for name, there in (("config.yaml", config), ("metrics.json", metrics.get("protocol"))) if not there
-        ]
-        broken += [
-            f"{name} lacks what a finished run has" for name in lacking if not any(b.startswith(name) for b in broken)
-        ]
+        broken = [f"{found.path.name} {found.problem}" for found in damage(path)]
         asked = tuple(filter(None, (read(file.name) for file in sorted(path.glob("metrics-*.json")))))
     else:
         asked = ()
@@ -114,18 +114,13 @@ def read_run(path: Path) -> StoredRun:
     return StoredRun(path, state, reason, config, metrics, provenance, status, asked)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], str]:
-    """(mapping in a JSON or YAML file, what is wrong with it). A file that is not there is empty and nothing is wrong."""
-    if not path.is_file():
-        return {}, ""
-    try:
-        text = path.read_text(encoding="utf-8")
-        # libyaml's loader is ten times as quick and just as safe.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        found = yaml.load(text, loader) if path.suffix == ".yaml" else json.loads(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        return {}, f"cannot be read ({type(error).__name__})"
-    return (found, "") if isinstance(found, dict) else ({}, "is no mapping")
+def say_damaged(runs: Iterable[StoredRun]) -> None:
+    """Name the runs that are left out because a file of theirs is damaged, one line each, before anything is shown."""
+    for run in runs:
+        if run.state == HALF_WRITTEN:
+            logger.warning(
+                "left out: %s: %s; remove that folder, and give the command of the run again", run.path, run.reason
+            )
 
 
 def read_folder(runs_dir: Path) -> list[StoredRun]:

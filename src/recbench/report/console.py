@@ -12,7 +12,7 @@ from recbench.core.terminal import show
 from recbench.data.split_audit import audit_line
 from recbench.evaluation.added_metrics import TAKEN
 from recbench.report.board import data_label
-from recbench.report.collect import StoredRun, read_run
+from recbench.report.collect import StoredRun, read_run, say_damaged
 from recbench.report.columns import ON_TERMINAL
 from recbench.report.notes import Entry, doubts, entry_of, tuned_notes
 from recbench.report.rows import Row, rows_of
@@ -25,7 +25,9 @@ def show_sweep(records: Sequence[Mapping[str, Any]]) -> None:
     """For each data set and protocol a table of the runs and, where rows have several seeds, one of their means; then what must be known of
     the rows, and the jobs that failed, each with its reason. Runs that several jobs share stand once."""
     folders = dict.fromkeys(Path(folder) for record in records for folder in record.get("folders", []))
-    finished = [read_run(folder) for folder in folders]
+    found = [read_run(folder) for folder in folders]
+    say_damaged(found)
+    finished = [run for run in found if run.finished]
     places = dict.fromkeys((data_label(run.config), str(run.metrics["protocol"])) for run in finished)
     several = len({data for data, _ in places}) > 1
     for data, protocol in sorted(places):

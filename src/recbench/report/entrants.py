@@ -10,7 +10,7 @@ from typing import Any
 
 from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import key_values
-from recbench.core.run_folder import RunFolder
+from recbench.core.run_folder import finished_run
 from recbench.evaluation.statistics.compare import Entrant
 
 
@@ -46,9 +46,7 @@ def _configuration(path: Path) -> tuple[dict[str, Any], int | None]:
     from recbench.config.run import RunConfig
     from recbench.models.registry import lookup
 
-    folder = RunFolder(path)
-    if not folder.finished:
-        raise UserError(f"{path} holds no finished run (its state is '{folder.state}')")
+    folder = finished_run(path)
     config = RunConfig.from_dict(folder.config())
     trained = lookup(config.model.name).model.trains_by_gradient
     # As it enters a run's key: a field that a config of before does not have is the same as that field at its default.

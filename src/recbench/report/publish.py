@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbench.config.settings import TrackingConfig
+from recbench.core.secrets import MARK, reveal
 from recbench.report.collect import StoredRun
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def publish(name: str, out: Path, runs: Sequence[StoredRun]) -> str | None:
     if _gone(uri):
         logger.warning("not sent to MLflow: %s is not in this folder", uri)
         return None
-    if ":***@" in uri:
-        logger.warning("not sent to MLflow: the runs are in %s, whose password is not stored", uri)
+    if MARK in reveal(uri):
+        logger.warning("not sent to MLflow: the runs are in %s, whose secrets are not stored", uri)
         return None
     from recbench.tracking.client import reachable
     from recbench.tracking.mlflow_store import Store

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recbench.core.run_files import Damaged
+
 if TYPE_CHECKING:
     from recbench.report.collect import StoredRun
 
@@ -23,7 +25,10 @@ def read_ranks(run: StoredRun, names: Sequence[str]) -> dict[str, np.ndarray]:
         return {name: run.held[name] for name in names}
     import polars as pl
 
-    table = pl.read_parquet(run.ranks, columns=list(names))
+    try:
+        table = pl.read_parquet(run.ranks, columns=list(names))
+    except (OSError, pl.exceptions.PolarsError) as error:  # its head was whole
+        raise Damaged(run.ranks, "is damaged") from error
     return {name: table[name].to_numpy() for name in names}
 
 

@@ -42,6 +42,7 @@ class StudyPlan:
             for job in new:
                 self.jobs.append(job)
                 if job.finished:
+                    job.folder.check_whole()
                     self.settle(job, None)
                 else:
                     found.append(job)

@@ -7,7 +7,7 @@ what it stands on: others that need it stay back until it is finished, and worke
 from __future__ import annotations
 
 import contextlib
-import json
+import fcntl
 import logging
 import os
 import signal
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from recbench.config.settings import SlurmConfig
+from recbench.core.run_files import read_mapping
 from recbench.core.run_folder import RunFolder
 from recbench.core.stops import Stopped
 from recbench.experiment.sweep import RECORD_VARIABLE
@@ -58,6 +59,18 @@ def start_process(command: list[str], environment: Mapping[str, str], log: IO[by
     return subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
     )
+
+
+def own_log(path: Path) -> IO[bytes]:
+    """A log that is empty and that no other process writes: where one does, a file with the number of this process in its name."""
+    log = path.open("ab")
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        log.close()
+        return path.with_suffix(f".{os.getpid()}.log").open("wb")
+    log.truncate(0)
+    return log
 
 
 def command_of(job: Job, log: Path) -> list[str]:
@@ -117,9 +130,10 @@ class Pool:
 
     def _launch(self, job: Job, claims: set[str]) -> Worker:
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        record = self.log_dir / f"{job.key}.json"
+        # Of two studies that run at once each reads what its own job said.
+        record = self.log_dir / f"{job.key}.{os.getpid()}.json"
         record.unlink(missing_ok=True)
-        log = (self.log_dir / f"{job.key}.log").open("wb")
+        log = own_log(self.log_dir / f"{job.key}.log")
         environment = {**os.environ, "OMP_NUM_THREADS": "1", RECORD_VARIABLE: str(record)}
         logger.info("start   %s (%s)", job, job.key)
         process = start_process(command_of(job, Path(log.name)), environment, log)
@@ -133,6 +147,7 @@ class Pool:
             self.running.remove(worker)
             worker.log.close()
             reason = None if status == 0 and worker.job.finished else self._reason(worker, status)
+            worker.record.unlink(missing_ok=True)
             seconds = time.perf_counter() - worker.started
             if reason is not None:
                 self.failed[worker.job.key] = reason
@@ -145,7 +160,7 @@ class Pool:
     def _reason(worker: Worker, status: int) -> str:
         """Why a job failed: what it recorded, or how its process ended."""
         if worker.record.is_file():
-            told = json.loads(worker.record.read_text(encoding="utf-8")).get("reason")
+            told = read_mapping(worker.record).get("reason")
             if told:
                 return str(told)
         if status < 0:

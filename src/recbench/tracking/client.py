@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from recbench.config.settings import TrackingConfig, without_password
+from recbench.config.settings import TrackingConfig
+from recbench.core.disk import is_full
+from recbench.core.secrets import redact, redact_addresses, reveal
 from recbench.tracking.local_database import database_file, prepare
 from recbench.tracking.store import Unreachable
 
@@ -23,14 +25,15 @@ TIMED = ("postgresql", "mysql", "mariadb")
 
 def open_client(config: TrackingConfig) -> Library:
     """MLflow's client of the store, in which recbench can write. Call it within ``reachable``."""
-    path = database_file(config.uri)
+    uri = reveal(config.uri)
+    path = database_file(uri)
     from recbench.tracking.library import Library
 
     if path is not None:
         prepare(path, lambda uri: Library(uri).client.search_experiments(max_results=1), config.timeout_seconds)
-    elif "://" in config.uri and not config.uri.startswith(("http://", "https://", "file:", "databricks", "sqlite")):
-        _try_database(config.uri, config.timeout_seconds)
-    return Library(config.uri)
+    elif "://" in uri and not uri.startswith(("http://", "https://", "file:", "databricks", "sqlite")):
+        _try_database(uri, config.timeout_seconds)
+    return Library(uri)
 
 
 def _try_database(uri: str, seconds: int) -> None:
@@ -43,8 +46,8 @@ def _try_database(uri: str, seconds: int) -> None:
 
 
 def place_of(config: TrackingConfig) -> str:
-    """How a run remembers where it was sent. A password is no part of it."""
-    return f"{without_password(config.uri)}#{config.experiment}"
+    """How a run remembers where it was sent. Secrets are no part of it."""
+    return f"{redact_addresses(config.uri)}#{config.experiment}"
 
 
 @contextmanager
@@ -68,8 +71,11 @@ def reachable(config: TrackingConfig) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:
+        where = redact_addresses(config.uri)
+        if is_full(error):
+            raise Unreachable(f"{where} cannot be written: the disk is full; free some space") from error
         if _is_absence(error):
-            raise Unreachable(f"{without_password(config.uri)} ({_reason(error, config.uri)})") from error
+            raise Unreachable(f"{where} ({_reason(error)})") from error
         raise
     finally:
         for name, value in before.items():
@@ -83,7 +89,7 @@ def _is_absence(error: Exception) -> bool:
     return type(error).__module__.startswith(("mlflow", "sqlalchemy", "requests", "urllib3", "psycopg"))
 
 
-def _reason(error: Exception, uri: str) -> str:
-    """The first line of an error, without the password that a driver may repeat."""
-    first = str(error).strip().partition("\n")[0].replace(uri, without_password(uri))
+def _reason(error: Exception) -> str:
+    """The first line of an error, without the secrets that a driver may repeat."""
+    first = redact(str(error).strip().partition("\n")[0])
     return f"{type(error).__name__}: {first[:120]}"

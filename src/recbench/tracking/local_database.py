@@ -21,6 +21,9 @@ LOCK_SECONDS = 120
 #: Makes MLflow close its connections, so that none of them holds the file that is to be renamed.
 UNPOOLED = {"MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}
 
+#: By database, how often this process tried to make it.
+_attempts: dict[Path, int] = {}
+
 
 def database_file(uri: str) -> Path | None:
     """The file of a local database; None for another kind of store, and for a file that is opened with settings of its own.
@@ -55,13 +58,17 @@ def _make(path: Path, make_tables: Callable[[str], object]) -> None:
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
+    # MLflow remembers for the whole process which databases it made: no attempt has the name of an earlier one.
+    place = path.absolute()
+    _attempts[place] = _attempts.get(place, -1) + 1
+    beside = place.with_name(f".{path.name}.new{_attempts[place] or ''}")
     try:
         # The lock is the operating system's: free again as soon as its holder dies.
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_SECONDS):
             if not _is_missing(path):
                 return  # another process made it while this one waited
-            _remove(beside)  # half a database of a process that was killed
+            for left in path.parent.glob(f".{path.name}.new*"):  # half a database of a process that was killed
+                left.unlink(missing_ok=True)
             try:
                 with _environment(UNPOOLED):
                     make_tables(f"{PREFIX}{beside}")

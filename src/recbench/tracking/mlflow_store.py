@@ -10,6 +10,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from recbench.config.settings import TrackingConfig
+from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder, locked
 from recbench.tracking.client import open_client, place_of, reachable
 from recbench.tracking.describe import metrics_of, parameters_of, tags_of
@@ -141,6 +142,8 @@ def deliver(config: TrackingConfig, folders: Sequence[RunFolder]) -> str | None:
         return store.compare(comparable(tags))
     except Unreachable as error:
         logger.warning("MLflow is not reachable: %s; the run is complete on disk, %s", error, LATER)
+    except UserError as error:
+        logger.warning("not sent to MLflow: %s; %s", error, LATER)
     except Exception:
         logger.warning("not sent to MLflow, through a mistake of recbench; the run is complete on disk", exc_info=True)
     return None

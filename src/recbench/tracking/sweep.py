@@ -12,7 +12,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbench.config.settings import TrackingConfig, without_password
+from recbench.config.settings import TrackingConfig
+from recbench.core.errors import UserError
+from recbench.core.secrets import redact_addresses
 from recbench.tracking.client import place_of
 from recbench.tracking.mlflow_store import LATER, Store
 from recbench.tracking.store import Unreachable
@@ -109,6 +111,8 @@ class SweepSender:
             self.file.send(store, job, self.file.read()["parents"][store.place])
         except Unreachable as error:
             self._away(config, error)
+        except UserError as error:
+            logger.warning("not sent to MLflow: %s; %s", error, LATER)
 
     def _store(self, config: TrackingConfig) -> Store | None:
         """The store of a place, opened once, with a run for the sweep; None if it is away."""
@@ -141,6 +145,6 @@ class SweepSender:
     def _full(self, config: TrackingConfig) -> TrackingConfig:
         """The tracking of a job with the sweep's password, which the job's record does not hold."""
         own = self.tracking
-        if own is None or without_password(own.uri) != config.uri:
+        if own is None or redact_addresses(own.uri) != config.uri:
             return config
         return TrackingConfig(uri=own.uri, experiment=config.experiment, timeout_seconds=config.timeout_seconds)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbench.config.settings import TrackingConfig, without_password
+from recbench.config.settings import TrackingConfig
+from recbench.core.own_folder import is_held
+from recbench.core.run_files import read_mapping
 from recbench.core.run_folder import RunFolder
+from recbench.core.secrets import redact, redact_addresses
 from recbench.tracking.client import place_of
 from recbench.tracking.describe import sweep_tags
 from recbench.tracking.mlflow_store import Store
@@ -34,7 +36,7 @@ class SweptJob:
 
     @classmethod
     def of(cls, path: Path) -> SweptJob:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_mapping(path)
         folders = [RunFolder(Path(folder)) for folder in record.get("folders", [])]
         tracking = record.get("tracking")
         return cls(
@@ -54,7 +56,7 @@ def tracking_record(config: TrackingConfig) -> dict[str, Any] | None:
     if not config.enabled:
         return None
     told = {"experiment": config.experiment, "timeout_seconds": config.timeout_seconds}
-    return {"uri": without_password(config.uri), **told}
+    return {"uri": redact_addresses(config.uri), **told}
 
 
 class SweepFile:
@@ -67,16 +69,14 @@ class SweepFile:
 
     def read(self) -> dict[str, Any]:
         """The content, with nothing in it for a sweep of which nothing was written."""
-        path = self.folder / SWEEP_FILE
-        empty: dict[str, Any] = {"parents": {}, "closed": {}}
-        return {**empty, **(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})}
+        return {"parents": {}, "closed": {}, **read_mapping(self.folder / SWEEP_FILE)}
 
     def update(self, **changes: Any) -> None:
         RunFolder(self.folder).write(SWEEP_FILE, {**self.read(), **changes})
 
     def begin(self, command: Sequence[str], commit: str | None, place: str | None) -> None:
         """place: where the sweep is to be tracked."""
-        old, words = self.read(), [without_password(word) for word in command]
+        old, words = self.read(), [redact(word) for word in command]
         same = old if old.get("command") == words else {}
         told = {"command": words, "commit": commit, "place": place, "started": time.time()}
         RunFolder(self.folder).write(SWEEP_FILE, {**told, "parents": same.get("parents", {})})
@@ -92,7 +92,10 @@ class SweepFile:
         return parent
 
     def _earlier(self, command: list[str], place: str) -> str | None:
+        """The run of an earlier sweep of the same command; one that goes on beside this one keeps its own."""
         for path in sorted(self.folder.parent.glob(f"*/{SWEEP_FILE}"), reverse=True):
+            if path.parent == self.folder or is_held(path.parent):
+                continue
             found = SweepFile(path.parent).read()
             if found.get("command") == command and place in found["parents"]:
                 return str(found["parents"][place])

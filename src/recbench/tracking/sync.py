@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 from recbench.config.settings import TrackingConfig
+from recbench.core.run_files import ESSENTIAL, Damaged
 from recbench.core.run_folder import RunFolder
 from recbench.tracking.client import place_of
 from recbench.tracking.mlflow_store import Store
 from recbench.tracking.sweep_file import SWEEP_FILE, SweepFile, unsent_to
+
+logger = logging.getLogger(__name__)
 
 
 def sync(runs_dir: Path, config: TrackingConfig) -> Iterator[str]:
@@ -34,4 +38,16 @@ def sync(runs_dir: Path, config: TrackingConfig) -> Iterator[str]:
 def unsent(runs_dir: Path, config: TrackingConfig) -> list[RunFolder]:
     """Finished runs of a folder that this store has not heard of."""
     folders = [RunFolder(path.parent) for path in sorted(runs_dir.glob("*/status.json"))]
-    return [folder for folder in folders if folder.finished and unsent_to(place_of(config), folder)]
+    return [folder for folder in folders if _is_whole(folder) and unsent_to(place_of(config), folder)]
+
+
+def _is_whole(folder: RunFolder) -> bool:
+    """Whether a folder holds a finished run; of one that cannot be read it is said, and the others are sent."""
+    try:
+        if folder.finished:
+            for name in ESSENTIAL:
+                folder.read(name)
+            return True
+    except Damaged as error:
+        logger.warning("left out: %s", error)
+    return False

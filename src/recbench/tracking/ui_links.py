@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from recbench.config.settings import TrackingConfig, without_password
+from recbench.config.settings import TrackingConfig
+from recbench.core.secrets import redact_addresses
 from recbench.tracking.store import SWEEPS_TAG, short_id
 from recbench.tracking.views import VIEW_TAG, view
 
@@ -55,5 +56,5 @@ def _door(config: TrackingConfig) -> str:
     """What to start, if anything, and the address of MLflow's pages."""
     if config.uri.startswith(("http://", "https://")):
         return re.sub(r"://[^/]*@", "://", config.uri).rstrip("/")
-    store = "" if config.uri == LOCAL_STORE else f" --backend-store-uri {without_password(config.uri)}"
+    store = "" if config.uri == LOCAL_STORE else f" --backend-store-uri {redact_addresses(config.uri)}"
     return f"mlflow ui{store}, then {LOCAL}"

@@ -208,7 +208,7 @@ def test_a_disk_that_fills_up_meanwhile_is_told(get, folder, monkeypatch):
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(offline.os, "posix_fallocate", refuse)
+    monkeypatch.setattr("os.posix_fallocate", refuse)
     with pytest.raises(UserError, match=r"the disk is full under .*runs_dir"):
         get(Telling())
     assert stores(folder) == []

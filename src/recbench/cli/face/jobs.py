@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from recbench.cli.face.result import Result
 from recbench.cli.face.words import Words, messages, own_hydra, words_of
+from recbench.core import own_folder
 from recbench.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -140,7 +141,9 @@ def _records(words: list[str]) -> list[dict[str, Any]]:
             hydra: Any = GlobalHydra.instance().hydra
             # Composed once to know the folder of the sweep, which has the time of day in its name.
             folder = hydra.compose_config(TOP, given, RunMode.MULTIRUN, with_log_configuration=False).hydra.sweep.dir
-            fixed = "hydra.sweep.dir='{}'".format(str(folder).replace("'", "\\'"))
+            if not any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in given):
+                folder = own_folder.claim(Path(folder))
+            fixed = jobs.folder_word(Path(folder))
             hydra.multirun(TOP, jobs.Outcome().job, [*given, fixed, *QUIET], with_log_configuration=False)
     finally:
         jobs.end_early()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbench.core.errors import UserError, nearest
+from recbench.core.secrets import hide, reveal
 
 #: Runs of one answer.
 PAGE = 1000
@@ -18,6 +19,7 @@ def stored_in_mlflow(uri: str, experiment: str) -> list[dict[str, Any]]:
     from recbench.config.settings import TrackingConfig
     from recbench.tracking.mlflow_store import Unreachable, reachable
 
+    uri = hide(uri)
     _refuse_missing_file(uri)
     try:
         with reachable(TrackingConfig(uri=uri, experiment=experiment)):
@@ -44,7 +46,7 @@ def _finished(uri: str, experiment: str) -> Iterator[Any]:
     """MLflow's runs of the experiment that are a run of ours; the parents of sweeps are none."""
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(tracking_uri=uri)
+    client = MlflowClient(tracking_uri=reveal(uri))
     known = client.get_experiment_by_name(experiment)
     if known is None:
         names = [one.name for one in client.search_experiments()]

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.core.errors import UserError
-from recbench.core.run_folder import RunFolder
+from recbench.core.run_files import Damaged
+from recbench.core.run_folder import finished_run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,13 +57,8 @@ class Result:
     ) -> None:
         self.folder = Path(folder).expanduser().absolute()
         self.reused = reused
-        self._run = RunFolder(self.folder)
+        self._run = finished_run(self.folder)
         self._cache_dir, self._raw_dir = (None if p is None else Path(p) for p in (cache_dir, raw_dir))
-        if not self._run.finished:
-            raise UserError(
-                f"{folder} holds no finished run (its state is '{self._run.state}'); name a folder of runs/, such as "
-                "runs/sasrec-3f9c2b71a0d4"
-            )
 
     @property
     def key(self) -> str:
@@ -106,7 +102,10 @@ class Result:
 
         if not self._run.ranks.is_file():
             raise UserError(f"{self.key} ranks nothing, so it has no ranks")
-        return pl.read_parquet(self._run.ranks)
+        try:
+            return pl.read_parquet(self._run.ranks)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise Damaged(self._run.ranks, "is damaged") from error
 
     @cached_property
     def curve(self) -> pl.DataFrame:

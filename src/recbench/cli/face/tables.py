@@ -38,9 +38,11 @@ def results(source: Path | str = "runs", *, experiment: str = "recbench", unfini
 
         return frame_of(stored_in_mlflow(str(source), experiment))
     from recbench.core.errors import UserError
-    from recbench.report.collect import read_folder
+    from recbench.report.collect import read_folder, say_damaged
 
-    runs = [run for run in read_folder(Path(source).expanduser()) if run.finished or unfinished]
+    found = read_folder(Path(source).expanduser())
+    say_damaged(found)
+    runs = [run for run in found if run.finished or unfinished]
     if not runs:
         raise UserError(f"{source} holds no finished run; results({str(source)!r}, unfinished=True) lists the others")
     return frame_of(map(_row, runs))

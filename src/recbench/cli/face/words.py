@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from recbench.core.errors import UserError
+from recbench.core.secrets import hide
 
 #: A word of a call, or several in a list.
 Words = str | Iterable[str]
@@ -33,7 +34,7 @@ def words_of(given: Iterable[Words]) -> tuple[str, ...]:
             if not isinstance(text, str):
                 raise UserError(f'cannot read {text!r}; give words as text, as in "model=sasrec"')
             found += split(text)
-    return tuple(found)
+    return tuple(map(hide, found))
 
 
 def split(text: str) -> list[str]:

@@ -145,15 +145,16 @@ def score_pairs(
 
 def blocks(opened: Opened, n: int) -> Iterator[tuple[int, int]]:
     """(first, last + 1) of blocks of ``n`` histories, as large as evaluation's, with a bar on a terminal."""
-    from rich.console import Console
     from rich.progress import track
 
+    from recbench.core.console import console
     from recbench.evaluation.evaluate import block_rows
 
     rows = block_rows(opened.stage.data.n_items, opened.config.training.max_length)
     starts: Iterable[int] = range(0, n, rows)
-    console = Console(stderr=True)
-    for first in track(starts, opened.key, console=console, transient=True, disable=not sys.stderr.isatty()):
+    for first in track(
+        starts, opened.key, console=console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ):
         yield first, min(first + rows, n)
 
 

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.cli.recommend.unknown import add_unknown, settle
+from recbench.core.console import clean_json, console
 from recbench.core.errors import UserError
 from recbench.core.terminal import Parser, exit_status, speak
 
 if TYPE_CHECKING:
     from recbench.cli.recommend.histories import History
     from recbench.cli.recommend.model_of_run import Opened
-
-PLAIN_WIDTH = 120
 
 
 def read_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -130,7 +129,7 @@ def _main(arguments: list[str]) -> int:
         "answers": named(opened, answers),
     }
     if chosen.json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
+        print(clean_json(json.dumps(found, indent=1, ensure_ascii=False)))
     else:
         show(found, chosen.k)
     return 0
@@ -206,12 +205,9 @@ def printable(text: Any) -> str:
 def show(found: dict[str, Any], k: int) -> None:
     """One table a history."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(markup=False, emoji=False, width=PLAIN_WIDTH)
+    out = console()
     for answer in found["answers"]:
         title = f"{found['run']}: {printable(answer['history'])[:80]} ({answer['events']} events)"
         table = Table(title=title, title_justify="left", box=box.ASCII2, pad_edge=False)
@@ -219,6 +215,6 @@ def show(found: dict[str, Any], k: int) -> None:
             table.add_column(heading, justify="left" if heading in ("item", "title") else "right")
         for row in answer["items"]:
             table.add_row(str(row["rank"]), printable(row["item"]), printable(row["title"]), f"{row['score']:.4g}")
-        console.print(table, highlight=False)
+        out.print(table, highlight=False)
         if len(answer["items"]) < k:
-            console.print(f"the model lists {len(answer['items'])} items here, not {k}", highlight=False)
+            out.print(f"the model lists {len(answer['items'])} items here, not {k}", highlight=False)

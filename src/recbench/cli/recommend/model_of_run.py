@@ -41,16 +41,12 @@ def open_model(path: Path, cache_dir: Path | None = None, raw_dir: Path | None =
 
     Raises UserError if it is no finished run, ranks nothing, or the data are not those that it was trained on.
     """
-    from recbench.core.run_folder import RunFolder
+    from recbench.core.run_folder import finished_run
     from recbench.experiment.build import load_model
     from recbench.experiment.context import Run
     from recbench.models.registry import lookup
 
-    folder = RunFolder(path)
-    if not folder.finished:
-        raise UserError(
-            f"{path} holds no finished run (its state is '{folder.state}'); name a folder of runs/, such as runs/sasrec-3f9c2b71a0d4"
-        )
+    folder = finished_run(path)
     if device != "cpu" and not torch.cuda.is_available():
         raise UserError(f"--device {device}: torch {torch.__version__} finds no GPU here; leave it out")
     config = config_of_run(folder, cache_dir, raw_dir)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.core.disk import disk_errors, remove_leftovers, whole_folder
+from recbench.core.disk import disk_errors, new_array, remove_leftovers, whole_folder
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder, locked
 from recbench.data.batches import Batch, WindowDataset, Windows
@@ -247,9 +246,5 @@ def _allocate(working: Path, answers: dict[str, np.ndarray], n_rows: int) -> dic
         )
     arrays = {}
     for name, value in answers.items():
-        path = working / f"{name}.npy"
-        arrays[name] = np.lib.format.open_memmap(path, mode="w+", dtype=value.dtype, shape=(n_rows, *value.shape[1:]))
-        if hasattr(os, "posix_fallocate"):
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        arrays[name] = new_array(working / f"{name}.npy", value.dtype, (n_rows, *value.shape[1:]))
     return arrays

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from recbench.config.schemas import option_values
-from recbench.core.run_folder import RunFolder
+from recbench.core.run_files import read_mapping
+from recbench.core.run_folder import RunFolder, replacing
 from recbench.experiment.sweep import read_records
 
 logger = logging.getLogger(__name__)
@@ -106,11 +107,11 @@ def write_tuned(folder: Path, name: str, best: Mapping[str, Any], spent: str) ->
     folder.mkdir(parents=True, exist_ok=True)
     head = f"# Found by recbench tune: validation {best['value']:.4f}; {spent}. Run {best['key']}.\n"
     path = folder / f"{name}.yaml"
-    path.write_text(head + yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    with replacing(path) as temporary:  # two searches of one name may end together
+        temporary.write_text(head + yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return path
 
 
 def read_search(sweep_dir: Path) -> dict[str, Any]:
     """What ``conclude`` wrote; {} where there is nothing."""
-    path = sweep_dir / SEARCH_FILE
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_mapping(sweep_dir / SEARCH_FILE)

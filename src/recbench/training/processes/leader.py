@@ -21,6 +21,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from recbench.config.settings import HardwareConfig
+from recbench.core.console import clean_line
 from recbench.core.errors import UserError
 from recbench.core.stops import stopped_by_signals
 from recbench.training.processes.ranks import Ranks, launched, working_as
@@ -177,7 +178,7 @@ class Team:
             return
         reason = self._lost(0.0) or "a process of the run is gone"
         self.on_lost(reason)
-        print(f"error: {reason}", file=sys.stderr, flush=True)
+        print(f"error: {clean_line(reason)}", file=sys.stderr, flush=True)
         os._exit(2)
 
     def close(self, failed: bool) -> None:

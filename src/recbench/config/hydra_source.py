@@ -10,16 +10,22 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from recbench.config.foreign import refuse_foreign_values
 from recbench.config.schemas import GROUPS, HERE, conf_dir, read_values, registered, schema_of, with_schema
 from recbench.config.settings import RootConfig
 from recbench.config.tuned import OFF, flat_values
+from recbench.core.errors import UserError
+from recbench.core.secrets import hide_values
 
+#: What a file of tuned values may set.
+TUNED = ("model", "training")
 #: The name of the top config; its schema is RootConfig.
 TOP = "config"
 #: A group without files: its one option is the name of the tuned file that is read unless another is named.
@@ -61,10 +67,17 @@ class SchemaSource(ConfigSource):
         if not path.is_file() and option not in registered(group):
             raise ConfigLoadError(f"Config not found : {path}")
         text = path.read_text(encoding="utf-8") if path.is_file() else f"name: {option}"
-        values = read_values(text)
+        try:
+            values = read_values(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"{path} is no YAML: {' '.join(str(error).split())[:200]}") from error
+        if not isinstance(values, dict):
+            raise UserError(f"{path} must hold keys with values")
         if config_path.startswith("tuned/"):  # so that what came from it can be told
+            refuse_foreign_values(values, str(path), TUNED)
             name = config_path.removesuffix(".yaml").removeprefix("tuned/")
             values = {**values, "tuned": {"name": name, "values": flat_values(values)}}
+        values = hide_values(values)
         defaults = values.pop("defaults", None)
         config = self._typed(group, option, values)
         if defaults is not None:

@@ -24,11 +24,12 @@ A value of the form ``<ROW:KEY>`` stands for what the search of another row chos
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recbench.config.foreign import refuse_foreign_word
 from recbench.core.errors import UserError, nearest
 from recbench.report.columns import BY_NAME
 from recbench.study.values import (
@@ -128,7 +129,7 @@ def load_study(path: Path) -> Study:
     if not rows:
         raise UserError(f"the study {path} has no rows; give at least one, as in 'rows: {{plain: [model=sasrec]}}'")
     for name, words in as_mapping(raw.get("shared"), "shared").items():
-        as_words(words, f"shared.{name}")
+        _refuse_foreign(as_words(words, f"shared.{name}"), path)
     base = as_words(raw.get("base"), "base")
     seeds, search = as_seeds(raw.get("seeds", [1]), "seeds"), as_search(raw.get("search"), "search")
     tune = _budget(raw.get("tune"))
@@ -147,7 +148,16 @@ def load_study(path: Path) -> Study:
         tune=tune,
     )
     _check_names(study)
+    for row in study.rows.values():
+        _refuse_foreign(row.overrides, path)
+        _refuse_foreign([f"{key}={value}" for key, values in row.search.items() for value in values], path)
     return study
+
+
+def _refuse_foreign(words: Iterable[str], path: Path) -> None:
+    """A study may come from a stranger: none of its words sets a place of this machine, or reads it."""
+    for word in words:
+        refuse_foreign_word(REFERENCE.sub("", word), str(path))
 
 
 def _row(

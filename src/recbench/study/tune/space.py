@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbench.config.foreign import refuse_foreign_word
 from recbench.config.schemas import conf_dir, option_values
 from recbench.core.errors import UserError, nearest
 from recbench.study.values import as_mapping, key_of, last_of_each, read_yaml
@@ -36,9 +37,12 @@ def space_words(model: str, words: Sequence[str], path: Path | None = None) -> l
             f"{what}; {nearest(model, known)}; or give the values to try, as in 'training.lr=tag(log, interval(1e-4, 1e-2))'"
         )
     set_already = {key_of(word) for word in words}
-    return [
+    found = [
         f"{key}={values}" for key, values in as_mapping(read_yaml(there), str(there)).items() if key not in set_already
     ]
+    for word in found:
+        refuse_foreign_word(word, str(there))
+    return found
 
 
 def _is_searched(word: str) -> bool:

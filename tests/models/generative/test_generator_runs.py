@@ -91,3 +91,18 @@ def test_data_without_text_are_refused_by_name(compose, tmp_path, name, tokenize
     config = RunConfig.from_hydra(compose(*words, f"runs_dir={tmp_path}", f"cache_dir={tmp_path}", "hardware=cpu"))
     with pytest.raises(UserError, match=rf"'{tokenizer}' needs text.*data=table does not have"):
         run(config)
+
+
+def test_the_papers_sizes_bring_its_schedule_and_leave_tiger_as_it_is(compose):
+    from recbench.config.run import RunConfig
+
+    paper = RunConfig.from_hydra(compose("model=tiger_paper", "data=amazon"))
+    assert (paper.model.name, paper.model.n_layers, paper.model.dropout) == ("tiger", 4, 0.1)
+    assert (paper.model.user_tokens, paper.model.separator) == (2000, False)
+    assert (paper.training.schedule, paper.training.warmup_steps, paper.training.batch_size) == (
+        "inverse_sqrt",
+        10000,
+        256,
+    )
+    plain = RunConfig.from_hydra(compose("model=tiger", "data=amazon"))
+    assert (plain.model.n_layers, plain.training.schedule) == (6, "cosine")

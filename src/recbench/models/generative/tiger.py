@@ -12,7 +12,8 @@ user ID token -> ``user_tokens``; beam size -> ``beams``; invalid IDs -> metric 
 Deviations, and why:
 - The defaults are the recipe that reproduces best and not the paper's: 6 + 6 layers, dropout 0.2, no user token, a separator after every item;
   with training.lr=3e-4 training.schedule=cosine training.warmup_steps=10000 training.weight_decay=0.035 training.max_length=20
-  (``conf/tuned`` has them for data=amazon). The paper's: 4 + 4 layers, dropout 0.1, user_tokens=2000, an inverse square root schedule.
+  (``conf/tuned`` has them for data=amazon). The paper's sizes and schedule are ``model=tiger_paper``.
+- ``model.tokenizer.collisions=bucket`` leaves out the code that numbers colliding items; they then share a place in the list, in item order.
 - A head for each level instead of one vocabulary, so no code of a wrong level can be spelt. The loss is the sum over the levels: -log p(item).
 - ``samples``: prefix (one history a target, as the paper), windows (every contiguous run, as GRID; a step then has several rows a predicted
   event), one_window (one such run a target, drawn anew each epoch). A history longer than training.max_length is cut into windows that

@@ -26,8 +26,8 @@ def show_sweep(records: Sequence[Mapping[str, Any]]) -> None:
     the rows, and the jobs that failed, each with its reason. Runs that several jobs share stand once."""
     folders = dict.fromkeys(Path(folder) for record in records for folder in record.get("folders", []))
     found = [read_run(folder) for folder in folders]
-    say_damaged(found)
-    finished = [run for run in found if run.finished]
+    finished = [run for run in found if run.config and "protocol" in run.metrics]
+    say_damaged(run for run in found if run not in finished)
     places = dict.fromkeys((data_label(run.config), str(run.metrics["protocol"])) for run in finished)
     several = len({data for data, _ in places}) > 1
     for data, protocol in sorted(places):

@@ -28,7 +28,7 @@ def record(row, seed, ndcg, protocol=FULL, **more):
 
 def study(rows, **more):
     given = {"columns": ("ndcg@10",), "reference": None, "published": (), **more}
-    return SimpleNamespace(rows={name: SimpleNamespace(search={}) for name in rows}, **given)
+    return SimpleNamespace(rows={name: SimpleNamespace(search={}, overrides=(), tuned=False) for name in rows}, **given)
 
 
 def cells(table, label):

@@ -60,9 +60,9 @@ def study_runs_dir(path: Path, study: Study, words: tuple[str, ...]) -> Path:
 def check(study: Study, planner: Planner) -> None:
     """Everything that can be known to be wrong before the first run."""
     jobs = planner.check()
+    check_jobs(study, planner, jobs)
     for line in tuned_words(study, jobs):
         logger.info("%s", line)
-    check_jobs(study, planner, jobs)
 
 
 def check_jobs(study: Study, planner: Planner, jobs: Sequence[Job]) -> None:

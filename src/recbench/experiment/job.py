@@ -16,6 +16,7 @@ from recbench.experiment.run import reference, run
 from recbench.models.registry import lookup
 from recbench.report.console import codes_tables, cold_lines, results_table
 from recbench.report.notes import Entry, doubts, tuned_notes
+from recbench.tracking.loggers import check_logger, is_logger
 from recbench.training.processes.leader import team
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def run_config(
 
 def _run_job(config: RunConfig, in_sweep: bool, judge: Judge | None, tables: bool) -> list[Run]:
     check_dependencies(config)
+    check_logger(config.tracking)
     stage = RunContext.of(config)
     show_run_start(config, stage)
     show_tuned(config)
@@ -60,8 +62,8 @@ def _run_job(config: RunConfig, in_sweep: bool, judge: Judge | None, tables: boo
     elif not in_sweep:
         for line in _doubts(_entries(unique)):
             logger.warning("%s", line)
-    if config.tracking.enabled and not in_sweep:
-        from recbench.tracking.mlflow_store import deliver
+    if config.tracking.enabled and (not in_sweep or is_logger(config.tracking)):
+        from recbench.tracking.deliver import deliver
 
         page = deliver(config.tracking, [part.folder for part in unique])
         if page:

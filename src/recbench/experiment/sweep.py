@@ -32,6 +32,7 @@ from recbench.core.terminal import complain
 from recbench.experiment import machine_share
 from recbench.experiment.launchers.joblib import dismiss_workers
 from recbench.experiment.launchers.records import record_path, write_record
+from recbench.tracking.loggers import is_logger
 from recbench.training.processes.ranks import launched
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class SweepCallback(Callback):
                 machine_share.side_by_side(int(config.hydra.launcher.n_jobs), _n_jobs(config)), wanted
             )
         tracking = _tracking(config)
-        if tracking is None or tracking.enabled:
+        if tracking is None or (tracking.enabled and not is_logger(tracking)):
             from recbench.experiment.provenance import code_state
             from recbench.tracking.sweep import SweepSender
 

@@ -15,6 +15,7 @@ from recbench.core.run_folder import RunFolder
 from recbench.core.secrets import redact, redact_addresses
 from recbench.tracking.client import place_of
 from recbench.tracking.describe import sweep_tags
+from recbench.tracking.loggers import is_logger
 from recbench.tracking.mlflow_store import Store
 from recbench.tracking.ui_links import children
 
@@ -53,7 +54,7 @@ class SweptJob:
 
 def tracking_record(config: TrackingConfig) -> dict[str, Any] | None:
     """What a job's record says of its tracking, for the process that started the sweep; None for a job that is not tracked."""
-    if not config.enabled:
+    if not config.enabled or is_logger(config):
         return None
     told = {"experiment": config.experiment, "timeout_seconds": config.timeout_seconds}
     return {"uri": redact_addresses(config.uri), **told}

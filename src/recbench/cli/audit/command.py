@@ -69,7 +69,7 @@ def run_audit(chosen: argparse.Namespace) -> int:
         show(("beware: " if finding["level"] == "beware" else "") + finding["text"])
     show(*(str(path) for path in files))
     if config.tracking.enabled:
-        from recbench.tracking.mlflow_store import deliver
+        from recbench.tracking.deliver import deliver
 
         deliver(config.tracking, [part.folder for part in made])
     return 0

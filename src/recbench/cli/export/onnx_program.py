@@ -1,6 +1,7 @@
 """A model's program as an ONNX graph, and the same proof that it scores as the model does, by onnxruntime. Needs the extra ``onnx``.
 
-torch converts the program of ``torch.export``. Three of its operations it does not convert by itself; what they mean in ONNX stands here.
+torch converts the program of ``torch.export``. Two of its operations, the complex exponential of `lrurec` and the write on a diagonal of
+`tim4rec`, it does not convert by itself; what they mean in ONNX stands here. `hicg` sorts in a way that it lacks, and is refused.
 """
 
 from __future__ import annotations
@@ -87,11 +88,6 @@ def _translations() -> dict[Any, Callable[..., Any]]:
     """Operations that torch's converter lacks, in those of ONNX."""
     from onnxscript import opset18 as op
 
-    def sort(items: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
-        """TopK of all; of equal values the standard puts the lower index first."""
-        size = op.Reshape(op.Gather(op.Shape(items), op.Constant(value_ints=[dim])), op.Constant(value_ints=[1]))
-        return op.TopK(items, size, axis=dim, largest=int(descending), sorted=1)
-
     def diagonal_scatter(table: Any, source: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
         """``source`` on the main diagonal of the last two, equally long dimensions, which is all that our models ask for."""
         rank = len(table.shape)
@@ -104,4 +100,4 @@ def _translations() -> dict[Any, Callable[..., Any]]:
         )
         return op.Where(on, op.Unsqueeze(source, op.Constant(value_ints=[-1])), table)
 
-    return {torch.ops.aten.sort.stable: sort, torch.ops.aten.diagonal_scatter.default: diagonal_scatter}
+    return {torch.ops.aten.diagonal_scatter.default: diagonal_scatter}

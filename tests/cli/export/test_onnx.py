@@ -23,9 +23,9 @@ pytest.importorskip("onnxscript")
 
 
 #: Models that torch.export takes and ONNX does not.
-NOT_IN_ONNX = ("hicg",)
+NOT_IN_ONNX = {"hicg": "aten.sort", "lrurec": "complex"}
 #: Compilation takes seconds each: one of every kind of operation is always tested, the others with the slow tests.
-ALWAYS = ("sasrec", "lrurec", "tim4rec")
+ALWAYS = ("sasrec", "tim4rec")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,10 @@ ALWAYS = ("sasrec", "lrurec", "tim4rec")
 def test_onnxruntime_scores_any_number_of_histories_as_the_model_does(name, opened_of, tmp_path):
     opened = opened_of(name)
     width = opened.config.training.max_length
-    program = export_model(opened.model, name, batch_of(opened, 5), width)
+    try:
+        program = export_model(opened.model, name, batch_of(opened, 5), width)
+    except UserError as error:
+        pytest.skip(str(error))  # what torch.export refuses is a matter of test_program.py
     save_onnx(program, opened.model, name, tmp_path / "model.onnx")
     score = onnx_scorer(tmp_path / "model.onnx", input_names(opened.model))
     batches = [batch_of(opened, n) for n in (1, 2, 5, 33)]
@@ -52,7 +55,7 @@ def test_onnxruntime_scores_any_number_of_histories_as_the_model_does(name, open
 def test_a_model_that_onnx_lacks_an_operation_for_says_so_in_one_line(name, opened_of, tmp_path):
     opened = opened_of(name)
     program = export_model(opened.model, name, batch_of(opened, 5), opened.config.training.max_length)
-    with pytest.raises(UserError, match=f"'{name}' cannot be exported as ONNX: .*aten.sort") as caught:
+    with pytest.raises(UserError, match=f"'{name}' cannot be exported as ONNX: .*{NOT_IN_ONNX[name]}") as caught:
         save_onnx(program, opened.model, name, tmp_path / "model.onnx")
     assert "\n" not in str(caught.value)
 
@@ -109,9 +112,3 @@ def test_a_missing_extra_is_named(monkeypatch, made, tmp_path, capsys):
         onnx_program.check_packages()
     assert main([str(made.folder.path), "--to", str(tmp_path / "out"), "--format", "onnx"]) == 2
     assert "needs the extra 'onnx'" in capsys.readouterr().err
-
-
-def test_complex_exponentials_are_those_of_torch():
-    x = torch.complex(torch.randn(5), torch.randn(5))
-    torch.testing.assert_close(onnx_program._exp(x), x.exp())
-    assert onnx_program._exp(torch.zeros(1)) is NotImplemented

@@ -1,7 +1,7 @@
 """A model's program as an ONNX graph, and the same proof that it scores as the model does, by onnxruntime. Needs the extra ``onnx``.
 
-torch converts the program of ``torch.export``. Two of its operations, the complex exponential of `lrurec` and the write on a diagonal of
-`tim4rec`, it does not convert by itself; what they mean in ONNX stands here. `hicg` sorts in a way that it lacks, and is refused.
+torch converts the program of ``torch.export``. What the write on a diagonal means in ONNX, which it does not convert, stands here. Complex numbers
+(`lrurec`) and some kinds of sorting (`hicg`) it does not convert either; such a model is refused with the operation's name.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ def save_onnx(program: ExportedProgram, model: Recommender, name: str, path: Pat
     """Convert a program and write it, its weights inside (or beside, above the 2 GB of a protobuf). Raises UserError with the reason."""
     try:
         with quiet(), torch.no_grad():
-            program = program.run_decompositions({torch.ops.aten.exp.default: _exp})
             converted = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -47,6 +46,9 @@ def save_onnx(program: ExportedProgram, model: Recommender, name: str, path: Pat
                 verbose=False,
             )
             assert converted is not None
+            for value in converted.model.graph.inputs:
+                # The number of histories is free for every input; the converter fixes it for those behind the second.
+                value.shape = type(value.shape)(["batch", *list(value.shape)[1:]])
             converted.save(path)
     except Exception as error:
         raise UserError(
@@ -64,7 +66,12 @@ def onnx_scorer(path: Path, names: Sequence[str]) -> Callable[..., Tensor]:
 
     def score(*inputs: Tensor) -> Tensor:
         given = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-        return torch.from_numpy(session.run([OUTPUT], given)[0])
+        try:
+            return torch.from_numpy(session.run([OUTPUT], given)[0])
+        except Exception as error:
+            raise UserError(
+                f"onnxruntime refuses the graph's own inputs ({_reason(error)}); leave out --format onnx for a program of torch; nothing was written"
+            ) from error
 
     return score
 
@@ -74,14 +81,6 @@ def _reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def _exp(x: Tensor) -> Tensor:
-    """exp(a + ib) = exp(a) (cos b + i sin b); of real numbers it stays what it is."""
-    if not x.is_complex():
-        return NotImplemented
-    size, angle = x.real.exp(), x.imag
-    return torch.complex(size * angle.cos(), size * angle.sin())
 
 
 def _translations() -> dict[Any, Callable[..., Any]]:

@@ -52,7 +52,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     running.add_argument("--minutes", type=float, default=9.0, help="end after so long (default: 9)")
     running.add_argument("--hardware", default="gpu", help="hardware=... of every run (default: gpu)")
     running.add_argument("words", nargs="*", metavar="key=value", help="keys for every run, as in data.raw_dir=FOLDER")
-    return parser.parse_intermixed_args(given) if given and given[0] != "pack" else parser.parse_args(given)
+    return parser.parse_args(given)
 
 
 def wanted(name: str, layers: int, tokens: bool) -> bool:

@@ -24,6 +24,8 @@ REFUSED = {
     "gcegnn": "data-dependent control flow",
     "itemknn": "data-dependent control flow",
     "markov": "data-dependent control flow",
+    "prompted": "reading their texts",
+    "llamarec": "reading their texts",
     "tiger": "search over item codes",
     "lcrec": "search over item codes",
 }

@@ -69,6 +69,11 @@ def export_model(model: Recommender, name: str, batch: Batch, width: int) -> Exp
             f"'{name}' cannot be exported: it answers with the list that its search over item codes ends at, and gives no scores for a program "
             "to return; recbench recommend serves it"
         )
+    if model.scores_candidates:
+        raise UserError(
+            f"'{name}' cannot be exported: it puts the items of another model in a new order by reading their texts, which is no program of tensors; "
+            "recbench recommend serves it"
+        )
     example = inputs_of(model, twice(batch), width)
     dynamic = tuple({0: Dim("batch", min=1)} for _ in example)
     names = input_names(model)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from recbench.data.batches import WindowDataset, training_windows
+from recbench.data.item_text import item_texts
 from recbench.data.training import TrainingData
 from recbench.models.auxiliary import AUXILIARIES, AuxiliaryConfig
 from recbench.models.base import ModelContext
@@ -61,7 +62,8 @@ def build(tiny_data, tiny_split):
         sizes = {key: value for key, value in {**SIZES, **OFF}.items() if key in known}
         torch.manual_seed(seed)
         train = TrainingData.of(tiny_data, tiny_split)
-        context = ModelContext(tiny_data.n_items, tiny_data.n_users, MAX_LENGTH, train=train)
+        texts = item_texts(tiny_data)
+        context = ModelContext(tiny_data.n_items, tiny_data.n_users, MAX_LENGTH, item_texts=texts, train=train)
         return entry.model(entry.config(**{**sizes, **keys}), context)
 
     return make

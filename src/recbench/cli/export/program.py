@@ -80,7 +80,8 @@ def export_model(model: Recommender, name: str, batch: Batch, width: int) -> Exp
     shapes = {"items": dynamic[0], "lengths": dynamic[1], "others": dynamic[2:]} if len(names) > 2 else dynamic
     try:
         with quiet(), torch.no_grad():
-            return torch.export.export(Scorer(model.eval()), example, dynamic_shapes=shapes)
+            model.eval().score(batch)  # what a model computes once and keeps is there then
+            return torch.export.export(Scorer(model), example, dynamic_shapes=shapes)
     except Exception as error:
         raise UserError(f"'{name}' cannot be exported: {reason(error)}; recbench recommend serves it") from error
 

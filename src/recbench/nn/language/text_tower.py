@@ -154,6 +154,8 @@ class TextTower(nn.Module):
 
     def table(self) -> Tensor:
         """[V, H] of the whole catalogue, in blocks and without a gradient; kept until a weight changes or training goes on."""
+        if self._table is not None and torch.compiler.is_compiling():
+            return self._table[1]  # a program holds the vectors as they are, and reads no text
         version = (self.training, *((id(p), p._version, p.dtype) for p in self.parameters()), self.tokens._version)
         if self._table is not None and self._table[0] == version and self._table[1].device == self.tokens.device:
             return self._table[1]

@@ -35,6 +35,7 @@ class TextSequenceModel(SequenceModel):
     """See the head of this file. A subclass gives ``item_vectors`` and its loss."""
 
     requires: ClassVar[frozenset[str]] = frozenset({"text"})
+    looks_up_events: ClassVar[bool] = False  # there is no table of items in which one could be hidden
 
     @classmethod
     def dependencies(cls, config: Any) -> dict[str, dict[str, Any]]:

@@ -14,8 +14,8 @@ from recbench.core.errors import UserError
 
 #: Keys that say where something lies, or how Hydra itself works.
 PLACES = ("runs_dir", "cache_dir", "data.raw_dir", "data.mirror", "tracking.uri")
-#: The one variable that our own studies read: a folder with the weights that they otherwise take from the hub.
-_OWN_VARIABLE = re.compile(r"\$\{oc\.env:RECBENCH_MINILM,[^${}]*\}")
+#: The variables that our own studies read: folders with the weights that they otherwise take from the hub or the cache.
+_OWN_VARIABLE = re.compile(r"\$\{oc\.env:RECBENCH_(MINILM|LANGUAGE_MODEL),[^${}]*\}")
 
 
 def refuse_foreign_word(word: str, file: str) -> None:

@@ -120,6 +120,11 @@ def test_lists_of_items_a_user_a_line(tmp_path, caplog):
     assert asked(data, split.test) == {"0": [(["5", "6", "7", "8"], ["9"])], "2": [(["5", "6", "7"], ["9", "8"])]}
 
 
+def test_lists_of_one_length_are_told_by_the_other_parts(tmp_path):
+    data = prepared(tmp_path, ".txt", train="0 5 6 7\n1 6 8\n", test="0 9\n1 5\n")
+    assert events_of(data, "1") == (["6", "8", "5"], [0, 0, 2])
+
+
 @pytest.mark.parametrize("ending", [".csv", ".inter", ".parquet", ".jsonl"])
 def test_every_format(tmp_path, ending):
     want = prepared(tmp_path, train=TRAIN, validation=VALIDATION, test=TEST).fingerprint

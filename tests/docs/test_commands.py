@@ -92,6 +92,11 @@ def _write_raw_files(folder: Path, raw: Path) -> None:
     ]
     (raw / "train.txt").write_text("\n".join(sessions[:32]) + "\n")
     (raw / "test.txt").write_text("\n".join(sessions[32:]) + "\n")
+    (raw / "lists").mkdir()
+    (raw / "lists" / "train.txt").write_text(
+        "".join(f"{u} {u % 9} {u % 7 + 9} {u % 5 + 16}{' 21' * (u % 2)}\n" for u in range(30))
+    )
+    (raw / "lists" / "test.txt").write_text("".join(f"{u} {(u + 1) % 9}\n" for u in range(30)))
 
 
 def _marks(shown: Shown) -> list[pytest.MarkDecorator]:

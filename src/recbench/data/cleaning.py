@@ -114,7 +114,8 @@ def _clean_part(events: Events, raw: RawData, config: DataConfig, tally: _Tally)
             events.take(_first_of_equal(events))
         tally.add("duplicates", events)
     if config.shuffle_ties is not None and len(events):
-        events.take(np.lexsort((_drawn(events.row, config.shuffle_ties), events.time, events.user)))
+        part = () if events.part is None else (events.part,)
+        events.take(np.lexsort((_drawn(events.row, config.shuffle_ties), events.time, *part, events.user)))
     if config.session_gap is not None:
         events.session = gap_sessions(events.user, events.time, config.session_gap * raw.ticks_per_second)
     if config.repeats == "first":

@@ -56,9 +56,9 @@ def _leave_one_out(middle: str) -> list[str]:
 
 
 def _given(middle: str) -> list[str]:
-    target, *more = middle.removesuffix("-full").split("-")
-    last = ["last training event as validation target"] if "lastval" in more else []
-    return ["parts as given", TARGETS.get(target, target), *last, FULL]
+    target, *more, catalogue = middle.split("-")
+    words = [{"lastval": "last training event as validation target"}.get(word, OTHER.get(word, word)) for word in more]
+    return ["parts as given", TARGETS.get(target, target), *words, CATALOGUE.get(catalogue, catalogue)]
 
 
 def _temporal(middle: str) -> list[str]:

@@ -68,6 +68,9 @@ def spool_parts(files: dict[str, list[RawText]], config: TableConfig, to: Path) 
     """
     named = [(part, text) for part, texts in files.items() for text in texts]
     forms = {text.shown: config.parts.form if config.parts.form != "auto" else _form(text, config) for _, text in named}
+    # Lists of one length, such as a test part of one item a user, are told by the other parts.
+    clear = "lists" if "lists" in forms.values() else "rows"
+    forms = {path: clear if form == "either" else form for path, form in forms.items()}
     if len(set(forms.values())) > 1:
         told = ", ".join(f"{path.name}: {form}" for path, form in forms.items())
         raise UserError(
@@ -97,7 +100,8 @@ def spool_parts(files: dict[str, list[RawText]], config: TableConfig, to: Path) 
 
 
 def _form(text: RawText, config: TableConfig) -> str:
-    """``lists`` if the first line names no column of ours and lines differ in the number of their words; else ``rows``."""
+    """``lists`` if the first line names no column of ours and lines differ in the number of their words; ``either`` if they do not differ; else
+    ``rows``."""
     if suffix_of(text) in (*JSON_LINES, ".parquet", ".pq"):
         return "rows"
     _, block = next(line_blocks(text.path, HEAD_BYTES, text.member, config.encoding), (1, b""))
@@ -106,4 +110,4 @@ def _form(text: RawText, config: TableConfig) -> str:
         return "rows"
     if any(separator in lines[0] for separator in (",", ";", "::")):
         return "rows"
-    return "lists" if len({len(line.split()) for line in lines}) > 1 else "rows"
+    return "lists" if len({len(line.split()) for line in lines}) > 1 else "either"

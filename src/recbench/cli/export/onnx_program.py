@@ -1,7 +1,8 @@
 """A model's program as an ONNX graph, and the same proof that it scores as the model does, by onnxruntime. Needs the extra ``onnx``.
 
 torch converts the program of ``torch.export``. What the write on a diagonal means in ONNX, which it does not convert, stands here. Complex numbers
-(`lrurec`) and some kinds of sorting (`hicg`) it does not convert either; such a model is refused with the operation's name.
+(`lrurec`) and some kinds of sorting (`hicg`) it does not convert either; such a model is refused with the operation's name. The graph of
+`tim4rec` keeps the number of its example histories, which the check finds, so it is refused too.
 """
 
 from __future__ import annotations
@@ -46,9 +47,6 @@ def save_onnx(program: ExportedProgram, model: Recommender, name: str, path: Pat
                 verbose=False,
             )
             assert converted is not None
-            for value in converted.model.graph.inputs:
-                # The number of histories is free for every input; the converter fixes it for those behind the second.
-                value.shape = type(value.shape)(["batch", *list(value.shape)[1:]])
             converted.save(path)
     except Exception as error:
         raise UserError(

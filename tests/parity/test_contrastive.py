@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,9 +43,10 @@ def _mclrec() -> dict[str, Pair]:
         for i in range(3)
         for kind in ("weight", "bias")
     }
+    no_windows = SimpleNamespace(data=None, windows=SimpleNamespace(length=np.zeros(0, np.int64)))
     for what, with_regulariser in TERMS.items():
         config = MCLRecConfig(augmenter_sizes=[12, 6], regulariser=0.1 * with_regulariser)
-        made = MCLRec(config, SimpleNamespace(width=16), None)
+        made = MCLRec(config, SimpleNamespace(width=16), no_windows)
         made.augmenters.requires_grad_(True)
         ours.set_weights(made.augmenters, {mine: arrays[f"w/{name}"] for mine, name in names.items()})
         views = _views(arrays)

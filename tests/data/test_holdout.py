@@ -161,3 +161,53 @@ def test_models_of_sets_read_the_whole_history(tmp_path, run_config):
         for n in ("1", "60")
     )
     assert cut != whole
+
+
+def given_data(folder, with_validation: bool):
+    """Users whose items stand as training, validation and test, as somebody else dealt them; one item is in two parts."""
+    parts = [[0, 0, 0, 1, 2, 2], [0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2], [0]]
+    if not with_validation:
+        parts = [[0 if part == 1 else part for part in user] for user in parts]
+    items = [np.arange(1, len(user) + 1) for user in parts]
+    items[1][2] = 1  # tested, and trained on already
+    return PreparedData.from_arrays(
+        folder,
+        np.concatenate(items),
+        np.concatenate([[0], np.cumsum([len(user) for user in parts])]),
+        parts=np.concatenate(parts),
+        n_items=12,
+        details={"extra": {"parts": {}}},
+    )
+
+
+def test_parts_that_others_made_are_kept_and_validation_items_are_rivals(tmp_path):
+    config = HoldoutConfig(order="given", seen_items="mask")
+    data = given_data(tmp_path / "data", with_validation=True)
+    view = protocol_view(data, config)
+    split = make_split(view, config, None)
+    assert split.protocol_id == "holdout-given-valcand-full-mask-v1"
+    assert (split.train_end - split.train_start).tolist() == [3, 2, 10, 1]
+    assert (split.validation.user.tolist(), split.validation.targets.tolist()) == ([0], [4])
+    assert (split.test.user.tolist(), split.test.targets.tolist()) == ([0, 2], [5, 6, 11])
+    assert (split.test.end - split.test.start).tolist() == [3, 10]  # the item of validation is no history
+    assert split.audit["repeated_events_left_out"] == 1
+    known = make_split(view, HoldoutConfig(order="given", validation_at_test="history", seen_items="mask"), None)
+    assert (known.test.end - known.test.start).tolist() == [4, 10]
+
+
+def test_without_a_validation_part_some_of_training_is_drawn_for_it(tmp_path):
+    config = HoldoutConfig(order="given", validation_ratio=0.2, seen_items="mask")
+    data = given_data(tmp_path / "data", with_validation=False)
+    split = make_split(protocol_view(data, config), config, None)
+    assert split.protocol_id == "holdout-given-v0.2.s0-valcand-full-mask-v1"
+    assert (split.train_end - split.train_start).tolist() == [3, 1, 8, 1]
+    assert split.validation.n_targets.tolist() == [1, 1, 2]
+    assert split.test.targets.tolist() == [5, 6, 11]
+    other = HoldoutConfig(order="given", validation_ratio=0.2, seed=3, seen_items="mask")
+    assert make_split(protocol_view(data, other), other, None).split_hash != split.split_hash
+
+
+def test_without_parts_there_is_nothing_given(tmp_path):
+    data = PreparedData.from_arrays(tmp_path, **events(LENGTHS))
+    with pytest.raises(UserError, match="needs data that others split"):
+        holdout_view(data, HoldoutConfig(order="given"))

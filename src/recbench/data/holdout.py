@@ -18,6 +18,7 @@ import numpy as np
 from recbench.core.disk import disk_errors
 from recbench.core.errors import UserError
 from recbench.data.cases import Cases, SplitParts, blocks_of_users, flat_ranges
+from recbench.data.given_parts import given_parts, has_validation, part_borders
 from recbench.data.once import build_once
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.protocol import VERSION, HoldoutConfig
@@ -33,7 +34,9 @@ TRAINING, VALIDATION, TEST = range(3)
 
 
 def holdout_view(data: PreparedData, config: HoldoutConfig) -> PreparedData:
-    """The view of the data, made if it is not there yet. Raises UserError for ``order=time`` where the data have no clock."""
+    """The view of the data, made if it is not there yet. Raises UserError where the data lack the clock or the parts that the order asks for."""
+    if config.order == "given":
+        given_parts(data)  # raises for data that nobody split
     if config.order == "time" and not data.has_timestamps:
         raise UserError("protocol.order=time needs timestamps and these data have none; use protocol.order=random")
     asked = [VERSION, FORMAT_VERSION, data.fingerprint, _rule(config)]
@@ -49,14 +52,17 @@ def holdout_cases(view: PreparedData, config: HoldoutConfig) -> SplitParts:
     made = view.manifest.get("extra", {}).get("holdout")
     if made is None or made["rule"] != _rule(config):
         raise ValueError("protocol holdout splits a view of the data; make it with protocol_view(data, config)")
-    start, end = view.offsets[:-1].copy(), view.offsets[1:]
-    n_validation, n_test = kept_back(np.asarray(end - start), config)
-    train_end, test_start = end - n_test - n_validation, end - n_test
-    user = np.flatnonzero(n_test)
+    if config.order == "given":
+        start, train_end, test_start, end = part_borders(view).T
+    else:
+        start, end = view.offsets[:-1].copy(), view.offsets[1:]
+        n_validation, n_test = kept_back(np.asarray(end - start), config)
+        train_end, test_start = end - n_test - n_validation, end - n_test
+    tested, validated = np.flatnonzero(end > test_start), np.flatnonzero(test_start > train_end)
     known_at_test = test_start if config.validation_is_known else train_end
-    validation = _all_of(view, user, start, train_end, train_end, test_start)
-    test = _all_of(view, user, start, known_at_test, test_start, end)
-    return SplitParts(start, train_end, validation, test, made["counts"])
+    validation = _all_of(view, validated, start, train_end, train_end, test_start)
+    test = _all_of(view, tested, start, known_at_test, test_start, end)
+    return SplitParts(start.copy(), train_end.copy(), validation, test, made["counts"])
 
 
 def kept_back(n: np.ndarray, config: HoldoutConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -99,23 +105,28 @@ def _rule(config: HoldoutConfig) -> dict[str, object]:
     """What decides the arrays of the view; what is asked of it later does not."""
     names = ("order", "test_ratio", "validation_ratio", "min_events", "rounding", "seed")
     rule = {name: getattr(config, name) for name in names}
+    if config.order == "given":
+        return {name: rule[name] for name in ("order", "validation_ratio", "seed")}
     return rule if config.order == "random" else {**rule, "seed": 0}
 
 
 def _build(data: PreparedData, config: HoldoutConfig, working: Path) -> None:
     """Write the view into the folder ``working``."""
-    position = np.concatenate(list(_dealt(data, config)))
+    dealt = list(_dealt(data, config))
+    position, part = (np.concatenate([block[i] for block in dealt]) for i in (0, 1))
     user = np.searchsorted(data.offsets, position, side="right") - 1
     lengths = np.bincount(user, minlength=data.n_users)
-    n_validation, n_test = kept_back(lengths, config)
-    counts = {
-        "repeated_events_left_out": data.n_interactions - len(position),
-        f"users_with_fewer_than_{config.min_events}_items": int((n_test == 0).sum()),
-    }
+    n_validation, n_test = (np.bincount(user[part == which], minlength=data.n_users) for which in (VALIDATION, TEST))
+    counts = {"repeated_events_left_out": data.n_interactions - len(position)}
+    if config.order != "given":
+        counts[f"users_with_fewer_than_{config.min_events}_items"] = int((n_test == 0).sum())
     manifest = data.manifest
     extra = {name: value for name, value in manifest.get("extra", {}).items() if name != "oracle"}
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     seams = np.concatenate([offsets[1:] - n_test, offsets[1:] - n_test - n_validation])
+    made = {"rule": _rule(config), "counts": counts, "of": data.fingerprint}
+    if config.order == "given":
+        made["has_validation"] = has_validation(data)
     view = PreparedData.from_arrays(
         working,
         np.asarray(data.items[position]),
@@ -126,8 +137,9 @@ def _build(data: PreparedData, config: HoldoutConfig, working: Path) -> None:
         user_ids=data.user_ids()["user_id"],
         behaviour_names=manifest["behaviours"],
         seams=seams,
+        parts=part if config.order == "given" else None,
         details={name: manifest[name] for name in ("settings", "files", "counts", "cleaning") if name in manifest}
-        | {"extra": {**extra, "holdout": {"rule": _rule(config), "counts": counts, "of": data.fingerprint}}},
+        | {"extra": {**extra, "holdout": made}},
     )
     log.info(
         "holdout of %s: %s to train, %s to validate, %s to test",
@@ -143,13 +155,18 @@ def _build(data: PreparedData, config: HoldoutConfig, working: Path) -> None:
     )
 
 
-def _dealt(data: PreparedData, config: HoldoutConfig) -> Iterator[np.ndarray]:
-    """Positions of the events of the view, in its order: each user's first event with each item, by part and then by time."""
+def _dealt(data: PreparedData, config: HoldoutConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(positions of the events of the view, their parts), in its order: each user's first event with each item, by part and then by time."""
     for first, last in blocks_of_users(data.lengths(), EVENTS_AT_ONCE):
         owner, position = flat_ranges(data.offsets[first:last], data.offsets[first + 1 : last + 1])
         _, kept = np.unique(owner * (data.n_items + 1) + data.items[position], return_index=True)
         kept.sort()
         owner, position = owner[kept], position[kept]
+        if config.order == "given":
+            part = _given_or_drawn(data, position, owner, first, config)
+            order = np.lexsort((position, part, owner))
+            yield position[order], part[order]
+            continue
         lengths = np.bincount(owner, minlength=last - first)
         n_validation, n_test = kept_back(lengths, config)
         place = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -157,7 +174,24 @@ def _dealt(data: PreparedData, config: HoldoutConfig) -> Iterator[np.ndarray]:
             place = _drawn_places(owner, first, lengths, config.seed)
         train = (lengths - n_validation - n_test)[owner]
         part = np.where(place < train, TRAINING, np.where(place < train + n_validation[owner], VALIDATION, TEST))
-        yield position[np.lexsort((position, part, owner))]
+        order = np.lexsort((position, part, owner))
+        yield position[order], part[order]
+
+
+def _given_or_drawn(
+    data: PreparedData, position: np.ndarray, owner: np.ndarray, first: int, config: HoldoutConfig
+) -> np.ndarray:
+    """[M] int8: the part of each event as given; where no validation part is, a share of each user's training items is drawn for it."""
+    part = np.array(given_parts(data)[position])
+    if has_validation(data):
+        return part
+    train = np.flatnonzero(part == TRAINING)
+    lengths = np.bincount(owner[train], minlength=int(owner.max(initial=-1)) + 1)
+    wanted = np.where(lengths >= 2, np.maximum(1, np.rint(config.validation_ratio * lengths)), 0)
+    wanted = np.minimum(wanted, np.maximum(lengths - 1, 0))
+    place = _drawn_places(owner[train], first, lengths, config.seed)
+    part[train[place < wanted[owner[train]]]] = VALIDATION
+    return part
 
 
 def _drawn_places(owner: np.ndarray, first: int, lengths: np.ndarray, seed: int) -> np.ndarray:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from recbench.core.errors import UserError
 from recbench.data.protocol_base import VERSION, ProtocolConfig, require
 
-HOLDOUT_ORDERS = ("random", "time")
+HOLDOUT_ORDERS = ("random", "time", "given")
 
 
 @dataclass
 class HoldoutConfig(ProtocolConfig):
     """A share of each user's items is kept back: what papers on collaborative filtering use. A case has several targets.
 
-    order: which items are kept back; ``random`` (drawn for each user with ``seed``) or the last ones in ``time``. Of a user's n distinct items
+    order: which items are kept back; ``random`` (drawn for each user with ``seed``), the last ones in ``time``, or ``given`` by the data
+    (``data.parts``; without a validation part, validation_ratio of each user's training items are drawn for it). Otherwise, of a user's n items
     the first test_ratio are test and validation_ratio validation, rounded, and at least one each; users with fewer than min_events items only
     train. rounding: ``mmrec`` follows that library: below ten items one each, else a fifth of them, of which the smaller half is validation.
     validation_at_test: what the items of validation are when test is asked: ``candidates`` are rivals of the test items, as in all published
@@ -46,11 +47,19 @@ class HoldoutConfig(ProtocolConfig):
         if self.seed < 0:
             raise UserError(f"protocol.seed={self.seed} must not be negative")
 
-    def identity(self, seen_items: str) -> str:
+    @property
+    def takes_given_parts(self) -> bool:
+        return self.order == "given"
+
+    def identity(self, seen_items: str, has_validation: bool = True) -> str:
+        """has_validation: whether data whose parts are given have one for validation."""
+        asked = "valhist" if self.validation_is_known else "valcand"
+        if self.order == "given":
+            drawn = "" if has_validation else f"-v{self.validation_ratio}.s{self.seed}"
+            return "-".join(["holdout-given" + drawn, asked, *self.fitted, self.catalogue, seen_items, VERSION])
         order = f"random.s{self.seed}" if self.order == "random" else self.order
         shares = "mmrec" if self.rounding == "mmrec" else f"v{self.validation_ratio}-t{self.test_ratio}"
         least = f"-min{self.min_events}" if self.min_events != 3 else ""
-        asked = "valhist" if self.validation_is_known else "valcand"
         kept_back = f"holdout-{order}-{shares}{least}-{asked}"
         return "-".join([kept_back, *self.fitted, self.catalogue, seen_items, VERSION])
 

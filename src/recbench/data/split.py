@@ -139,7 +139,8 @@ def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -
         audit=audit(data, train_start, train_end, validation, test) | counts,
         split_hash=_hash_arrays(train_start, train_end, *validation.arrays(), *test.arrays()),
         validation_in_training=config.fit_on_validation,
-        whole_histories=isinstance(config, HoldoutConfig),
+        whole_histories=isinstance(config, HoldoutConfig)
+        or (isinstance(config, GivenConfig) and config.target == "all"),
         ranked=ranked,
     )
 
@@ -150,6 +151,8 @@ def _id(data: PreparedData, config: ProtocolConfig, seen_items: str) -> str:
         return rule_of(data, config).identity(seen_items)
     if isinstance(config, GivenConfig):
         return config.identity(seen_items, has_validation(data))
+    if isinstance(config, HoldoutConfig) and config.order == "given":
+        return config.identity(seen_items, data.manifest["extra"]["holdout"]["has_validation"])
     found = config.identity(seen_items)
     if type(config).parts is ProtocolConfig.parts:
         return found

@@ -24,6 +24,8 @@ def protocol_words(protocol: str) -> str:
     'whole sessions, last 7 days as test, items with 5 events or more, all items ranked, seen items ranked too'
     >>> protocol_words("holdout-random.s0-v0.1-t0.2-valcand-full-mask-v1")
     'items of each user kept back, drawn at random, 10 % to validate and 20 % to test, all items ranked, seen items left out'
+    >>> protocol_words("holdout-given-v0.1.s0-valcand-full-mask-v1")
+    'items of each user kept back, as the data say, 10 % of training drawn to validate, all items ranked, seen items left out'
     >>> protocol_words("given-all-lastval-full-keep-v1")
     'parts as given, all later events as targets, last training event as validation target, all items ranked, seen items ranked too'
     >>> protocol_words("my_protocol")
@@ -85,9 +87,17 @@ def _holdout(middle: str) -> list[str]:
     order, *rest, catalogue = middle.split("-")
     name, _, seed = order.partition(".s")
     drawn = "drawn at random" + (f" (draw {seed})" if seed not in ("", "0") else "")
-    words = ["items of each user kept back", {"random": drawn, "time": "the last ones in time"}.get(name, name)]
+    words = [
+        "items of each user kept back",
+        {"random": drawn, "time": "the last ones in time", "given": "as the data say"}.get(name, name),
+    ]
     for part in rest:
-        if part.startswith("v0"):
+        if name == "given" and part.startswith("v0"):
+            share, _, draw = part[1:].partition(".s")
+            words.append(
+                f"{100 * float(share):g} % of training drawn to validate" + (f" (draw {draw})" if draw != "0" else "")
+            )
+        elif part.startswith("v0"):
             words.append(f"{100 * float(part[1:]):g} % to validate and ")
         elif part.startswith("t0"):
             words[-1] += f"{100 * float(part[1:]):g} % to test"

@@ -37,7 +37,7 @@ def jobs_of(tiny, tmp_path_factory, stored_llama):
         for label, row in study.rows.items():
             own = tuple(word for word in row.overrides if not word.startswith("data") or word.startswith("data.text"))
             # Nobody else dealt these data out.
-            ours = ("protocol.order=random",) if "protocol.order=given" in study.base else ()
+            ours = ("protocol.order=random",) if "protocol.order=given" in row.overrides else ()
             rows[label] = type(row)(label, ("data=synthetic", *own, *ours), row.seeds, row.search)
         runs = tmp_path_factory.mktemp("runs")
         planner = Planner(type(study)(**{**vars(study), "rows": rows}), tuple(words), runs)

@@ -72,7 +72,11 @@ def prefixes(batch: Batch) -> Batch:
 
     For models that score the end of a history only. Has no targets and no windows.
     """
-    row, last = batch.mask.nonzero(as_tuple=True)
+    return prefixes_at(batch, *batch.mask.nonzero(as_tuple=True))
+
+
+def prefixes_at(batch: Batch, row: Tensor, last: Tensor) -> Batch:
+    """The histories of the rows ``row`` [N] up to and with the positions ``last`` [N]: [N, L]. Has no targets and no windows."""
     seen = torch.arange(batch.items.shape[1], device=row.device) <= last[:, None]
     return Batch(
         items=batch.items[row] * seen,

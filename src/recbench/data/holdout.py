@@ -7,7 +7,6 @@ from and found again by a hash of data and rule. Shapes: U users, M events of th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recbench.core.disk import disk_errors
 from recbench.core.errors import UserError
-from recbench.data.cases import Cases, SplitParts, blocks_of_users, flat_ranges
+from recbench.data.cases import SplitParts, blocks_of_users, flat_ranges
 from recbench.data.given_parts import given_parts, has_validation, part_borders
-from recbench.data.once import build_once
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.protocol import VERSION, HoldoutConfig
+from recbench.data.temporal import set_cases
+from recbench.data.views import inherited, view_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,11 +39,9 @@ def holdout_view(data: PreparedData, config: HoldoutConfig) -> PreparedData:
     if config.order == "time" and not data.has_timestamps:
         raise UserError("protocol.order=time needs timestamps and these data have none; use protocol.order=random")
     asked = [VERSION, FORMAT_VERSION, data.fingerprint, _rule(config)]
-    key = hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=8).hexdigest()
-    folder = data.folder.with_name(f"{data.folder.name}-holdout-{key}")
-    with disk_errors(folder.parent, "cache_dir"):
-        build_once(folder, lambda working: _build(data, config, working))
-    return PreparedData.open(folder)
+    return view_beside(
+        data, "holdout", json.dumps(asked, sort_keys=True), lambda working: _build(data, config, working)
+    )
 
 
 def holdout_cases(view: PreparedData, config: HoldoutConfig) -> SplitParts:
@@ -60,8 +57,10 @@ def holdout_cases(view: PreparedData, config: HoldoutConfig) -> SplitParts:
         train_end, test_start = end - n_test - n_validation, end - n_test
     tested, validated = np.flatnonzero(end > test_start), np.flatnonzero(test_start > train_end)
     known_at_test = test_start if config.validation_is_known else train_end
-    validation = _all_of(view, validated, start, train_end, train_end, test_start)
-    test = _all_of(view, tested, start, known_at_test, test_start, end)
+    validation = set_cases(
+        view, validated, start[validated], train_end[validated], train_end[validated], test_start[validated]
+    )
+    test = set_cases(view, tested, start[tested], known_at_test[tested], test_start[tested], end[tested])
     return SplitParts(start.copy(), train_end.copy(), validation, test, made["counts"])
 
 
@@ -86,21 +85,6 @@ def kept_back(n: np.ndarray, config: HoldoutConfig) -> tuple[np.ndarray, np.ndar
     return validation * enough, test * enough
 
 
-def _all_of(
-    view: PreparedData, user: np.ndarray, start: np.ndarray, known: np.ndarray, first: np.ndarray, last: np.ndarray
-) -> Cases:
-    """A case a user: from the history ``start:known``, all events of ``first:last``. All but user are [U]."""
-    _, position = flat_ranges(first[user], last[user])
-    return Cases(
-        user=user.astype(np.int64),
-        start=start[user].astype(np.int64),
-        end=known[user].astype(np.int64),
-        target_offsets=np.concatenate([[0], np.cumsum(last[user] - first[user])]).astype(np.int64),
-        targets=np.asarray(view.items[position], np.int32),
-        target_positions=position.astype(np.int64),
-    )
-
-
 def _rule(config: HoldoutConfig) -> dict[str, object]:
     """What decides the arrays of the view; what is asked of it later does not."""
     names = ("order", "test_ratio", "validation_ratio", "min_events", "rounding", "seed")
@@ -120,8 +104,6 @@ def _build(data: PreparedData, config: HoldoutConfig, working: Path) -> None:
     counts = {"repeated_events_left_out": data.n_interactions - len(position)}
     if config.order != "given":
         counts[f"users_with_fewer_than_{config.min_events}_items"] = int((n_test == 0).sum())
-    manifest = data.manifest
-    extra = {name: value for name, value in manifest.get("extra", {}).items() if name != "oracle"}
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     seams = np.concatenate([offsets[1:] - n_test, offsets[1:] - n_test - n_validation])
     made = {"rule": _rule(config), "counts": counts, "of": data.fingerprint}
@@ -135,11 +117,10 @@ def _build(data: PreparedData, config: HoldoutConfig, working: Path) -> None:
         None if data.behaviours is None else np.asarray(data.behaviours[position]),
         data.item_table(),
         user_ids=data.user_ids()["user_id"],
-        behaviour_names=manifest["behaviours"],
+        behaviour_names=data.manifest["behaviours"],
         seams=seams,
         parts=part if config.order == "given" else None,
-        details={name: manifest[name] for name in ("settings", "files", "counts", "cleaning") if name in manifest}
-        | {"extra": {**extra, "holdout": made}},
+        details=inherited(data, holdout=made),
     )
     log.info(
         "holdout of %s: %s to train, %s to validate, %s to test",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
+from recbench.data.schema import check_choice
 
 if TYPE_CHECKING:
     from recbench.data.cases import SplitParts
@@ -15,11 +16,6 @@ if TYPE_CHECKING:
 VERSION = "v1"
 SEEN_ITEMS = ("auto", "mask", "keep")
 COLD_ITEMS = ("rank", "drop")
-
-
-def require(value: str, choices: tuple[str, ...], key: str) -> None:
-    if value not in choices:
-        raise UserError(f"protocol.{key}={value} is not known; choose one of: {', '.join(choices)}")
 
 
 @dataclass
@@ -60,8 +56,8 @@ class ProtocolConfig:
 
     def validate(self) -> None:
         """Raises UserError that names the key and lists the choices."""
-        require(self.seen_items, SEEN_ITEMS, "seen_items")
-        require(self.cold_items, COLD_ITEMS, "cold_items")
+        check_choice("protocol.seen_items", self.seen_items, SEEN_ITEMS)
+        check_choice("protocol.cold_items", self.cold_items, COLD_ITEMS)
         if self.users is not None and self.users < 1:
             raise UserError(f"protocol.users={self.users} must be at least 1")
         if self.users_seed < 0:

@@ -6,15 +6,13 @@ hash of both.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
-from recbench.core.disk import disk_errors
 from recbench.core.errors import UserError
-from recbench.data.once import build_once
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
+from recbench.data.views import inherited, view_beside
 
 
 def renumbered(
@@ -35,12 +33,7 @@ def renumbered(
     if not counts["items_shared"] or (not skip_unknown and (counts["items_unknown"] or counts["items_without_event"])):
         raise UserError(_difference(counts, ours, theirs))
     asked = f"{FORMAT_VERSION} {data.fingerprint} {known.fingerprint}"
-    folder = data.folder.with_name(
-        f"{data.folder.name}-items-{hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()}"
-    )
-    with disk_errors(folder.parent, "cache_dir"):
-        build_once(folder, lambda working: _build(data, known, to_ours, working))
-    return PreparedData.open(folder), counts
+    return view_beside(data, "items", asked, lambda working: _build(data, known, to_ours, working)), counts
 
 
 def _counts(data: PreparedData, to_ours: np.ndarray, n_ours: int) -> dict[str, int]:
@@ -76,8 +69,6 @@ def _build(data: PreparedData, known: PreparedData, to_ours: np.ndarray, working
     if not kept.any():
         raise UserError("no event is left: the run knows none of the items that the data have events of")
     offsets = np.concatenate([[0], np.cumsum(kept)])[data.offsets]
-    manifest = data.manifest
-    extra = {name: value for name, value in manifest.get("extra", {}).items() if name != "oracle"}
     PreparedData.from_arrays(
         working,
         items[kept],
@@ -87,9 +78,8 @@ def _build(data: PreparedData, known: PreparedData, to_ours: np.ndarray, working
         known.item_table().drop("item_id"),
         sessions=None if data.sessions is None else np.asarray(data.sessions)[kept],
         user_ids=data.user_ids()["user_id"],
-        behaviour_names=known.manifest["behaviours"] if known.has_behaviours else manifest["behaviours"],
-        details={name: manifest[name] for name in ("settings", "files", "counts", "cleaning") if name in manifest}
-        | {"extra": extra},
+        behaviour_names=known.manifest["behaviours"] if known.has_behaviours else data.manifest["behaviours"],
+        details=inherited(data),
     )
 
 

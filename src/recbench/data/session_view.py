@@ -8,7 +8,6 @@ says where the parts begin.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from pathlib import Path
@@ -16,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbench.core.disk import disk_errors
 from recbench.core.errors import UserError
 from recbench.core.key_fields import key_values
 from recbench.data.cases import Cases, flat_ranges
-from recbench.data.once import build_once
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.protocol import VERSION, SessionRule, SessionsConfig
 from recbench.data.session_parts import LOST, Sessions, cut_down
+from recbench.data.views import inherited, view_beside
 
 if TYPE_CHECKING:
     import polars as pl
@@ -49,11 +47,7 @@ def session_view(data: PreparedData, config: SessionsConfig) -> PreparedData:
     published, rule = published_of(data), rule_of(data, config)
     _refuse_unfit(data, published, rule)
     asked = [VERSION, FORMAT_VERSION, data.fingerprint, published, key_values(rule)]
-    key = hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=8).hexdigest()
-    folder = data.folder.with_name(f"{data.folder.name}-sessions-{key}")
-    with disk_errors(folder.parent, "cache_dir"):
-        build_once(folder, lambda working: _build(data, rule, working))
-    return PreparedData.open(folder)
+    return view_beside(data, "sessions", json.dumps(asked, sort_keys=True), lambda working: _build(data, rule, working))
 
 
 def session_cases(
@@ -126,8 +120,6 @@ def _build(data: PreparedData, rule: SessionRule, working: Path) -> None:
     order = np.argsort(sessions.part, kind="stable")
     lengths = np.bincount(sessions.session, minlength=len(sessions))[order]
     position = sessions.position[events]
-    manifest = data.manifest
-    kept = {name: value for name, value in manifest.get("extra", {}).items() if name != "oracle"}
     split = {"rule": key_values(rule), "parts": parts, "counts": counts, "of": data.fingerprint}
     view = PreparedData.from_arrays(
         working,
@@ -137,9 +129,8 @@ def _build(data: PreparedData, rule: SessionRule, working: Path) -> None:
         None if data.behaviours is None else data.behaviours[position],
         data.item_table().filter(known[1:]),
         user_ids=_names(data, sessions, order),
-        behaviour_names=manifest["behaviours"],
-        details={name: manifest[name] for name in ("settings", "files", "counts", "cleaning") if name in manifest}
-        | {"extra": {**kept, "session_split": split}},
+        behaviour_names=data.manifest["behaviours"],
+        details=inherited(data, session_split=split),
     )
     log.info(
         "sessions of %s: %s to train, %s to validate, %s to test, %s items",

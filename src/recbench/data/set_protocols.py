@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recbench.core.errors import UserError
-from recbench.data.protocol_base import VERSION, ProtocolConfig, require
+from recbench.data.protocol_base import VERSION, ProtocolConfig
+from recbench.data.schema import check_choice
 
 HOLDOUT_ORDERS = ("random", "time", "given")
 
@@ -33,9 +34,9 @@ class HoldoutConfig(ProtocolConfig):
 
     def validate(self) -> None:
         super().validate()
-        require(self.order, HOLDOUT_ORDERS, "order")
-        require(self.rounding, ("share", "mmrec"), "rounding")
-        require(self.validation_at_test, ("candidates", "history"), "validation_at_test")
+        check_choice("protocol.order", self.order, HOLDOUT_ORDERS)
+        check_choice("protocol.rounding", self.rounding, ("share", "mmrec"))
+        check_choice("protocol.validation_at_test", self.validation_at_test, ("candidates", "history"))
         if not (self.test_ratio > 0 and self.validation_ratio > 0 and self.test_ratio + self.validation_ratio < 1):
             raise UserError(
                 f"protocol.test_ratio={self.test_ratio} and validation_ratio={self.validation_ratio} must be positive and leave something to train on"
@@ -87,7 +88,7 @@ class GivenConfig(ProtocolConfig):
 
     def validate(self) -> None:
         super().validate()
-        require(self.target, ("all", "successive", "last"), "target")
+        check_choice("protocol.target", self.target, ("all", "successive", "last"))
 
     def identity(self, seen_items: str, has_validation: bool = True) -> str:
         """has_validation: whether the data have a validation part."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from recbench.core.errors import UserError
 from recbench.data.candidates import sampled_candidates
-from recbench.data.cases import Cases, blocks_of_users, flat_ranges
+from recbench.data.cases import Cases
 from recbench.data.given_parts import given_cases, has_validation
 from recbench.data.holdout import holdout_cases, holdout_view
 from recbench.data.protocol import (
@@ -30,14 +30,12 @@ from recbench.data.protocol import (
 from recbench.data.session_view import published_of, rule_of, session_cases, session_view
 from recbench.data.split_audit import audit
 from recbench.data.temporal import temporal_cases
+from recbench.data.training import TrainingData
 
 if TYPE_CHECKING:
     from recbench.data.store import PreparedData
 
 __all__ = ["Cases", "Split", "make_split", "protocol_view"]
-
-#: Events that are looked at together.
-EVENTS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -174,9 +172,7 @@ def without_cold(
     data: PreparedData, train_start: np.ndarray, train_end: np.ndarray, validation: Cases, test: Cases
 ) -> tuple[np.ndarray, Cases, Cases, dict[str, int]]:
     """(items that training holds [n_items + 1] bool, validation and test with their targets among them, counts)."""
-    known = np.zeros(data.n_items + 1, dtype=bool)
-    for first, last in blocks_of_users(train_end - train_start, EVENTS_AT_ONCE):
-        known[data.items[flat_ranges(train_start[first:last], train_end[first:last])[1]]] = True
+    known = TrainingData(data, train_start, train_end).item_counts() > 0
     kept = [cases.keep_targets(known[cases.targets]) for cases in (validation, test)]
     return known, kept[0], kept[1], {
         "cold_items_not_ranked": int((~known[1:]).sum()),

@@ -14,6 +14,7 @@ import numpy as np
 from recbench.core.errors import UserError
 from recbench.data.cases import Cases, flat_ranges
 from recbench.data.protocol import TemporalConfig
+from recbench.data.training import TrainingData
 
 if TYPE_CHECKING:
     from recbench.data.prepared import PreparedData
@@ -54,7 +55,7 @@ def temporal_cases(
     test_start = start + _events_before(data, second_cut)
     train_end = test_start if config.fit_on_validation else validation_start
     counts: dict[str, int] = {"validation_cut": first_cut, "test_cut": second_cut}
-    in_training = _training_items(data, start, train_end)
+    in_training = TrainingData(data, start, train_end).item_counts() > 0
     parts = []
     for number, (name, low, high) in enumerate(
         (("validation", validation_start, test_start), ("test", test_start, end))
@@ -77,13 +78,6 @@ def _events_before(data: PreparedData, cut: int) -> np.ndarray:
     return running[data.offsets[1:]] - running[data.offsets[:-1]]
 
 
-def _training_items(data: PreparedData, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """[n_items + 1] bool: which items occur in training."""
-    seen = np.zeros(data.n_items + 1, dtype=bool)
-    seen[data.items[flat_ranges(start, end)[1]]] = True
-    return seen
-
-
 def window_cases(
     data: PreparedData, target: str, low: np.ndarray, high: np.ndarray, generator: np.random.Generator
 ) -> tuple[Cases, int]:
@@ -98,7 +92,7 @@ def window_cases(
     without_history = int((high > low).sum()) - len(user)
     low, high, start = reachable[user], high[user], start[user]
     if target == "all":
-        return _set_cases(data, user, start, low, high), without_history
+        return set_cases(data, user, start, low, low, high), without_history
     if target == "successive":
         row, position = flat_ranges(low, high)
         user, start = user[row], start[row]
@@ -109,9 +103,10 @@ def window_cases(
     return Cases.single(data.items, user, start, position), without_history
 
 
-def _set_cases(data: PreparedData, user: np.ndarray, start: np.ndarray, low: np.ndarray, high: np.ndarray) -> Cases:
-    """One case a user whose targets are the distinct items of ``low:high``, each at its first position; history ends at
-    ``low``."""
+def set_cases(
+    data: PreparedData, user: np.ndarray, start: np.ndarray, known: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> Cases:
+    """One case a user [U]: from the history ``start:known``, the distinct items of ``low:high``, each at its first position."""
     row, position = flat_ranges(low, high)
     item = np.asarray(data.items[position], dtype=np.int64)
     _, first = np.unique(row * (data.n_items + 1) + item, return_index=True)
@@ -119,7 +114,7 @@ def _set_cases(data: PreparedData, user: np.ndarray, start: np.ndarray, low: np.
     return Cases(
         user=user.astype(np.int64),
         start=start.astype(np.int64),
-        end=low.astype(np.int64),
+        end=known.astype(np.int64),
         target_offsets=np.concatenate([[0], np.cumsum(np.bincount(row[first], minlength=len(user)))]).astype(np.int64),
         targets=item[first].astype(np.int32),
         target_positions=position[first].astype(np.int64),

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from recbench.core.errors import UserError
-from recbench.data.protocol_base import VERSION, ProtocolConfig, require
+from recbench.data.protocol_base import VERSION, ProtocolConfig
+from recbench.data.schema import check_choice
 
 TARGETS = ("last", "successive", "random", "all")
 COLD_TARGETS = ("keep", "drop")
@@ -77,8 +78,8 @@ class TemporalConfig(ProtocolConfig):
 
     def validate(self) -> None:
         super().validate()
-        require(self.target, TARGETS, "target")
-        require(self.cold_targets, COLD_TARGETS, "cold_targets")
+        check_choice("protocol.target", self.target, TARGETS)
+        check_choice("protocol.cold_targets", self.cold_targets, COLD_TARGETS)
         if (self.validation_date is None) != (self.test_date is None):
             raise UserError(
                 "both cuts must follow one rule: give protocol.validation_date and protocol.test_date, or neither"

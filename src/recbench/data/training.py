@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from recbench.data.cases import blocks_of_users, flat_ranges
 
 if TYPE_CHECKING:
-    from recbench.data.split import Split
-    from recbench.data.store import PreparedData
+    from recbench.data.prepared import PreparedData
 
 #: Events that are counted at once.
 EVENTS_AT_ONCE = 1 << 20
+
+
+class HasTraining(Protocol):
+    """What is read of a split."""
+
+    @property
+    def train_start(self) -> np.ndarray: ...
+    @property
+    def train_end(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class TrainingData:
     end: np.ndarray
 
     @classmethod
-    def of(cls, data: PreparedData, split: Split) -> TrainingData:
+    def of(cls, data: PreparedData, split: HasTraining) -> TrainingData:
         return cls(data, split.train_start, split.train_end)
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.evaluation.ranking import Seen
+from recbench.evaluation.ranking import Seen, without
 from recbench.evaluation.top_k import top_k_lists
 
 
@@ -71,6 +71,4 @@ class RankedItems:
         item stays."""
         if self.number is None:
             return items, scores
-        drop = (items > 0) & (self.number[items] == 0)
-        order = drop.to(torch.uint8).argsort(dim=1, stable=True)
-        return torch.where(drop, 0, items).gather(1, order), scores.masked_fill(drop, -torch.inf).gather(1, order)
+        return without(items, scores, (items > 0) & (self.number[items] == 0))

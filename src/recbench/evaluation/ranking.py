@@ -195,5 +195,10 @@ def drop_seen(items: Tensor, scores: Tensor, seen: Seen, n_items: int) -> tuple[
     """Lists [B, k] and their scores without the seen items; later ones move up, and 0 with a score of -inf fills the end."""
     first_of_row = torch.arange(len(items), device=items.device)[:, None] * (n_items + 1)
     drop = torch.isin(first_of_row + items, seen.row * (n_items + 1) + seen.item)
+    return without(items, scores, drop)
+
+
+def without(items: Tensor, scores: Tensor, drop: Tensor) -> tuple[Tensor, Tensor]:
+    """Lists [B, k] and their scores without the places of a mask; later ones move up, and 0 with a score of -inf fills the end."""
     order = drop.to(torch.uint8).argsort(dim=1, stable=True)
     return torch.where(drop, 0, items).gather(1, order), scores.masked_fill(drop, -torch.inf).gather(1, order)

@@ -65,7 +65,12 @@ def rank_cases(
         asked = model.score_candidates if model.scores_candidates else None
         score = score_function(model, device)
         own = evaluate(score, data, cases, split, length, score_candidates=asked, top_k=top_k, device=device, **share)
-    return own if ranks.world == 1 else merge(processes.gather(own))
+    return of_all(own)
+
+
+def of_all(own: Evaluation) -> Evaluation:
+    """What all processes found, from this one's share."""
+    return own if processes.here().world == 1 else merge(processes.gather(own))
 
 
 def read_length(model: Recommender, split: Split, config: RunConfig) -> int:
@@ -171,7 +176,7 @@ def control_figures(model: Recommender, data: PreparedData, split: Split, config
             part=ranks.rank,
             parts=ranks.world,
         )
-        ranked = own if ranks.world == 1 else merge(processes.gather(own))
+        ranked = of_all(own)
         for metric, value in ranked.metrics(config.evaluation.cutoffs).items():
             figures[f"test/{split.metric_prefix}{name}_{metric}"] = value
         if name == "retriever_order":

@@ -10,6 +10,7 @@ import torch
 from recbench.config.run import RunConfig
 from recbench.data.batches import Batch, EpochSampler, WindowDataset, training_windows
 from recbench.data.training import TrainingData
+from recbench.evaluation.cost.efficiency import wait_for
 from recbench.experiment import evaluate
 from recbench.experiment.build import build_model
 from recbench.experiment.context import RunContext
@@ -74,7 +75,7 @@ def time_step(config: RunConfig, stage: RunContext) -> StepTime | None:
 def _step(
     learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch, teacher: Recommender | None, device: torch.device
 ) -> float:
-    _wait(device)
+    wait_for(device)
     started = time.perf_counter()
     if teacher is not None:
         with torch.no_grad():
@@ -83,13 +84,8 @@ def _step(
     optimizer.zero_grad()
     learner.training_step(batch, 0).backward()
     optimizer.step()
-    _wait(device)
+    wait_for(device)
     return time.perf_counter() - started
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _validation(model: Recommender, stage: RunContext, config: RunConfig) -> float:

@@ -135,10 +135,10 @@ def _times(answer: Answer, batches: Iterable[Batch], budget: float, device: torc
     """Seconds of each call until the budget is used up; at least one."""
     spent = 0.0
     for batch in batches:
-        _wait(device)
+        wait_for(device)
         started = time.perf_counter()
         answer(batch)
-        _wait(device)
+        wait_for(device)
         seconds = time.perf_counter() - started
         yield seconds
         spent += seconds
@@ -146,7 +146,8 @@ def _times(answer: Answer, batches: Iterable[Batch], budget: float, device: torc
             return
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Until a GPU has done what it was given; a CPU has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

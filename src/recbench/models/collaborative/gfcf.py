@@ -59,6 +59,13 @@ class GFCF(ClosedForm):
             raise UserError(f"model.directions={config.directions} must not be negative (0 leaves them out)")
         if not config.low_pass >= 0:
             raise UserError(f"model.low_pass={config.low_pass:g} must not be negative")
+        # N and its transpose as they are multiplied, made of the state at the first question: no part of it.
+        self._by_user: Tensor | None = None
+        self._by_item: Tensor
+
+    def set_state(self, name: str, value: Tensor) -> None:
+        super().set_state(name, value)
+        self._by_user = None
 
     def fit_to(self, train: TrainingData) -> None:
         from scipy import sparse
@@ -88,9 +95,11 @@ class GFCF(ClosedForm):
         history[:, 0] = 0.0
         if torch.compiler.is_exporting():
             raise UserError("its products with a sparse graph of users cannot be traced")
-        graph = self.graph()
-        like_users = graph @ history.T  # [U, B]: how much of the history each training user shares
-        scores = (graph.to_sparse_coo().t() @ like_users).T.contiguous()
+        if self._by_user is None or self._by_user.device != history.device:
+            self._by_user = self.graph()
+            self._by_item = self._by_user.to_sparse_coo().t()
+        like_users = self._by_user @ history.T  # [U, B]: how much of the history each training user shares
+        scores = (self._by_item @ like_users).T.contiguous()
         if self.config.low_pass and self.basis.shape[1]:
             root = self.degree.sqrt()
             start = history * torch.where(root > 0, 1 / root, 0.0)

@@ -98,14 +98,10 @@ class HLLM(TextSequenceModel):
         return torch.arange(self.n_items + 1, device=self.scale.device)
 
     def training_loss(self, batch: Batch) -> Tensor:
-        targets, drawn = self._asked(batch)
-        history, *others = self.text_vectors_of(batch.items, targets, drawn)
-        return self._against(self.states_of(history), batch, drawn, others)
+        return self.loss_of_step(batch)
 
     def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
-        """The same from states that are there already, as under distillation; targets and negatives are encoded apart from the histories."""
-        targets, drawn = self._asked(batch)
-        return self._against(states, batch, drawn, self.text_vectors_of(targets, drawn))
+        return self.loss_of_step(batch, states)
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(the targets [P], the drawn negatives [K])."""
@@ -113,7 +109,7 @@ class HLLM(TextSequenceModel):
         targets = batch.targets[batch.mask]
         return targets, torch.randint(1, self.n_items + 1, (self.config.n_negatives,), device=targets.device)
 
-    def _against(self, states: list[Tensor], batch: Batch, drawn: Tensor, vectors: list[Tensor]) -> Tensor:
+    def _against(self, states: list[Tensor], batch: Batch, others: Tensor, vectors: list[Tensor]) -> Tensor:
         """The loss; ``vectors`` are the tower's of targets and negatives."""
         assert batch.targets is not None
         real = batch.mask
@@ -125,7 +121,7 @@ class HLLM(TextSequenceModel):
             scale=self.factor(),
             cosine=True,
             drop_similar=self.config.drop_similar,
-            taken=drawn == batch.targets[real][:, None],
+            taken=others == batch.targets[real][:, None],
         )
         return losses.mean()
 

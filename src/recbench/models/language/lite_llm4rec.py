@@ -80,15 +80,12 @@ class LiteLLM4Rec(TextSequenceModel):
     def training_loss(self, batch: Batch) -> Tensor:
         if self.config.head == "free":
             return super().training_loss(batch)
-        targets, others = self._asked(batch)
-        history, *vectors = self.text_vectors_of(batch.items, targets, others)
-        return self._against(self.states_of(history), batch, others, vectors)
+        return self.loss_of_step(batch)
 
     def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
         if self.config.head == "free":
             return super().loss_from_states(states, batch)
-        targets, others = self._asked(batch)
-        return self._against(states, batch, others, self.text_vectors_of(targets, others))
+        return self.loss_of_step(batch, states)
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(the targets [N], the items that they are held against: all [V], or drawn ones [K])."""

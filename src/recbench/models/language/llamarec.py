@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbench.core.errors import UserError, nearest
-from recbench.data.batches import Batch
+from recbench.data.batches import Batch, prefixes_at
 from recbench.models.base import ModelContext, check_sizes
 from recbench.models.language.text_reranker import TextReranker, TextRerankerConfig
 from recbench.models.registry import register
@@ -81,15 +81,7 @@ class LlamaRec(TextReranker):
         n = self.config.targets_per_window
         row = torch.arange(len(batch), device=batch.items.device).repeat_interleave(n)
         last = (torch.rand(len(row), device=row.device) * batch.lengths[row]).long()
-        seen = torch.arange(batch.items.shape[1], device=row.device) <= last[:, None]
-        histories = Batch(
-            items=batch.items[row] * seen,
-            timestamps=batch.timestamps[row] * seen,
-            lengths=last + 1,
-            user=batch.user[row],
-            behaviours=None if batch.behaviours is None else batch.behaviours[row] * seen,
-        )
-        return histories, batch.targets[row, last]
+        return prefixes_at(batch, row, last), batch.targets[row, last]
 
     def training_candidates(self, histories: Batch, targets: Tensor) -> tuple[Tensor, Tensor]:
         """(items [N, K] in random order, the target among them; its place [N])."""

@@ -75,6 +75,25 @@ class TextSequenceModel(SequenceModel):
         """Vectors of a history [B, L, H] -> states after the input and each layer, [B, L, W] each."""
         return self.backbone(self.dropout(self.into_state(vectors)))
 
+    def loss_of_step(self, batch: Batch, states: list[Tensor] | None = None) -> Tensor:
+        """A loss over vectors that the tower makes in this step, which a subclass asks for (``_asked``) and compares (``_against``).
+
+        states: of the histories, where they are there already, as under distillation; targets and others are encoded apart then.
+        """
+        targets, others = self._asked(batch)
+        if states is not None:
+            return self._against(states, batch, others, self.text_vectors_of(targets, others))
+        history, *vectors = self.text_vectors_of(batch.items, targets, others)
+        return self._against(self.states_of(history), batch, others, vectors)
+
+    def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(the targets [N], the items that they are held against [K])."""
+        raise NotImplementedError
+
+    def _against(self, states: list[Tensor], batch: Batch, others: Tensor, vectors: list[Tensor]) -> Tensor:
+        """The loss; ``vectors`` are the tower's of the targets and of the others."""
+        raise NotImplementedError
+
     def hidden_states(self, batch: Batch) -> list[Tensor]:
         return self.states_of(self.text_vectors_of(batch.items)[0])
 

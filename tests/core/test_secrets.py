@@ -100,3 +100,9 @@ def test_nested_values():
     values = {"tracking": {"uri": "p://u:secret@h/m"}, "list": ["p://u:secret@h/m", 3], "n": None}
     stored = {"tracking": {"uri": "p://***@h/m"}, "list": ["p://***@h/m", 3], "n": None}
     assert redact_values(values) == stored == hide_values(values)
+
+
+def test_the_saved_view_in_a_link_of_mlflow_is_no_secret():
+    link = "http://127.0.0.1:5000/#/experiments/1/runs?compareRunsMode=CHART&viewStateShareKey=5f0c2b"
+    assert redact(link) == link
+    assert redact(f"{link}&apiKey=abcdef") == f"{link}&apiKey=***"

@@ -24,8 +24,10 @@ VARIABLE = "RECBENCH_SECRETS"
 _MARKED = re.compile(r"\*\*\*\d*")
 #: An address ends at a blank, at a quote, or where the next one of a list begins.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://((?:(?!,[A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"<>])+)")
+#: ``viewStateShareKey`` names a saved view in MLflow's own links, which we print.
 _QUERY = re.compile(
-    r"(?<=[?&;])([^=&;#]*(?:pass|pwd|token|secret|key|sig|auth|credential)[^=&;#]*)=([^&;#]+)", re.IGNORECASE
+    r"(?<=[?&;])(?!viewStateShareKey=)([^=&;#]*(?:pass|pwd|token|secret|key|sig|auth|credential)[^=&;#]*)=([^&;#]+)",
+    re.IGNORECASE,
 )
 #: Schemes whose addresses may hold an '@' in a path.
 _WITH_PATHS = ("http", "s3", "gs", "ftp", "file", "sqlite", "hf")

@@ -7,10 +7,10 @@ of Amazon Beauty. The driver has one of them, or both at once, take training ste
 
     alone     seconds a step over those of the best setting alone        (wanted: auto at most 1.05)
     two       seconds a step of each of two at once over its own alone   (wanted: auto at most 2.3)
-    apart     the same for a training that was alone when it decided, while a second one starts beside it
     load      seconds a step beside the load over its fair share, which is (load + 1) / cores of its time with one thread (wanted: auto at most 1.5)
 
-``auto`` is what ``recbench.experiment.busy_machine`` decides; its table is to hold what makes these rows good.
+``auto`` is what ``recbench.experiment.busy_machine`` does: it looks at the machine about once a second while it trains. What is measured begins
+after the first looks, three seconds; its table is to hold what makes these rows good.
 """
 
 from __future__ import annotations
@@ -22,14 +22,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from recbench.experiment.busy_machine import LEAST_SECONDS, THREADS_SET, WAITING_SET, Seen, choose, spin_of
+from recbench.experiment.busy_machine import (
+    LEAST_SECONDS,
+    THREADS_SET,
+    WAITING_SET,
+    Machine,
+    Seen,
+    Watch,
+    choose,
+    spin_of,
+)
 
 MODELS = ("sasrec", "tim4rec", "srgnn", "slmrec")
 SIZES = ("demo", "beauty")
+#: Seconds of training before ``auto`` is measured.
+SETTLED = 3.0
 SETTINGS: dict[str, dict[str, str]] = {
     "default": {},
     "one thread": {"OMP_NUM_THREADS": "1"},
@@ -76,7 +87,7 @@ class Worker:
 
 
 def work(models: Sequence[str]) -> None:
-    """A worker: answers questions on its input. A question names model, size, seconds, and for ``auto`` what the machine looks like."""
+    """A worker: answers questions on its input. A question names model, size, seconds, and whether it is ``auto``."""
     import torch
 
     from benchmarks.shape import BEAUTY
@@ -97,23 +108,32 @@ def work(models: Sequence[str]) -> None:
             stage = RunContext.of(config)
             made[place] = steps_of(config, stage, STEPS, torch.device("cpu")), work_of(config, stage)
         steps, size = made[place]
-        if asked.get("seen"):
-            torch.set_num_threads(choose(Seen(**asked["seen"]), size, {}).threads or most)
-        print(json.dumps({"seconds": _seconds_of_a_step(steps, asked["seconds"])}), flush=True)
+        watch = None
+        if asked["auto"]:
+            watch = Watch(Machine(), size, most)
+            if asked["alone"]:  # it began on a quiet machine
+                torch.set_num_threads(min(most, choose(Seen(most, 0.0, 0.0), size, {}).threads or most))
+        print(json.dumps({"seconds": _seconds_of_a_step(steps, asked["seconds"], watch)}), flush=True)
 
 
-def _seconds_of_a_step(steps: Any, seconds: float) -> float:
+def _seconds_of_a_step(steps: Any, seconds: float, watch: Watch | None) -> float:
     """Mean over as many steps as fit, and at least the warm-up and one more."""
-    from contextlib import nullcontext
-
     n, began = 0, 0.0
-    started = time.perf_counter()
-    while n <= WARM_UP or time.perf_counter() - started < seconds:
-        if n == WARM_UP:
-            began = time.perf_counter()
-        steps.take(n % len(steps.plan), lambda kind: nullcontext(), lambda kind: nullcontext())
+    first = time.perf_counter() + (SETTLED if watch is not None and seconds else 0.0)
+    while n < WARM_UP or time.perf_counter() < first:
+        _step(steps, n, watch)
         n += 1
-    return (time.perf_counter() - began) / (n - WARM_UP)
+    warm, began = n, time.perf_counter()
+    while n == warm or time.perf_counter() - began < seconds:
+        _step(steps, n, watch)
+        n += 1
+    return (time.perf_counter() - began) / (n - warm)
+
+
+def _step(steps: Any, n: int, watch: Watch | None) -> None:
+    if watch is not None:
+        watch.step()
+    steps.take(n % len(steps.plan), lambda kind: nullcontext(), lambda kind: nullcontext())
 
 
 @contextmanager
@@ -133,9 +153,6 @@ def measure(
     models: Sequence[str], settings: Sequence[str], sizes: Sequence[str], seconds: float, load: int
 ) -> dict[str, Any]:
     """Seconds of a step by "setting model size condition"."""
-    cores = len(os.sched_getaffinity(0))
-    quiet, shared = ({"cores": cores, "busy": busy, "load": busy} for busy in (0.0, 1.0))
-    full = {"cores": cores, "busy": float(cores), "load": float(load)}
     found: dict[str, Any] = {}
     for setting in settings:
         with ExitStack() as stack:
@@ -147,20 +164,19 @@ def measure(
                     place = {"model": model, "size": size, "auto": setting == "auto"}
                     name = f"{setting}|{model}|{size}"
                     for worker in pair:  # data and model are made, unmeasured
-                        _take([worker], [quiet], 0.0, place)
-                    found[f"{name}|alone"] = _take(pair[:1], [quiet], seconds, place)
-                    found[f"{name}|two"] = _take(pair, [shared, shared], seconds, place)
-                    found[f"{name}|apart"] = _take(pair, [quiet, shared], seconds, place)
+                        _take([worker], 0.0, place)
+                    found[f"{name}|alone"] = _take(pair[:1], seconds, place, alone=True)
+                    found[f"{name}|two"] = _take(pair, seconds, place)
                     with loaded(load):
-                        found[f"{name}|load"] = _take(pair[:1], [full], seconds, place)
+                        found[f"{name}|load"] = _take(pair[:1], seconds, place)
                     print(f"  {setting}, {model}, {size}: {found[f'{name}|alone']:.4f} s a step alone", file=sys.stderr)
     return found
 
 
-def _take(which: Sequence[Worker], views: Sequence[dict[str, Any]], seconds: float, place: dict[str, Any]) -> float:
-    """Seconds of a step, of several workers at once that of the slowest. views: what each was shown of the machine, for ``auto``."""
-    for worker, view in zip(which, views, strict=True):
-        worker.ask(model=place["model"], size=place["size"], seen=view if place["auto"] else None, seconds=seconds)
+def _take(which: Sequence[Worker], seconds: float, place: dict[str, Any], alone: bool = False) -> float:
+    """Seconds of a step, of several workers at once that of the slowest."""
+    for worker in which:
+        worker.ask(**place, alone=alone, seconds=seconds)
     return max(worker.answer() for worker in which)
 
 
@@ -169,15 +185,15 @@ def table(
 ) -> str:
     """The ratios as Markdown."""
     cores = len(os.sched_getaffinity(0))
-    lines = ["| model | size | setting | alone | two | apart | load |", "|---|---|---|---:|---:|---:|---:|"]
+    lines = ["| model | size | setting | alone | two | load |", "|---|---|---|---:|---:|---:|"]
     for model in models:
         for size in sizes:
             best = min(found[f"{setting}|{model}|{size}|alone"] for setting in settings)
             single = found.get(f"one thread|{model}|{size}|alone", best)
             fair = single * max(1.0, (load + 1) / cores)
             for setting in settings:
-                own = {c: found[f"{setting}|{model}|{size}|{c}"] for c in ("alone", "two", "apart", "load")}
-                cells = own["alone"] / best, own["two"] / own["alone"], own["apart"] / own["alone"], own["load"] / fair
+                own = {c: found[f"{setting}|{model}|{size}|{c}"] for c in ("alone", "two", "load")}
+                cells = own["alone"] / best, own["two"] / own["alone"], own["load"] / fair
                 lines.append(f"| {model} | {size} | {setting} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recbench.experiment import busy_machine
-from recbench.experiment.busy_machine import Machine, Seen, Table, choose, settle, spin_of, work_of
+from recbench.experiment.busy_machine import Machine, Seen, Table, Watch, choose, settle, spin_of, watchers, work_of
 
 LARGE, SMALL = 10**8, 1000
 
@@ -26,6 +26,7 @@ LARGE, SMALL = 10**8, 1000
         (8, 7.9, 16.0, LARGE, 1),
         (1, 0.0, 0.0, LARGE, 1),
         (64, 0.5, 0.5, SMALL, 1),  # nothing to share out
+        (64, 0.5, 0.5, 3 * 2**16, 3),  # little
     ],
 )
 def test_threads_are_what_is_free(cores, busy, load, work, threads):
@@ -86,7 +87,37 @@ def test_what_others_did_on_our_cpus_since_the_start(tmp_path, monkeypatch):
     found = machine.seen()
     assert found.busy == pytest.approx(0.5)
     assert found.load == 2.0
+    assert machine.seen().busy == 0.0  # too short a time to see anything
+    clock[0] += 10
+    stat.write_text(STAT.format(20 * ticks, 13 * ticks, ticks))  # the others nine tenths since then
+    assert machine.seen().busy == pytest.approx(0.9)
     assert Machine(tmp_path / "none").seen().busy == 0.0
+
+
+def test_what_gives_way_is_not_counted_unless_we_give_way_ourselves(tmp_path):
+    stat = tmp_path / "stat"
+    stat.write_text("cpu0 100 700 100 9 9 0 0 0 0 0\n")
+    ticks = os.sysconf("SC_CLK_TCK")
+    assert busy_machine._busy_seconds(stat, frozenset({0}), with_niced=False) == pytest.approx(200 / ticks)
+    assert busy_machine._busy_seconds(stat, frozenset({0}), with_niced=True) == pytest.approx(900 / ticks)
+
+
+def test_while_it_trains_fewer_threads_at_once_and_more_when_twice_free(monkeypatch):
+    threads, clock = torch.get_num_threads(), [0.0]
+    monkeypatch.setattr(busy_machine.time, "monotonic", lambda: clock[0])
+    seen = [1.0, 0.0, 0.0, 3.9, 0.0, 3.0, 0.0]
+    machine = SimpleNamespace(seen=lambda: Seen(4, seen.pop(0), 0.0))
+    torch.set_num_threads(4)
+    try:
+        watch, had = Watch(machine, LARGE, most=4), []
+        while seen:
+            watch.step()  # not yet
+            clock[0] += 1.5
+            watch.step()
+            had.append(torch.get_num_threads())
+        assert had == [3, 3, 4, 1, 1, 1, 1]
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_container_with_a_quota_has_fewer_cores(tmp_path):
@@ -106,9 +137,11 @@ def command(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     threads = torch.get_num_threads()
     monkeypatch.setattr(busy_machine, "_machine", None)
+    monkeypatch.setattr(busy_machine, "_watch", None)
 
     def as_seen(seen):
         busy_machine.begin()
+        monkeypatch.setattr(Machine, "most", lambda self: 4)
         monkeypatch.setattr(Machine, "seen", lambda self: seen)
 
     yield as_seen
@@ -122,15 +155,16 @@ def run_of(devices=1, threads=0, items=10_000):
     return config, SimpleNamespace(data=SimpleNamespace(n_items=items, n_interactions=100_000))
 
 
-def test_it_is_decided_once_a_process(command, caplog):
+def test_each_run_decides_and_is_watched_and_one_warning_is_enough(command, caplog):
     torch.set_num_threads(4)
     command(Seen(4, 1.1, 8.0))
     settle(*run_of())
-    assert torch.get_num_threads() == 2 or torch.get_num_threads() == 3
+    assert torch.get_num_threads() == 3
     assert "this machine is busy" in caplog.text
-    torch.set_num_threads(4)
+    torch.set_num_threads(1)
     settle(*run_of())
-    assert torch.get_num_threads() == 4
+    assert torch.get_num_threads() == 3
+    assert len(watchers()) == 1
     assert caplog.text.count("this machine is busy") == 1
 
 
@@ -139,9 +173,9 @@ def test_processes_of_one_run_and_a_number_of_the_user_are_left_alone(command):
     torch.set_num_threads(3)
     settle(*run_of(threads=3))
     assert torch.get_num_threads() == 3
-    busy_machine._machine.decided = False
     settle(*run_of(devices=2))
     assert torch.get_num_threads() == 3
+    assert watchers() == []
 
 
 def test_python_decides_for_itself(monkeypatch):
@@ -165,4 +199,4 @@ def test_a_command_begins_before_torch_is_there(cli_process, tiny, tmp_path):
     )
     clean = {k: v for k, v in os.environ.items() if k not in (*busy_machine.THREADS_SET, *busy_machine.WAITING_SET)}
     done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True)
-    assert done.stdout.split()[-1] == "1000"
+    assert done.stdout.split()[-1] == "10000"

@@ -1,12 +1,13 @@
-"""CPU threads of a run by what is free at its start and by the size of its work.
+"""CPU threads of a run by what is free and by the size of its work.
 
 The threads of a run wait for each other after every operation, and they wait by spinning. On cores that somebody else uses as well, a thread that
 is not running makes all others spin: two trainings with a thread a core each take several times as long as with one thread each. So where the
 cores are busy, or the work is too small to be shared, a run computes with one thread.
 
-It is decided once a process: the spin before torch is imported, for its library reads that from the environment; the threads when the size of
-the work is known. What the user set, ``hardware.threads`` or a variable such as OMP_NUM_THREADS, is never changed. Only commands decide: from
-Python the process is the caller's. ``benchmarks/busy.py`` measures what the table should hold.
+The spin is set before torch is imported, for its library reads that from the environment. The threads are chosen when the size of the work is
+known, and again about once a second of training: a second training that starts later would make the first one ten times slower, and a run that
+began beside others takes their cores when they have ended. What the user set, ``hardware.threads`` or a variable such as OMP_NUM_THREADS, is never
+changed. Only commands decide: from Python the process is the caller's. ``benchmarks/busy.py`` measures what the table should hold.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recbench.config.run import RunConfig
@@ -28,12 +29,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Table:
-    """What decides. small_work: scores in a training step (targets times items) below which a second thread gains nothing.
-    free_share: of a core that must be free for a thread of ours. spin: GOMP_SPINCOUNT, turns that a thread waits before it sleeps."""
+    """What decides. work_of_a_thread: scores in a training step (targets times items) for which one more thread pays.
+    free_share: of a core that must be free for a thread of ours. spin: GOMP_SPINCOUNT, turns that a thread waits before it sleeps.
+    look: seconds of training between two looks at the machine."""
 
-    small_work: int = 1 << 20
+    work_of_a_thread: int = 1 << 16
     free_share: float = 0.75
-    spin: int | None = 1000
+    spin: int | None = 10_000
+    look: float = 1.0
 
 
 TABLE = Table()
@@ -66,7 +69,7 @@ def spin_of(environment: Mapping[str, str], table: Table = TABLE) -> dict[str, s
     """Variables to set before torch is imported; none where the user decided on threads or on waiting.
 
     >>> spin_of({}), spin_of({"OMP_WAIT_POLICY": "passive"}), spin_of({"OMP_NUM_THREADS": "2"})
-    ({'GOMP_SPINCOUNT': '1000'}, {}, {})
+    ({'GOMP_SPINCOUNT': '10000'}, {}, {})
     """
     decided = any(name in environment for name in (*THREADS_SET, *WAITING_SET))
     return {} if decided or table.spin is None else {"GOMP_SPINCOUNT": str(table.spin)}
@@ -83,9 +86,8 @@ def choose(seen: Seen, work: int, environment: Mapping[str, str], wanted: int = 
     """
     free = seen.cores - max(seen.busy, 0.0)
     own = wanted > 0 or any(name in environment for name in THREADS_SET)
-    threads = (
-        None if own else 1 if work < table.small_work else max(1, min(seen.cores, int(free + 1 - table.free_share)))
-    )
+    paid = max(1, work // table.work_of_a_thread)
+    threads = None if own else max(1, min(seen.cores, paid, int(free + 1 - table.free_share)))
     alone = wanted == 1 or (
         wanted == 0 and environment.get("OMP_NUM_THREADS") == "1"
     )  # set so already, and disturbs nobody
@@ -105,29 +107,68 @@ class Machine:
     def __init__(self, stat: Path = Path("/proc/stat")) -> None:
         self.stat, self.cpus = stat, _own_cpus()
         self.cores = _cores(len(self.cpus))
+        self.niced = os.nice(0) > 0
         self.began = self._now()
-        self.decided = False
+        self.warned = False
+        self._most: int | None = None
+
+    def most(self) -> int:
+        """Threads that torch has when nobody changed them."""
+        if self._most is None:
+            import torch
+
+            self._most = torch.get_num_threads()
+        return self._most
 
     def _now(self) -> tuple[float, float, float]:
         """(clock, seconds in which our CPUs were busy, those that this process and its children used)."""
         own = os.times()
         return (
             time.monotonic(),
-            _busy_seconds(self.stat, self.cpus),
+            _busy_seconds(self.stat, self.cpus, self.niced),
             own.user + own.system + own.children_user + own.children_system,
         )
 
     def seen(self) -> Seen:
-        """What happened since the start of the process. Without a /proc the others are taken to do nothing."""
+        """What happened since the last look, the first time since the start of the process. Without a /proc the others are taken to do nothing."""
         (began, busy_then, own_then), (now, busy_now, own_now) = self.began, self._now()
         seconds = now - began
+        if seconds >= LEAST_SECONDS:
+            self.began = now, busy_now, own_now
         others = (busy_now - busy_then - (own_now - own_then)) / seconds if seconds >= LEAST_SECONDS else 0.0
         load = max(0.0, os.getloadavg()[0] - 1.0) if hasattr(os, "getloadavg") else 0.0  # less our own
         return Seen(self.cores, min(max(others, 0.0), float(self.cores)), load)
 
 
+class Watch:
+    """Looks at the machine now and then while a run trains, and lets it compute with as many threads as are free.
+
+    Fewer at once; more only when two looks in a row found them free, for others pause too."""
+
+    def __init__(self, machine: Machine, work: int, most: int, table: Table = TABLE) -> None:
+        self.machine, self.work, self.most, self.table = machine, work, most, table
+        self.next = time.monotonic() + table.look
+        self.found = most
+
+    def step(self) -> None:
+        """Before a training step; costs nothing but a clock between two looks."""
+        if time.monotonic() < self.next:
+            return
+        import torch
+
+        before, self.found = self.found, choose(self.machine.seen(), self.work, {}, table=self.table).threads or 1
+        now = torch.get_num_threads()
+        if self.found < now:
+            torch.set_num_threads(self.found)
+        elif (free := min(self.most, before, self.found)) > now:
+            torch.set_num_threads(free)
+        self.next = time.monotonic() + self.table.look
+
+
 #: Of a process that a command runs in; None where recbench was only imported.
 _machine: Machine | None = None
+#: Of the run that this process trains; None where nothing is to be changed.
+_watch: Watch | None = None
 
 
 def begin() -> None:
@@ -139,17 +180,38 @@ def begin() -> None:
 
 
 def settle(config: RunConfig, stage: RunContext) -> None:
-    """Decide on the threads of this process, once, before its first run is built, and say what is unusual."""
-    if _machine is None or _machine.decided or config.hardware.devices * config.hardware.nodes > 1:
+    """Before a run is built: decide on the threads of this process, and say once what is unusual."""
+    global _watch
+    _watch = None
+    if _machine is None or config.hardware.devices * config.hardware.nodes > 1:
         return
-    _machine.decided = True
-    choice = choose(_machine.seen(), work_of(config, stage), os.environ, config.hardware.threads)
-    if choice.threads is not None:
-        import torch
+    import torch
 
-        torch.set_num_threads(min(choice.threads, torch.get_num_threads()))
-    if choice.warning:
+    work = work_of(config, stage)
+    choice = choose(_machine.seen(), work, os.environ, config.hardware.threads)
+    if choice.threads is not None:
+        _watch = Watch(_machine, work, _machine.most())
+        torch.set_num_threads(min(choice.threads, _watch.most))
+    if choice.warning and not _machine.warned:
         logger.warning("%s; hardware.threads=N decides otherwise", choice.warning)
+    _machine.warned = True
+
+
+def watchers() -> list[Any]:
+    """Lightning callbacks of the run that was settled last: one that looks at the machine while it trains; none where nothing may change."""
+    return [] if _watch is None else [_watcher(_watch)]
+
+
+def _watcher(watch: Watch) -> Any:
+    from pytorch_lightning.callbacks import Callback
+
+    class Threads(Callback):
+        """As many threads as are free."""
+
+        def on_train_batch_start(self, *_: Any) -> None:
+            watch.step()
+
+    return Threads()
 
 
 def work_of(config: RunConfig, stage: RunContext) -> int:
@@ -174,8 +236,10 @@ def _cores(n_cpus: int, quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return n_cpus
 
 
-def _busy_seconds(stat: Path, cpus: frozenset[int]) -> float:
-    """Seconds in which these CPUs worked, for anybody, with those that a host took away; 0 where that is not known."""
+def _busy_seconds(stat: Path, cpus: frozenset[int], with_niced: bool = True) -> float:
+    """Seconds in which these CPUs worked, for anybody, with those that a host took away; 0 where that is not known.
+
+    with_niced: count what runs at a low priority, too; it gives way to a process that does not."""
     try:
         lines = stat.read_text(encoding="ascii").splitlines()
     except OSError:
@@ -185,5 +249,5 @@ def _busy_seconds(stat: Path, cpus: frozenset[int]) -> float:
         name, *numbers = line.split()
         if name[:3] == "cpu" and name[3:].isdigit() and int(name[3:]) in cpus:
             user, nice, system, _idle, _wait, irq, softirq, steal = map(int, numbers[:8])
-            ticks += user + nice + system + irq + softirq + steal
+            ticks += user + system + irq + softirq + steal + (nice if with_niced else 0)
     return ticks / os.sysconf("SC_CLK_TCK")

@@ -309,7 +309,7 @@ def fit(
         ),
         teaching=teaching,
         keep_last=stage.split.validation_in_training,
-        watchers=watchers(judge, config, folder),
+        watchers=[*watchers(judge, config, folder), *busy_machine.watchers()],
         epochs=epochs,
     )
     return figures if choosing is None else {**figures, EPOCHS_TRIED: choosing.metrics["cost/epochs"]}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from recbench.core.errors import UserError
 from recbench.data.schema import INTERACTION_COLUMNS, ITEM_COLUMNS
-from recbench.data.sources import synthetic, synthetic_events, synthetic_oracle
+from recbench.data.sources import synthetic_events, synthetic_oracle, synthetic_world
 from recbench.data.sources.synthetic import read
 from recbench.data.sources.synthetic_config import SyntheticConfig
 from recbench.data.sources.synthetic_events import draw_histories, extend
@@ -31,7 +31,7 @@ SMALL = {"n_users": 60, "n_items": 40, "n_clusters": 5, "min_length": 4, "mean_l
 
 
 def world_of(config):
-    return build_world(config, np.random.default_rng([config.seed, synthetic.WORLD]))
+    return build_world(config, np.random.default_rng([config.seed, synthetic_world.WORLD]))
 
 
 def generate(folder, **keys):
@@ -69,7 +69,7 @@ def test_another_seed_gives_other_data(tmp_path):
 
 
 def test_more_users_leave_the_first_blocks_as_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "BLOCK_USERS", 25)
+    monkeypatch.setattr(synthetic_events, "BLOCK_USERS", 25)
     _, _, few = generate(tmp_path / "few", n_users=50)
     _, raw, many = generate(tmp_path / "many", n_users=80)
     assert few["item"].equals(many["item"][: few.height])
@@ -84,7 +84,7 @@ def test_rows_and_items_are_as_the_contract_says(tmp_path):
     config, raw, frame = generate(tmp_path)
     assert tuple(frame.columns) == INTERACTION_COLUMNS
     assert frame.dtypes == [pl.String, pl.String, pl.Int64, pl.Float32, pl.String, pl.String]
-    assert frame.drop("rating").null_count().sum_horizontal().item() == 0
+    assert frame.null_count().sum_horizontal().item() == 0
     lengths = frame.group_by("user").len()["len"]
     assert lengths.min() >= config.min_length
     assert lengths.max() <= config.max_length
@@ -295,7 +295,7 @@ def test_noise_alone_leaves_little_to_predict(tmp_path):
 
 def test_a_large_catalogue_is_judged_on_a_stated_sample(tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic_oracle, "CELLS_IN_ALL", 40 * 20)
-    monkeypatch.setattr(synthetic, "BLOCK_USERS", 7)
+    monkeypatch.setattr(synthetic_events, "BLOCK_USERS", 7)
     _, raw, _ = generate(tmp_path)
     assert raw.extra["oracle"]["n_users"] == 20
     assert "on 20 of 60 users" in raw.extra["oracle"]["note"]
@@ -449,7 +449,7 @@ def test_the_yaml_says_every_key_that_matters_and_its_default():
         ({"max_length": 300}, r"data\.max_length=300 needs more than data\.n_items=300 items"),
         ({"popularity_skew": -1.0}, r"data\.popularity_skew=-1\.0 must not be negative"),
         ({"seed": -1}, r"data\.seed=-1 must not be negative"),
-        ({"min_rating": 4.0}, r"no ratings; leave data\.min_rating empty"),
+        ({"impressions_shown": 1}, r"data\.impressions_shown=1 must lie between 2 and"),
         ({"version": "2018"}, r"data\.version means nothing here"),
         ({"repeats": "drop"}, r"data\.repeats=drop is not known"),
     ],

@@ -5,7 +5,11 @@ A source is a module with
 - ``read(config, spool, cache_dir) -> RawData``: find or fetch the raw files, check every row, write the good ones to a
   Parquet file in the folder ``spool``;
 - optionally ``locate(config, cache_dir) -> dict[str, dict]``: find or fetch the raw files without reading them. The
-  store needs their hashes to tell whether the data were prepared before; a generator, without files, leaves it out.
+  store needs their hashes to tell whether the data were prepared before; a generator, without files, leaves it out;
+- optionally what it knows beside the events, each made when somebody asks for it: ``item_features(config)``, kind -> (raw
+  item ids [N], vectors [N, D]); ``knowledge(config) -> RawKnowledge``; ``user_table(config)``, a table with the column
+  ``user`` (raw ids) and one for each attribute; ``impressions(config, to)``, which writes the Parquet file that
+  ``recbench.data.impressions`` describes and returns counts.
 """
 
 from __future__ import annotations
@@ -26,6 +30,10 @@ if TYPE_CHECKING:
 
 #: Marks a config field that says where bytes lie, not what they are: it stays out of the key of the prepared data.
 PATH_ONLY = {"path_only": True}
+
+#: Marks a config field about what stands beside the events, such as vectors of items: it changes neither the prepared data nor their key, and
+#: enters the keys of those runs alone that read it.
+BESIDE = PATH_ONLY
 
 #: Columns of the spooled interactions, in file order. A source may leave out the last three; they then read as null.
 INTERACTION_COLUMNS = ("user", "item", "timestamp", "rating", "behaviour", "session")
@@ -125,3 +133,16 @@ class RawData:
     extra: dict[str, Any] = field(default_factory=dict)
     ticks_per_second: int = 1
     given_parts: bool = False
+
+
+@dataclass(frozen=True)
+class RawKnowledge:
+    """A knowledge graph as it was read, all of it strings.
+
+    triples: columns head, relation, tail. links: columns item (raw id) and entity, for the items that are entities of the graph. counts: rows
+    that were left out, by reason.
+    """
+
+    triples: pl.DataFrame
+    links: pl.DataFrame
+    counts: dict[str, int] = field(default_factory=dict)

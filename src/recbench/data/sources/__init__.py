@@ -7,8 +7,9 @@ config class in a module that has ``read`` and perhaps ``locate`` (``recbench.da
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from recbench.core.errors import UserError, nearest
@@ -26,6 +27,8 @@ SOURCES = {
     "table": ("recbench.data.sources.table", "TableConfig"),
     "yoochoose": ("recbench.data.sources.yoochoose", "YoochooseConfig"),
 }
+#: What a module may offer beside the events (see ``recbench.data.schema``).
+BESIDE_EVENTS = ("item_features", "knowledge", "user_table", "impressions")
 PLUG_INS = PlugIns("recbench.data_sources", "data source", SOURCES)
 
 
@@ -37,6 +40,8 @@ class Source(NamedTuple):
     locate: Callable[[Any, Path], dict[str, dict[str, Any]]] | None
     #: Of the rules by which it reads: ``READING`` of its module, which is raised where files may be read otherwise than before.
     reading: int = 1
+    #: Those of BESIDE_EVENTS that its module has, by name.
+    beside: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
 
 def source_names() -> list[str]:
@@ -66,4 +71,5 @@ def lookup(name: str) -> Source:
             raise PLUG_INS.refusal(name, "is no DataConfig in a module with a function read")
     else:
         raise UserError(f"unknown data source '{name}'; {nearest(name, source_names())}")
-    return Source(config, module.read, getattr(module, "locate", None), getattr(module, "READING", 1))
+    beside = {kind: getattr(module, kind) for kind in BESIDE_EVENTS if hasattr(module, kind)}
+    return Source(config, module.read, getattr(module, "locate", None), getattr(module, "READING", 1), beside)

@@ -3,11 +3,13 @@
 What users do follows the latent structures described in ``synthetic_world``; each has a strength here. The rest of the shares
 ``transition + second_order + cluster`` up to 1 is noise. Beside the data goes the best NDCG@10 and HR@10 that any model could reach
 on the leave-one-out targets (``synthetic_oracle``), so that a result can be read as a part of what was possible.
+
+Ratings stand beside the events. Vectors, triples, attributes of users (``synthetic_side``) and impressions with labels (``synthetic_impressions``)
+are made when they are asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,40 +17,41 @@ import numpy as np
 
 from recbench.data.schema import RawData
 from recbench.data.sources.synthetic_config import SyntheticConfig
+from recbench.data.sources.synthetic_impressions import impressions
+from recbench.data.sources.synthetic_ratings import ratings
+from recbench.data.sources.synthetic_side import item_features, knowledge, raw_ids, user_table
+from recbench.data.sources.synthetic_world import TEXT, world_of
 
 if TYPE_CHECKING:
     import polars as pl
 
     from recbench.data.sources.synthetic_events import Histories
 
-#: Users drawn and written at a time. Part of the definition of the data: another number gives other users for the same seed.
-BLOCK_USERS = 8192
-#: Streams of random numbers of one seed, so that, say, another text leaves the events as they are.
-WORLD, TEXT, EVENTS = range(3)
+__all__ = ["SyntheticConfig", "impressions", "item_features", "knowledge", "read", "user_table"]
 
 
 def read(config: SyntheticConfig, spool: Path, cache_dir: Path) -> RawData:
     """Generate the data into ``spool``. Raises UserError as ``config.validate`` does. ``cache_dir`` is not used."""
     import pyarrow.parquet as pq
 
+    from recbench.data.sources.synthetic_events import blocks
     from recbench.data.sources.synthetic_oracle import oracle_users
     from recbench.data.sources.synthetic_text import item_table
-    from recbench.data.sources.synthetic_world import build_world
 
     config.validate()
-    world = build_world(config, np.random.default_rng([config.seed, WORLD]))
-    names = _names("i", np.arange(config.n_items), config.n_items)
+    world = world_of(config)
+    names = raw_ids("i", np.arange(config.n_items), config.n_items)
     judged = oracle_users(config.n_users, config.n_items, config.oracle_users)
     kept: list[Histories] = []
     counts = np.zeros(config.n_items, dtype=np.int64)
     path = spool / "interactions.parquet"
     writer: pq.ParquetWriter | None = None
-    for first_user, block in _blocks(world, config):
+    for first_user, block in blocks(world, config):
         counts += np.bincount(block.items[block.items >= 0], minlength=config.n_items)
         kept.append(
             _rows(block, judged[(judged >= first_user) & (judged < first_user + len(block.lengths))] - first_user)
         )
-        table = _frame(block, first_user, names, config.n_users).to_arrow()
+        table = _frame(block, first_user, names, config, world.cluster).to_arrow()
         writer = writer or pq.ParquetWriter(path, table.schema)
         writer.write_table(table)
     assert writer is not None
@@ -61,21 +64,12 @@ def read(config: SyntheticConfig, spool: Path, cache_dir: Path) -> RawData:
     )
 
 
-def _blocks(world: Any, config: SyntheticConfig) -> Iterator[tuple[int, Histories]]:
-    """Blocks of users, each with a stream of random numbers of its own: (index of the first user, their histories)."""
-    from recbench.data.sources.synthetic_events import draw_histories
-
-    for number, first in enumerate(range(0, config.n_users, BLOCK_USERS)):
-        rng = np.random.default_rng([config.seed, EVENTS, number])
-        yield first, draw_histories(world, config, min(BLOCK_USERS, config.n_users - first), rng)
-
-
 def _oracle(world: Any, config: SyntheticConfig, kept: list[Histories], occurs: np.ndarray) -> dict[str, Any]:
     """What stands in the manifest under "oracle". Empty of numbers where cleaning may change the sequences."""
     from recbench.data.sources.synthetic_oracle import oracle
 
-    if config.k_core > 1 or (config.allow_repeats and config.repeats == "first"):
-        return {"note": "none: the filters data.k_core or data.repeats change the generated sequences"}
+    if config.k_core > 1 or config.min_rating is not None or (config.allow_repeats and config.repeats == "first"):
+        return {"note": "none: the filters data.k_core, data.min_rating or data.repeats change the generated sequences"}
     histories = _stack(kept)
     judged = len(histories.lengths)
     note = (
@@ -111,14 +105,16 @@ def _stack(blocks: list[Histories]) -> Histories:
     return Histories(joined("items"), joined("after_long"), joined("times"), joined("behaviours"), lengths)
 
 
-def _frame(block: Histories, first_user: int, names: pl.Series, n_users: int) -> pl.DataFrame:
+def _frame(
+    block: Histories, first_user: int, names: pl.Series, config: SyntheticConfig, cluster: np.ndarray
+) -> pl.DataFrame:
     """The events of a block as rows of the spool, user by user in time order."""
     import polars as pl
 
     from recbench.data.sources.synthetic_events import BEHAVIOURS
 
     real = block.items >= 0
-    users = _names("u", first_user + np.arange(len(block.lengths)), n_users)
+    users = raw_ids("u", first_user + np.arange(len(block.lengths)), config.n_users)
     row = np.nonzero(real)[0]
     session = np.cumsum(block.after_long, axis=1)[real]
     user = users.gather(row)
@@ -127,15 +123,8 @@ def _frame(block: Histories, first_user: int, names: pl.Series, n_users: int) ->
             "user": user,
             "item": names.gather(block.items[real]),
             "timestamp": block.times[real],
-            "rating": pl.Series([None], dtype=pl.Float32).new_from_index(0, len(row)),
+            "rating": ratings(config, cluster, first_user + row, block.items[real]),
             "behaviour": pl.Series(list(BEHAVIOURS)).gather(block.behaviours[real]),
             "session": user + "-" + pl.Series(session).cast(pl.String),
         }
     )
-
-
-def _names(letter: str, numbers: np.ndarray, total: int) -> pl.Series:
-    """Raw ids of equal width: "u0007"."""
-    import polars as pl
-
-    return letter + pl.Series(numbers).cast(pl.String).str.zfill(len(str(total - 1)))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from recbench.core.errors import UserError
-from recbench.data.schema import DataConfig
+from recbench.data.schema import BESIDE, DataConfig
 
 
 @dataclass
@@ -41,6 +41,12 @@ class SyntheticConfig(DataConfig):
     behaviour_signal: float = 1.0
     #: How far words, brand and category tell an item's cluster, 0..1.
     text_signal: float = 0.8
+    #: How far vectors (data.features) tell an item's cluster, triples (data.knowledge) what is true of it, and attributes of users what they do.
+    feature_signal: float = field(default=0.8, metadata=BESIDE)
+    knowledge_signal: float = field(default=0.8, metadata=BESIDE)
+    attribute_signal: float = field(default=0.8, metadata=BESIDE)
+    #: Items of a request, among the impressions.
+    impressions_shown: int = field(default=5, metadata=BESIDE)
     #: Whether a user may meet an item again.
     allow_repeats: bool = False
     #: The best score is computed on at most this many users, evenly spread.
@@ -57,6 +63,9 @@ class SyntheticConfig(DataConfig):
             "long_gap_share",
             "behaviour_signal",
             "text_signal",
+            "feature_signal",
+            "knowledge_signal",
+            "attribute_signal",
         ):
             _require(0 <= getattr(self, key) <= 1, f"data.{key}={getattr(self, key)} must lie between 0 and 1")
         shares = self.transition + self.second_order + self.cluster
@@ -81,7 +90,10 @@ class SyntheticConfig(DataConfig):
             self.allow_repeats or self.max_length < self.n_items,
             f"data.max_length={self.max_length} needs more than data.n_items={self.n_items} items, or data.allow_repeats=true",
         )
-        _require(self.min_rating is None, "synthetic data has no ratings; leave data.min_rating empty")
+        _require(
+            2 <= self.impressions_shown <= self.n_items,
+            f"data.impressions_shown={self.impressions_shown} must lie between 2 and data.n_items={self.n_items}",
+        )
         unused = [key for key in ("raw_dir", "version", "category") if getattr(self, key) is not None]
         _require(
             not unused,

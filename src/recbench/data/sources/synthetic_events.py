@@ -5,16 +5,19 @@ Shapes: n users of one block, L the longest history among them. Positions past a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recbench.data.sources.synthetic_world import NOISE, World, draw_next, next_probabilities
+from recbench.data.sources.synthetic_world import EVENTS, NOISE, World, draw_next, next_probabilities
 
 if TYPE_CHECKING:
     from recbench.data.sources.synthetic_config import SyntheticConfig
 
+#: Users drawn and written at a time. Part of the definition of the data: another number gives other users for the same seed.
+BLOCK_USERS = 8192
 #: Pauses in seconds (shortest, longest), drawn evenly on the log scale. The two ranges are far apart, so a pause shows its kind.
 SHORT_PAUSE = (30, 1_800)
 LONG_PAUSE = (6 * 3_600, 14 * 86_400)
@@ -40,6 +43,13 @@ class Histories:
     times: np.ndarray
     behaviours: np.ndarray
     lengths: np.ndarray
+
+
+def blocks(world: World, config: SyntheticConfig) -> Iterator[tuple[int, Histories]]:
+    """Blocks of users, each with a stream of random numbers of its own: (index of the first user, their histories)."""
+    for number, first in enumerate(range(0, config.n_users, BLOCK_USERS)):
+        rng = np.random.default_rng([config.seed, EVENTS, number])
+        yield first, draw_histories(world, config, min(BLOCK_USERS, config.n_users - first), rng)
 
 
 def draw_lengths(config: SyntheticConfig, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -26,6 +26,8 @@ import numpy as np
 if TYPE_CHECKING:
     from recbench.data.sources.synthetic_config import SyntheticConfig
 
+#: Streams of random numbers of one seed, so that, say, another text leaves the events as they are.
+WORLD, TEXT, EVENTS, VECTORS, KNOWLEDGE, USERS, IMPRESSIONS = range(7)
 FIRST_ORDER, SECOND_ORDER, CLUSTER, NOISE = range(4)
 #: Rows of ``first_order``: the successors that always apply, those after a short pause, those after a long one.
 ALWAYS, AFTER_SHORT, AFTER_LONG = range(3)
@@ -70,6 +72,11 @@ class World:
     @property
     def n_items(self) -> int:
         return len(self.popularity)
+
+
+def world_of(config: SyntheticConfig) -> World:
+    """The world that the events of a config are drawn in."""
+    return build_world(config, np.random.default_rng([config.seed, WORLD]))
 
 
 def build_world(config: SyntheticConfig, rng: np.random.Generator) -> World:

@@ -118,14 +118,16 @@ def test_the_candidates_of_a_protocol(cli, tiny, tmp_path):
     assert cli(*words, cwd=tmp_path).status == 0
 
 
-def test_a_database_that_cannot_grow_is_a_warning_and_the_run_is_sent_later(cli, tiny, tmp_path):
+def test_a_database_that_cannot_grow_is_one_line_and_the_run_is_whole(cli, tiny, tmp_path):
     words = [word for word in tiny if word != "tracking=off"]
     with no_file_longer_than(100_000):
         found = cli("model=popularity", *words, cwd=tmp_path)
-    assert found.status == 0
-    assert "Traceback" not in found.err
-    (said,) = [line for line in found.err.splitlines() if "not reachable" in line]
-    assert "recbench tracking sync" in said
+    assert found.status == 2
+    assert is_one_line(found)
+    assert "recbench tracking sync" in found.err
+    assert "ndcg@10" in found.out  # its table stands
+    (folder,) = (tmp_path / "runs").glob("popularity-*")
+    assert RunFolder(folder).finished
     assert not (tmp_path / "mlflow.db").exists()
 
 

@@ -17,6 +17,7 @@ from recbench.models.registry import lookup
 from recbench.report.console import codes_tables, cold_lines, results_table
 from recbench.report.notes import Entry, doubts, tuned_notes
 from recbench.tracking.loggers import check_logger, is_logger
+from recbench.tracking.store import NotSent
 from recbench.training.processes.leader import team
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def run_job(composed: DictConfig, in_sweep: bool = False, judge: Judge | None = 
     """One job of a command: run it, show it, send it. Returns the runs to show, the asked one last.
 
     in_sweep: the process that started the sweep shows and sends its jobs.
-    judge: of a search that may give it up. Raises StoppedEarly if it does, or did before.
+    judge: of a search that may give it up. Raises StoppedEarly if it does, or did before, and NotSent, which holds the finished runs, where the
+    disk of the tracker is full.
     """
     config = RunConfig.from_hydra(composed)
     speak()
@@ -65,7 +67,11 @@ def _run_job(config: RunConfig, in_sweep: bool, judge: Judge | None, tables: boo
     if config.tracking.enabled and (not in_sweep or is_logger(config.tracking)):
         from recbench.tracking.deliver import deliver
 
-        page = deliver(config.tracking, [part.folder for part in unique])
+        try:
+            page = deliver(config.tracking, [part.folder for part in unique])
+        except NotSent as error:
+            error.runs = unique
+            raise
         if page:
             logger.info("compare runs: %s", page)
     return unique

@@ -33,6 +33,7 @@ from recbench.experiment import machine_share
 from recbench.experiment.launchers.joblib import dismiss_workers
 from recbench.experiment.launchers.records import record_path, write_record
 from recbench.tracking.loggers import is_logger
+from recbench.tracking.store import NotSent
 from recbench.training.processes.ranks import launched
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ class Outcome:
             record |= {"status": 0, **found}
         except Exception as error:
             record |= _failure(error)
+            if isinstance(error, NotSent) and error.runs:  # finished all the same
+                record |= _told(error.runs)
+                value = error.runs[-1].validation
         self.statuses.append(record["status"])
         try:
             if in_sweep:

@@ -91,6 +91,8 @@ class Pool:
         self.waiting: list[Job] = []
         self.running: list[Worker] = []
         self.failed: dict[str, str] = {}
+        #: Of runs that are finished, what went wrong afterwards: a tracking database whose disk is full.
+        self.afterwards: dict[str, str] = {}
         #: What the children are sent when we are stopped: what we were sent, so that they record it.
         self.ending: int = signal.SIGINT
 
@@ -147,6 +149,8 @@ class Pool:
             self.running.remove(worker)
             worker.log.close()
             reason = None if status == 0 and worker.job.finished else self._reason(worker, status)
+            if reason is not None and worker.job.finished:
+                self.afterwards[worker.job.key], reason = reason, None
             worker.record.unlink(missing_ok=True)
             seconds = time.perf_counter() - worker.started
             if reason is not None:

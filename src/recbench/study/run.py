@@ -45,7 +45,10 @@ def run_study(name: str, words: tuple[str, ...], jobs: int, *, table_only: bool 
         reasons = ask_more(study, plan, planner)
     finally:
         write_results(study, plan)
-    return say_failures(plan, reasons)
+    status = say_failures(plan, reasons)
+    for line in dict.fromkeys(pool.afterwards.values()):
+        logger.error("error: %s", line)
+    return status or (2 if pool.afterwards else 0)
 
 
 def study_runs_dir(path: Path, study: Study, words: tuple[str, ...]) -> Path:

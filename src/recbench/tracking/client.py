@@ -14,7 +14,7 @@ from recbench.config.settings import TrackingConfig
 from recbench.core.disk import is_full
 from recbench.core.secrets import redact, redact_addresses, reveal
 from recbench.tracking.local_database import database_file, prepare
-from recbench.tracking.store import Unreachable
+from recbench.tracking.store import StoreFull, Unreachable
 
 if TYPE_CHECKING:
     from recbench.tracking.library import Library
@@ -73,7 +73,7 @@ def reachable(config: TrackingConfig) -> Iterator[None]:
     except Exception as error:
         where = redact_addresses(config.uri)
         if is_full(error):
-            raise Unreachable(f"{where} cannot be written: the disk is full; free some space") from error
+            raise StoreFull(f"{where} cannot be written: the disk is full; free some space") from error
         if _is_absence(error):
             raise Unreachable(f"{where} ({_reason(error)})") from error
         raise

@@ -15,9 +15,11 @@ from typing import Any
 
 from recbench.config.run_name import run_name
 from recbench.config.settings import TrackingConfig
+from recbench.core.disk import is_full
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder, locked
 from recbench.tracking.describe import COSTS, headline, parameters_of
+from recbench.tracking.store import NotSent
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +43,17 @@ def check_logger(config: TrackingConfig) -> None:
 
 
 def deliver(config: TrackingConfig, folders: Sequence[RunFolder]) -> str | None:
-    """Send finished runs, each once. Returns how to look at them; None if one could not be sent, which is said and is no error."""
+    """Send finished runs, each once. Returns how to look at them; None if one could not be sent, which is said and is no error.
+
+    Raises NotSent where the disk is full.
+    """
     try:
         for folder in folders:
             with locked(folder):
                 _send(config, folder)
     except Exception as error:
+        if is_full(error):
+            raise NotSent(f"{config.name} in {config.uri}", "the run", "the same command") from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         logger.warning(
             "not sent to %s: %s; the run is complete on disk, and the same command sends it later", config.name, reason

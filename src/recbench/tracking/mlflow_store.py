@@ -12,9 +12,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from recbench.config.settings import TrackingConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder, locked
+from recbench.core.secrets import redact_addresses
 from recbench.tracking.client import open_client, place_of, reachable
 from recbench.tracking.describe import metrics_of, parameters_of, tags_of
-from recbench.tracking.store import PARENT_TAG, SWEEPS_TAG, Entry, Unreachable, short_id
+from recbench.tracking.store import PARENT_TAG, SWEEPS_TAG, Entry, NotSent, StoreFull, Unreachable, short_id
 from recbench.tracking.ui_links import comparable, comparison
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ SWEEPS_LENGTH = 4999
 
 #: What to do about a run that could not be sent.
 LATER = "send it later with: recbench tracking sync"
+#: The same where the disk is full.
+AGAIN = "the same command, or recbench tracking sync,"
 
 
 class Store:
@@ -132,7 +135,7 @@ def deliver(config: TrackingConfig, folders: Sequence[RunFolder]) -> str | None:
     """Send finished runs, the last being the one asked for and the others what it stands on. Returns how to come to the page that compares
     it with others; None if it could not be sent, which is said and is no error: the run is complete on disk.
 
-    The last run becomes the parent of the others.
+    The last run becomes the parent of the others. Raises NotSent where the disk of the store is full: that is the user's to mend.
     """
     asked = folders[-1]
     try:
@@ -140,6 +143,8 @@ def deliver(config: TrackingConfig, folders: Sequence[RunFolder]) -> str | None:
         store.send_with(asked, folders[:-1])
         tags = tags_of(asked.key, asked.config(), asked.read("metrics.json"), asked.read("provenance.json"))
         return store.compare(comparable(tags))
+    except StoreFull as error:
+        raise NotSent(redact_addresses(config.uri), "the run", AGAIN) from error
     except Unreachable as error:
         logger.warning("MLflow is not reachable: %s; the run is complete on disk, %s", error, LATER)
     except UserError as error:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from recbench.core.disk import DiskFull
 
 #: recbench's key of a run.
 KEY_TAG = "recbench.key"
@@ -40,6 +43,24 @@ class Entry(NamedTuple):
 
 class Unreachable(Exception):
     """The tracking store did not answer, or cannot be written."""
+
+
+class StoreFull(Unreachable):
+    """The disk of the tracking store is full."""
+
+
+class NotSent(DiskFull):
+    """Finished runs that their tracking store has no space for. They are complete on disk, and are sent once there is some.
+
+    runs: those of the job, for whoever shows them, the asked one last.
+    """
+
+    def __init__(self, where: str, finished: str, mend: str) -> None:
+        """where: the store; finished: what is complete on disk; mend: what sends it later."""
+        super().__init__(
+            f"not sent to {where}: the disk is full; {finished} is complete in its folder: free some space, then {mend} sends what is missing"
+        )
+        self.runs: Sequence[Any] = ()
 
 
 def short_id(run_id: str) -> str:

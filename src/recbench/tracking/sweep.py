@@ -16,8 +16,8 @@ from recbench.config.settings import TrackingConfig
 from recbench.core.errors import UserError
 from recbench.core.secrets import redact_addresses
 from recbench.tracking.client import place_of
-from recbench.tracking.mlflow_store import LATER, Store
-from recbench.tracking.store import Unreachable
+from recbench.tracking.mlflow_store import AGAIN, LATER, Store
+from recbench.tracking.store import NotSent, StoreFull, Unreachable
 from recbench.tracking.sweep_file import JOB_FILES, SweepFile, SweptJob
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ LOOK_SECONDS = 0.5
 
 
 class SweepSender:
-    """Sends the jobs of one sweep. Never fails: what is wrong with MLflow is said once.
+    """Sends the jobs of one sweep. What is wrong with MLflow is said once and never ends a sweep; only ``finish`` fails, for a full disk.
 
     tracking: of the sweep; None where it is one of the things that jobs do differently, or off.
     """
@@ -63,7 +63,10 @@ class SweepSender:
                     self._send(SweptJob.of(path))
 
     def finish(self, failed: bool) -> None:
-        """Send the rest, tell MLflow that the sweep is over, and say where to compare its runs."""
+        """Send the rest, tell MLflow that the sweep is over, and say where to compare its runs.
+
+        Raises NotSent, after all else is done, where the disk of a store is still full.
+        """
         self._end_watch()
         self.file.update(ended=time.time(), failed=failed)
         self._seen.clear()
@@ -72,8 +75,9 @@ class SweepSender:
         places = {
             place_of(config): self._full(config) for config in ([self.tracking] if self.tracking else []) + tracked
         }
-        for config in places.values():
-            self._settle(config)
+        full = [config for config in places.values() if not self._settle(config)]
+        if full:
+            raise NotSent(" and ".join(redact_addresses(config.uri) for config in full), "the sweep", AGAIN)
 
     def abandon(self) -> None:
         """Close the sweep's run in MLflow where a mistake or Ctrl+C ended the sweep before its time: it would stand there as running."""
@@ -128,19 +132,24 @@ class SweepSender:
 
     def _away(self, config: TrackingConfig, error: Unreachable) -> None:
         self._stores[place_of(config)] = None
-        logger.warning("MLflow is not reachable: %s; the sweep goes on without it", error)
+        if not isinstance(error, StoreFull):  # tried again at the end, which says it
+            logger.warning("MLflow is not reachable: %s; the sweep goes on without it", error)
 
-    def _settle(self, config: TrackingConfig) -> None:
+    def _settle(self, config: TrackingConfig) -> bool:
+        """Send what a store has not heard of; False where its disk is full."""
         try:
             store = self._stores.get(place_of(config)) or Store(config)
             for key in self.file.settle(store, own=True):
                 logger.info("sent %s, which MLflow had missed", key)
             page = self.file.comparison(store)
+        except StoreFull:
+            return False
         except Unreachable as error:
             logger.warning("MLflow is not reachable: %s; the sweep is complete on disk, %s", error, LATER)
-            return
+            return True
         if page:
             logger.info("compare runs: %s", page)
+        return True
 
     def _full(self, config: TrackingConfig) -> TrackingConfig:
         """The tracking of a job with the sweep's password, which the job's record does not hold."""

@@ -1,8 +1,8 @@
 """A model's program as an ONNX graph, and the same proof that it scores as the model does, by onnxruntime. Needs the extra ``onnx``.
 
-torch converts the program of ``torch.export``. What the write on a diagonal means in ONNX, which it does not convert, stands here. Complex numbers
-(`lrurec`) and some kinds of sorting (`hicg`) it does not convert either; such a model is refused with the operation's name. The graph of
-`tim4rec` keeps the number of its example histories, which the check finds, so it is refused too.
+torch converts the program of ``torch.export``. What the write on a diagonal means in ONNX, which it does not convert, stands here. Layers with
+operations that ONNX lacks (complex numbers, stable sorts, running maxima, writes in place) have a form for export, which
+``torch.compiler.is_exporting()`` chooses. A model with any other such operation is refused with the operation's name.
 """
 
 from __future__ import annotations

@@ -46,6 +46,8 @@ def behaviour_graph(items: Tensor, kinds: Tensor, mask: Tensor, n_kinds: int) ->
 
     item, alias = nodes(items, mask)
     source, target, relation = typed_edges(alias, kinds, mask, n_kinds)
+    if torch.compiler.is_exporting():
+        return _unsorted(item, alias, torch.stack([source, target]), relation, n_relations(n_kinds))
     order = relation.argsort(stable=True)
     edge_index, relation = torch.stack([source, target])[:, order], relation[order]
     n = n_relations(n_kinds)
@@ -60,6 +62,19 @@ def behaviour_graph(items: Tensor, kinds: Tensor, mask: Tensor, n_kinds: int) ->
         edge_weight=weight,
         per_type=per_type,
         num_nodes=item.shape[0],  # not len(), which an exported program cannot trace
+    )
+
+
+def _unsorted(item: Tensor, alias: Tensor, edge_index: Tensor, relation: Tensor, n: int) -> Data:
+    """The same graph for an exported program, which cannot sort stably nor count: edges as they were met, and no ``per_type``."""
+    from torch_geometric.data import Data
+
+    meeting = edge_index[1] * n + relation
+    ones = torch.ones_like(meeting, dtype=torch.float32)
+    count = torch.zeros(item.shape[0] * n, device=item.device).index_add(0, meeting, ones)
+    weight = count[meeting].reciprocal()
+    return Data(
+        item=item, alias=alias, edge_index=edge_index, edge_type=relation, edge_weight=weight, num_nodes=item.shape[0]
     )
 
 
@@ -90,6 +105,9 @@ def typed_edges(alias: Tensor, kinds: Tensor, mask: Tensor, n_kinds: int) -> tup
 def last_of_same_kind(kinds: Tensor, mask: Tensor, n_kinds: int) -> Tensor:
     """[B, L]: the last earlier position with the same kind as each, -1 where there is none, and at pads."""
     places = torch.arange(kinds.shape[1], device=kinds.device)
+    if torch.compiler.is_exporting():  # other runtimes know no running maximum
+        same = (kinds[:, :, None] == kinds[:, None, :]) & mask[:, None, :] & (places < places[:, None])
+        return torch.where(same, places, -1).amax(-1).masked_fill(~mask, -1)
     is_kind = (kinds[..., None] == torch.arange(n_kinds, device=kinds.device)) & mask[..., None]
     latest = torch.where(is_kind, places[:, None], -1).cummax(1).values
     before = nn.functional.pad(latest[:, :-1], (0, 0, 1, 0), value=-1)
@@ -111,6 +129,15 @@ class RelationStep(nn.Module):
     def messages(self, states: Tensor, graph: Data) -> Tensor:
         """m [M, D]."""
         source, target = graph.edge_index
-        sources = (states[source] * graph.edge_weight[:, None]).split(graph.per_type)
-        sent = torch.cat([part @ weight for part, weight in zip(sources, self.relations, strict=True)])
+        read = states[source] * graph.edge_weight[:, None]
+        if torch.compiler.is_exporting():  # of each relation all edges, and 0 from those of others
+            each = [
+                (read @ weight) * (graph.edge_type == n)[:, None].to(read.dtype)
+                for n, weight in enumerate(self.relations)
+            ]
+            sent = torch.stack(each).sum(0)
+        else:
+            sent = torch.cat(
+                [part @ weight for part, weight in zip(read.split(graph.per_type), self.relations, strict=True)]
+            )
         return torch.zeros_like(states).index_add(0, target, sent)

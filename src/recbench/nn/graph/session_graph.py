@@ -74,6 +74,8 @@ def first_events(items: Tensor) -> Tensor:
     """
     length = items.shape[1]
     position = torch.arange(length, device=items.device)
+    if torch.compiler.is_exporting():  # other runtimes know neither a stable sort nor a running maximum
+        return torch.where(items[:, :, None] == items[:, None, :], position, length).amin(-1)
     values, order = items.sort(dim=1, stable=True)
     starts = torch.ones_like(values, dtype=torch.bool)
     starts[:, 1:] = values[:, 1:] != values[:, :-1]

@@ -42,6 +42,30 @@ def step_by_step(inputs: Tensor, decay: Tensor) -> Tensor:
     return torch.stack(states, dim=1)
 
 
+def real_doubling_scan(real: Tensor, imaginary: Tensor, decay_re: Tensor, decay_im: Tensor) -> Tensor:
+    """``doubling_scan`` in real numbers, for exported programs: ONNX knows no complex ones. real, imaginary [B, L, C], decay_re, decay_im
+    [C] -> [B, L, 2 C], real parts first."""
+    length = real.shape[1]
+    rounds = max(length - 1, 0).bit_length()
+    missing = (1 << rounds) - length
+    re, im = F.pad(real, (0, 0, 0, missing)), F.pad(imaginary, (0, 0, 0, missing))
+    power_re, power_im = decay_re[None], decay_im[None]
+    for n in range(rounds):
+        half = 1 << n
+        re, im = (part.unflatten(1, (-1, 2, half)) for part in (re, im))
+        last_re, last_im = re[:, :, 0, -1:], im[:, :, 0, -1:]
+        second_re = re[:, :, 1] + power_re * last_re - power_im * last_im
+        second_im = im[:, :, 1] + power_re * last_im + power_im * last_re
+        re = torch.stack([re[:, :, 0], second_re], dim=2).flatten(1, 3)
+        im = torch.stack([im[:, :, 0], second_im], dim=2).flatten(1, 3)
+        whole_re, whole_im = power_re[-1:], power_im[-1:]
+        power_re, power_im = (
+            torch.cat([power_re, power_re * whole_re - power_im * whole_im]),
+            torch.cat([power_im, power_re * whole_im + power_im * whole_re]),
+        )
+    return torch.cat([re, im], dim=-1)[:, :length]
+
+
 class LinearRecurrence(nn.Module):
     """The recurrence between two complex projections. [B, L, D] -> [B, L, D].
 
@@ -68,6 +92,11 @@ class LinearRecurrence(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         real, imaginary = self.enter(x).chunk(2, dim=-1)
+        if torch.compiler.is_exporting():
+            radius, angle, gamma = (-self.log_nu.exp()).exp(), self.log_theta.exp(), self.log_gamma.exp()
+            return self.leave(
+                real_doubling_scan(real * gamma, imaginary * gamma, radius * angle.cos(), radius * angle.sin())
+            )
         states = doubling_scan(torch.complex(real, imaginary) * self.log_gamma.exp(), self.decay)
         # Re((A + iB)(r + is)) = A r - B s; the sign is part of what ``leave`` learns.
         return self.leave(torch.cat([states.real, states.imag], dim=-1))

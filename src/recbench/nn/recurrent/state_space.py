@@ -59,6 +59,8 @@ def ssd(
     with torch.autocast(x.device.type, enabled=False):
         x, step, log_decay, b, c = (value.to(dtype) for value in (x, step, log_decay, b, c))
         skip = torch.zeros_like(step[0, 0]) if skip is None else skip.to(dtype)
+        if torch.compiler.is_exporting():
+            return exported(x, step, log_decay, b, c, skip)
         if form == "recurrent":
             return recurrent(x, step, log_decay, b, c, skip)
         if form == "fused":
@@ -75,6 +77,16 @@ def recurrent(x: Tensor, step: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, 
         state = log_decay[:, t, :, None, None].exp() * state + added
         outputs.append((state * c[:, t, None, None]).sum(-1) + skip[:, None] * x[:, t])
     return torch.stack(outputs, dim=1)
+
+
+def exported(x: Tensor, step: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, skip: Tensor) -> Tensor:
+    """The dense form without writes in place, which other runtimes do not have: the decay between any two positions is the exponential of the
+    sum of those between them, added up from the first on."""
+    later = torch.ones(x.shape[1], x.shape[1], dtype=x.dtype, device=x.device).tril(-1)  # [i, j]: i comes after j
+    decays = log_decay.transpose(1, 2)[..., None] * later  # [B, H, i, j]: a_i, for the starts j before i
+    reach = decays.cumsum(2).exp() * (later + torch.eye(x.shape[1], dtype=x.dtype, device=x.device))
+    pairs = (c @ b.transpose(1, 2))[:, None] * reach * step.transpose(1, 2)[:, :, None]
+    return (pairs @ x.transpose(1, 2)).transpose(1, 2) + skip[:, None] * x
 
 
 @cache

@@ -37,6 +37,7 @@ SIZES = {
     "lcrec": {**TINY, "text_buckets": 64, "alignment_share": 0.5, "itemsearch": 0.5, "preferenceobtain": 0.5, "tokenizer": CODES},
     "llamarec": {**TINY, "k": 4, "history": 4, "text_buckets": 256, "retriever": {"model": "markov"}},
     **{name: {**TINY, "text_buckets": 64, "text_tokens": 8} for name in ("lite_llm4rec", "hllm")},
+    **{name: {"hidden_size": 16, "layers": [16, 8], "dropout": 0.2} for name in ("din", "tin", "dare")},
     "rpg": {**BLOCK, "residual_dropout": 0.2, "tokenizer": {"model": "opq", "levels": 4, "codebook_size": 16, "components": 8}},
 }  # fmt: skip
 #: Model -> where it drops, in order of first use. What a reference of another code stores is in tests/parity; this is what stands in writing.
@@ -47,6 +48,8 @@ PLACES = {
         "layers.*.attention",
         "layers.*.contract",
     ),
+    **dict.fromkeys(("din", "tin"), ("head.layers.*",)),
+    "dare": ("head.layers.*", "search_head.layers.*"),
     "e4srec": ("item_to_state",),
     "gcegnn": ("global_graph.layers.*.query", "global_graph", "local_graph"),
     "gcsan": ("blocks.*.contract",),

@@ -22,6 +22,7 @@ FAMILIES = {
     "collaborative": ("gfcf", "ials"),
     "sequential": ("sasrec", "gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec"),
     "session": ("srgnn", "gcsan", "tagnn", "gcegnn", "hicg"),
+    "target": ("din", "tin", "dare"),
     "language": ("slmrec", "e4srec", "llmgr", "prompted", "llamarec", "lite_llm4rec", "hllm", "text_table"),
     "generative": ("tiger", "lcrec", "rpg"),
     "tokenizers": ("rq_kmeans", "rvq", "rqvae", "opq", "sequential_ids", "collaborative_ids", "random_ids"),

@@ -25,7 +25,7 @@ from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext
 from recbench.models.language.frozen_part import trained_names
-from recbench.models.language.reranker import Reranker, RerankerConfig
+from recbench.models.reranker import Reranker, RerankerConfig
 from recbench.nn.language.backbone import check_backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.text import item_prompts as say

@@ -56,13 +56,17 @@ class Reranker(Recommender):
         if not 0 <= config.weight <= 1:
             raise UserError(f"model.weight must lie between 0 and 1, not {config.weight:g}")
         named = config.retriever.get("model")
+        if named is None:
+            raise UserError(
+                "model.retriever names no model; set model.retriever.model, as in model.retriever.model=sasrec"
+            )
         if named in model_names() and not lookup(named).model.ranks:
             raise UserError(f"model.retriever.model={named} ranks nothing, so it finds no items; name a recommender")
         return {"retriever": config.retriever}
 
     def __init__(self, config: Any, context: ModelContext) -> None:
         super().__init__(config, context)
-        if config.k > context.n_items:
+        if config.retriever and config.k > context.n_items:
             raise UserError(
                 f"model.k={config.k} is above the {context.n_items} items of the catalogue; lower it to {context.n_items} at the most"
             )

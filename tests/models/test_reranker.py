@@ -14,8 +14,8 @@ from recbench.experiment.run import run
 from recbench.models.base import ModelContext
 from recbench.models.counting.markov import Markov, MarkovConfig
 from recbench.models.counting.popularity import Popularity, PopularityConfig
-from recbench.models.language.reranker import Reranker, RerankerConfig, n_before
 from recbench.models.registry import lookup
+from recbench.models.reranker import Reranker, RerankerConfig, n_before
 
 
 class ByNumber(Reranker):

@@ -169,10 +169,10 @@ def evaluate(folder: Path, users: int) -> dict[str, Any]:
     """Seconds of a full ranking of all test users, from ``users`` of them, spread evenly."""
     import torch
 
+    from recbench.evaluation.blocks import block_rows
     from recbench.evaluation.cost.efficiency import spread
-    from recbench.evaluation.evaluate import block_rows
     from recbench.evaluation.evaluate import evaluate as rank
-    from recbench.experiment.evaluate import score_function
+    from recbench.experiment.asking import score_function
 
     data = prepared(folder)
     split = split_of(data)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbench.core.errors import UserError
-from recbench.data.cleaning import Cleaned, clean, keep_core
+from recbench.data.arrange import Cleaned
+from recbench.data.cleaning import clean, keep_core
 from recbench.data.events import Events
 from recbench.data.parts import WholeLog
 from recbench.data.schema import DataConfig, RawData

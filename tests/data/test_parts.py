@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from recbench.core.errors import UserError
-from recbench.data import events, parts, prepared
+from recbench.data import events, manifest_figures, parts
 from recbench.data.cleaning import clean
 from recbench.data.parts import PartsOnDisk, read_parts
 from recbench.data.prepared import PreparedData
@@ -54,7 +54,7 @@ def spool(
 def in_parts(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setattr(parts, "PART_ROWS", rows)
     monkeypatch.setattr(events, "BATCH_ROWS", 97)
-    monkeypatch.setattr(prepared, "EVENTS_AT_ONCE", 50)
+    monkeypatch.setattr(manifest_figures, "EVENTS_AT_ONCE", 50)
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
@@ -127,12 +127,12 @@ GROWTH = """
 import json, sys, threading, time
 from pathlib import Path
 import numpy as np, polars as pl, pyarrow as pa, pyarrow.parquet as pq
-from recbench.data import events, parts, prepared
+from recbench.data import events, manifest_figures, parts, prepared
 from recbench.data.cleaning import clean
 from recbench.data.schema import DataConfig, RawData
 
 n, folder = int(sys.argv[1]), Path(sys.argv[2])
-parts.PART_ROWS = events.BATCH_ROWS = prepared.EVENTS_AT_ONCE = 1 << 18
+parts.PART_ROWS = events.BATCH_ROWS = manifest_figures.EVENTS_AT_ONCE = 1 << 18
 draw, writer = np.random.default_rng(0), None
 for first in range(0, n, 1 << 18):
     rows = min(1 << 18, n - first)

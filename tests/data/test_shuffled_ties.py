@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from recbench.core.errors import UserError
-from recbench.data.cleaning import Cleaned, clean
+from recbench.data.arrange import Cleaned
+from recbench.data.cleaning import clean
 from recbench.data.schema import DataConfig, RawData
 
 

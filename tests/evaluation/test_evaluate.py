@@ -9,7 +9,9 @@ import torch
 from recbench.core.errors import UserError
 from recbench.data.protocol import LeaveOneOutConfig, SampledConfig, TemporalConfig
 from recbench.data.split import make_split
-from recbench.evaluation.evaluate import block_rows, evaluate, evaluate_lists, is_wide, merge
+from recbench.evaluation.blocks import block_rows, is_wide
+from recbench.evaluation.evaluate import evaluate, evaluate_lists
+from recbench.evaluation.outcome import merge
 from recbench.evaluation.ranking import ScoreError
 
 MAX_LENGTH = 5  # most histories of the random data are longer

@@ -8,9 +8,9 @@ import torch
 
 from recbench.data.protocol import LeaveOneOutConfig
 from recbench.data.split import make_split
-from recbench.evaluation import evaluate as module
-from recbench.evaluation.evaluate import BLOCK_SCORES, WIDE_BLOCK_SCORES, WIDE_ROWS, block_rows, evaluate, is_wide
-from recbench.experiment.evaluate import score_function
+from recbench.evaluation.blocks import BLOCK_SCORES, WIDE_BLOCK_SCORES, WIDE_ROWS, block_rows, is_wide
+from recbench.evaluation.evaluate import evaluate
+from recbench.experiment.asking import score_function
 from recbench.models.base import ModelContext
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
 
@@ -77,4 +77,4 @@ def test_items_of_equal_vectors_stay_tied(wide):
 def test_a_narrow_catalogue_is_scored_by_the_model_itself(tiny_data):
     model = SASRec(SASRecConfig(), ModelContext(tiny_data.n_items, tiny_data.n_users, 5))
     assert score_function(model, torch.device("cpu")) == model.score
-    assert module.is_wide(1_000_000)
+    assert is_wide(1_000_000)

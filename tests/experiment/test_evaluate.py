@@ -8,7 +8,7 @@ import torch
 from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
 from recbench.data.training import TrainingData
-from recbench.experiment import evaluate
+from recbench.experiment import asking, cost_of_use, device, evaluate
 from recbench.models.base import ModelContext, Recommender
 from recbench.models.counting.itemknn import ItemKNN, ItemKNNConfig
 
@@ -66,7 +66,7 @@ def test_lists_longer_than_the_catalogue_are_possible(models, tiny_data, tiny_sp
 def test_validation_and_test_ask_about_different_events(models, tiny_data, tiny_split, run_config, tmp_path):
     config = run_config(tmp_path, "model=itemknn")
     ranked = {
-        part: evaluate.rank_cases(models[0], tiny_data, tiny_split, getattr(tiny_split, part), config).table()
+        part: asking.rank_cases(models[0], tiny_data, tiny_split, getattr(tiny_split, part), config).table()
         for part in ("validation", "test")
     }
     assert (ranked["test"]["history_length"] == ranked["validation"]["history_length"] + 1).all()
@@ -76,15 +76,15 @@ def test_validation_and_test_ask_about_different_events(models, tiny_data, tiny_
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"accelerator=gpu.*no CUDA device.*hardware=cpu"):
-        evaluate.prepare_device(HardwareConfig(accelerator="gpu"), 1)
-    assert evaluate.device_of(HardwareConfig(accelerator="auto")).type == "cpu"
+        device.prepare_device(HardwareConfig(accelerator="gpu"), 1)
+    assert device.device_of(HardwareConfig(accelerator="auto")).type == "cpu"
 
 
 def test_threads_are_set_only_where_asked_for(monkeypatch):
     asked = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    evaluate.prepare_device(HardwareConfig(), 1)
-    evaluate.prepare_device(HardwareConfig(threads=3), 1)
+    device.prepare_device(HardwareConfig(), 1)
+    device.prepare_device(HardwareConfig(threads=3), 1)
     assert asked == [3]
 
 
@@ -93,7 +93,7 @@ def test_answers_of_both_kinds_are_timed_alike(models, tiny_data, tiny_split, ru
     before = torch.get_rng_state()
     models[1].asked.clear()
     for model in models:
-        found = evaluate.efficiency(model, tiny_data, tiny_split, config)
+        found = cost_of_use.efficiency(model, tiny_data, tiny_split, config)
         assert found.keys() == {
             "cost/latency_p50_ms", "cost/latency_p95_ms", "cost/latency_p99_ms", "cost/latency_users", "cost/latency_threads",
             "cost/latency_warm_up_calls", "cost/users_per_second", "cost/users_per_batch", "cost/batch_latency_p50_ms",
@@ -105,7 +105,7 @@ def test_answers_of_both_kinds_are_timed_alike(models, tiny_data, tiny_split, ru
         assert (found["cost/latency_users"], found["cost/batch_latency_calls"]) == (100, 20)
         assert found["cost/latency_threads"] == torch.get_num_threads()
     # The lists are as long as those that are tested; a model with scores is asked for those.
-    assert set(models[1].asked) == {evaluate.list_length(tiny_split, config)}
+    assert set(models[1].asked) == {asking.list_length(tiny_split, config)}
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -116,7 +116,7 @@ def test_sizes_are_those_of_the_file_and_of_all_tensors(tmp_path):
     model.register_buffer("small", torch.zeros(7, dtype=torch.int8))
     folder = RunFolder(tmp_path)
     folder.weights.write_bytes(b"x" * 11)
-    assert evaluate.sizes(model, folder) == {"cost/bytes_on_disk": 11, "cost/bytes_in_memory": 4 * (15 + 5) + 7}
+    assert cost_of_use.sizes(model, folder) == {"cost/bytes_on_disk": 11, "cost/bytes_in_memory": 4 * (15 + 5) + 7}
 
 
 def sasrec(tiny_data, tiny_split):
@@ -130,7 +130,7 @@ def sasrec(tiny_data, tiny_split):
 def test_the_work_of_an_answer_is_what_its_layers_and_the_catalogue_take(tiny_data, tiny_split, run_config, tmp_path):
     config = run_config(tmp_path, "model=sasrec", "training.max_length=20")
     model = sasrec(tiny_data, tiny_split)
-    found = evaluate.complexity(model, tiny_data, tiny_split, config)
+    found = cost_of_use.complexity(model, tiny_data, tiny_split, config)
     first = min(20, int(tiny_split.test.end[0] - tiny_split.test.start[0]))
     per_event = 2 * 3 * 16 * 16  # query, key, value
     last = 2 * (
@@ -149,13 +149,13 @@ def test_a_model_whose_work_cannot_be_counted_is_told_and_not_lost(tiny_data, ti
     model = sasrec(tiny_data, tiny_split)
     model.training_loss = lambda batch: torch.zeros(())  # nothing to go back through
     with caplog.at_level("WARNING", logger="recbench"):
-        found = evaluate.complexity(model, tiny_data, tiny_split, run_config(tmp_path, "model=sasrec"))
+        found = cost_of_use.complexity(model, tiny_data, tiny_split, run_config(tmp_path, "model=sasrec"))
     assert found == {}
     assert "the operations of sasrec cannot be counted" in caplog.text
 
 
 def test_nothing_is_trained_where_nothing_can_be(models, tiny_data, tiny_split, run_config, tmp_path):
-    found = evaluate.complexity(models[0], tiny_data, tiny_split, run_config(tmp_path, "model=itemknn"))
+    found = cost_of_use.complexity(models[0], tiny_data, tiny_split, run_config(tmp_path, "model=itemknn"))
     assert found["cost/parameters_active"] == 0
     assert found["cost/buffer_values"] > 0
     assert "cost/flops_per_training_target" not in found

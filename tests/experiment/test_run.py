@@ -374,7 +374,7 @@ def test_histories_longer_than_a_model_reads_are_cut(run_config, tmp_path):
 def test_costs_are_added_up_over_all_that_a_run_stands_on_each_once():
     from types import SimpleNamespace
 
-    from recbench.experiment.run import with_dependencies
+    from recbench.experiment.added_up import with_dependencies
 
     def made(key, seconds, dependencies=(), **more):
         figures = {"cost/train_seconds": seconds, "cost/wall_seconds": 10 * seconds, **more}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from recbench.core.errors import UserError
-from recbench.experiment import run as running
+from recbench.experiment import produce as running
 from recbench.experiment.context import RunContext
 from recbench.experiment.key import run_key
 from recbench.experiment.run import run

@@ -8,8 +8,10 @@ import statistics
 import pytest
 
 from recbench.core.errors import UserError
-from recbench.report.board import PUBLISHED, boards_of, with_published
+from recbench.report.board import PUBLISHED
+from recbench.report.boards import boards_of
 from recbench.report.collect import read_folder, read_run
+from recbench.report.printed import with_published
 from recbench.report.rows import Row
 from recbench.report.verdicts import judged
 

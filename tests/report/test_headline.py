@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from recbench.report.board import boards_of
+from recbench.report.boards import boards_of
 from recbench.report.collect import read_folder
 from recbench.report.headline import NO_FLOOR, bars_of, headings, sentences, shared_words
 from recbench.report.verdicts import judged

@@ -21,7 +21,7 @@ def test_the_front_is_exactly_what_nothing_dominates():
 
 
 def test_a_cost_that_only_one_row_has_is_no_axis(folders):
-    from recbench.report.board import boards_of
+    from recbench.report.boards import boards_of
     from recbench.report.collect import read_folder
 
     folders.add("a-1", 0.2, config={"model": {"name": "a"}}, **{"cost/energy_joules": 3.0})

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from recbench.evaluation.metrics import METRICS
-from recbench.report.board import boards_of
+from recbench.report.boards import boards_of
 from recbench.report.collect import read_folder
 from recbench.report.slices import Slices, _Groups, by_activity, by_popularity, training_counts
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from recbench.report.board import boards_of, with_published
+from recbench.report.boards import boards_of
 from recbench.report.collect import read_folder
+from recbench.report.printed import with_published
 from recbench.report.tables import leaderboard
 from recbench.report.verdicts import judged
 from recbench.report.writers import latex, latex_table, markdown_table, records

@@ -18,58 +18,26 @@ parts by user (``recbench.data.parts``), in memory that does not grow with it.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from recbench.core.errors import UserError
-from recbench.data.events import Events, raw_ids
+from recbench.data.arrange import Cleaned, arrange
+from recbench.data.events import Events
 from recbench.data.parts import Parts, read_parts
 from recbench.data.schema import DataConfig, RawData
 from recbench.data.session_cut import gap_sessions
+from recbench.data.tally import Tally
 
 log = logging.getLogger(__name__)
-
-#: What to do when a step leaves nothing; the other steps cannot empty what they get.
-ADVICE = {
-    "read": "the raw files hold no usable row",
-    "rating": "lower data.min_rating, or set it to null",
-    "k_core": "lower data.k_core, or set it to 0",
-}
-
-#: Part of the definition of every data set: another key would give other ids, and so other initial embeddings.
-ID_KEY = b"recbench ids 1"
-
-
-@dataclass
-class Cleaned:
-    """N events by user and time, and the counts after each step.
-
-    items int32 [N] in 1..I, offsets int64 [U+1], timestamps int64 [N] in seconds or None, behaviours int8 [N] or None,
-    sessions int32 [N] or None; parts int8 [N] or None, ascending within a user;
-    user_ids [U] and item_ids [I] are the raw ids in the order of the numbers.
-    """
-
-    items: np.ndarray
-    offsets: np.ndarray
-    timestamps: np.ndarray | None
-    behaviours: np.ndarray | None
-    sessions: np.ndarray | None
-    behaviour_names: list[str]
-    user_ids: pl.Series
-    item_ids: pl.Series
-    steps: list[dict[str, Any]]
-    parts: np.ndarray | None = None
 
 
 def clean(raw: RawData, config: DataConfig) -> Cleaned:
     """Apply the steps above. Raises UserError, with the counts after each step, if nothing is left."""
     parts = read_parts(raw)
-    tally = _Tally(parts.n_items)
+    tally = Tally(parts.n_items)
     if config.min_rating is not None and parts.n_users and not parts.has_ratings:
         raise UserError(
             f"data.min_rating={config.min_rating:g} asks for ratings, but these data have none; set it to null"
@@ -87,7 +55,7 @@ def clean(raw: RawData, config: DataConfig) -> Cleaned:
         log.info("the given parts are used as they are: data.k_core=%d does not filter them", config.k_core)
     elif config.k_core > 1:
         keep_core(parts, config.k_core)
-        before, last = steps[-1]["rows"], _Tally(parts.n_items)
+        before, last = steps[-1]["rows"], Tally(parts.n_items)
         for events in parts.each():
             last.add("k_core", events)
         steps = last.steps(steps)
@@ -96,10 +64,10 @@ def clean(raw: RawData, config: DataConfig) -> Cleaned:
             log.warning(
                 "the %d-core keeps only %.0f %% of the rows; data.k_core=0 keeps all", config.k_core, 100 * share
             )
-    return _arrange(parts, raw, steps)
+    return arrange(parts, raw, steps)
 
 
-def _clean_part(events: Events, raw: RawData, config: DataConfig, tally: _Tally) -> None:
+def _clean_part(events: Events, raw: RawData, config: DataConfig, tally: Tally) -> None:
     """Steps 1 to 5 for the events of some users."""
     tally.add("read", events)
     if config.min_rating is not None:
@@ -140,36 +108,6 @@ def keep_core(parts: Parts, k: int) -> None:
                 events.take((np.bincount(user) >= k)[user])
 
 
-@dataclass
-class _Tally:
-    """Rows, users and items that are left after each step, added up part by part."""
-
-    n_items: int
-    rows: dict[str, int] = field(default_factory=dict)
-    users: dict[str, int] = field(default_factory=dict)
-    items: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def add(self, step: str, events: Events) -> None:
-        self.rows[step] = self.rows.get(step, 0) + len(events)
-        user = events.user - events.user.min() if len(events) else events.user
-        self.users[step] = self.users.get(step, 0) + int(np.count_nonzero(np.bincount(user)))
-        met = self.items.setdefault(step, np.zeros(self.n_items, bool))
-        met[events.item] = True
-
-    def steps(self, earlier: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
-        """One entry a step, after those of earlier. Raises UserError at the first that leaves nothing."""
-        steps = list(earlier or [])
-        for step, rows in self.rows.items():
-            items = int(np.count_nonzero(self.items[step]))
-            steps.append({"step": step, "rows": rows, "users": self.users[step], "items": items})
-            if not rows:
-                told = "; ".join(
-                    f"{s['step']}: {s['rows']:,} rows, {s['users']:,} users, {s['items']:,} items" for s in steps
-                )
-                raise UserError(f"no interaction is left after the step '{step}' ({told}); {ADVICE[step]}")
-        return steps
-
-
 def _by_user_and_time(events: Events, has_timestamps: bool) -> np.ndarray:
     """Positions [N] that sort by user, then given part, then time, then row."""
     if events.part is not None:
@@ -204,107 +142,3 @@ def _first_of_equal(events: Events) -> np.ndarray:
     mask = np.ones(len(events), bool)
     mask[tied] = pl.DataFrame(columns).select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
     return mask
-
-
-def _arrange(parts: Parts, raw: RawData, steps: list[dict[str, Any]]) -> Cleaned:
-    """Number users, items and behaviours, and put the users, whose events already stand together, in their new order."""
-    row_of = {"user": np.full(parts.n_users, -1, np.int64), "item": np.full(parts.n_items, -1, np.int64)}
-    behaviour_row: dict[int, int] = {}
-    length_of, with_sessions = np.zeros(parts.n_users, np.int64), False
-    for events in parts.each():
-        row_of["user"][events.user], row_of["item"][events.item] = events.row, events.row
-        if len(events):
-            first = int(events.user.min())
-            counted = np.bincount(events.user - first)
-            length_of[first : first + len(counted)] += counted
-        if events.behaviour is not None:
-            codes, where = np.unique(events.behaviour, return_index=True)
-            behaviour_row |= dict(zip(codes.tolist(), events.row[where].tolist(), strict=True))
-        with_sessions |= events.session is not None and bool(events.session.any())
-    user_number, user_ids = _number(row_of["user"], "user", raw)
-    item_number, item_ids = _number(row_of["item"], "item", raw)
-    behaviour_number, behaviour_names = _behaviours(behaviour_row, raw)
-    n_events, present = int(length_of.sum()), user_number >= 0
-    lengths = np.zeros(len(user_ids), np.int64)
-    lengths[user_number[present]] = length_of[present]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    kinds: dict[str, type[np.generic]] = {"items": np.int32}
-    kinds |= {"timestamps": np.int64} if raw.has_timestamps else {}
-    kinds |= {"behaviours": np.int8} if behaviour_names else {}
-    kinds |= {"sessions": np.int32} if with_sessions else {}
-    kinds |= {"parts": np.int8} if raw.given_parts else {}
-    arrays = {name: parts.array(name, n_events, kind) for name, kind in kinds.items()}
-    for events in parts.each():
-        place = offsets[user_number[events.user]] + _place_in_run(events.user)
-        arrays["items"][place] = item_number[events.item] + 1
-        if "timestamps" in arrays:
-            arrays["timestamps"][place] = events.time // raw.ticks_per_second
-        if "behaviours" in arrays:
-            assert events.behaviour is not None
-            arrays["behaviours"][place] = behaviour_number[events.behaviour]
-        if "sessions" in arrays:
-            assert events.session is not None
-            arrays["sessions"][place] = _sessions(events.session, events.user)
-        if "parts" in arrays:
-            assert events.part is not None
-            arrays["parts"][place] = events.part
-        arrays = {name: parts.written(array) for name, array in arrays.items()}
-    return Cleaned(
-        items=arrays["items"],
-        offsets=offsets,
-        timestamps=arrays.get("timestamps"),
-        behaviours=arrays.get("behaviours"),
-        sessions=arrays.get("sessions"),
-        behaviour_names=behaviour_names,
-        user_ids=user_ids,
-        item_ids=item_ids,
-        steps=steps,
-        parts=arrays.get("parts"),
-    )
-
-
-def _place_in_run(user: np.ndarray) -> np.ndarray:
-    """[N] 0, 1, ... along each run of equal users.
-
-    >>> _place_in_run(np.array([7, 7, 7, 2, 2])).tolist()
-    [0, 1, 2, 0, 1]
-    """
-    place = np.arange(len(user))
-    starts = np.r_[True, user[1:] != user[:-1]][: len(user)]
-    return place - np.maximum.accumulate(np.where(starts, place, 0))
-
-
-def _number(row_of: np.ndarray, column: str, raw: RawData) -> tuple[np.ndarray, pl.Series]:
-    """New numbers [codes] from 0 by the hash of the raw id, -1 for codes that no event has, and the raw ids in the order of the numbers."""
-    present, names = raw_ids(raw.interactions, column, row_of)
-    digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8, key=ID_KEY).digest() for name in names)
-    # Big-endian, so that numbers sort as the digests do; should two be equal, the raw id decides.
-    hashes = np.frombuffer(digests, ">u8").astype(np.uint64)
-    order = pl.DataFrame({"hash": hashes, "name": names}).select(pl.arg_sort_by("hash", "name")).to_series().to_numpy()
-    numbers = np.full(len(row_of), -1, np.int64)
-    numbers[present[order]] = np.arange(len(order))
-    return numbers, names.gather(order)
-
-
-def _behaviours(row_of_code: dict[int, int], raw: RawData) -> tuple[np.ndarray, list[str]]:
-    """Numbers int8 [codes] from 1 in alphabetical order of the names, 0 where unknown; and the names."""
-    row_of = np.full(max(row_of_code, default=0) + 1, -1, np.int64)
-    for code, row in row_of_code.items():
-        row_of[code] = row if code else -1
-    if not (row_of >= 0).any():
-        return np.zeros(len(row_of), np.int8), []
-    present, names = raw_ids(raw.interactions, "behaviour", row_of)
-    if len(names) > 127:
-        raise UserError(f"{len(names)} different behaviours are too many (at most 127); is it the right column?")
-    numbers = np.zeros(len(row_of), np.int8)
-    numbers[present] = names.rank("ordinal").to_numpy()
-    return numbers, names.sort().to_list()
-
-
-def _sessions(session: np.ndarray, user: np.ndarray) -> np.ndarray:
-    """Number 0.. of each event's session within its user, in time order; an interrupted session counts as two."""
-    if not len(session):
-        return session.astype(np.int32)
-    first_of_user = np.r_[True, user[1:] != user[:-1]]
-    running = np.cumsum(first_of_user | np.r_[True, session[1:] != session[:-1]])
-    return (running - np.maximum.accumulate(np.where(first_of_user, running, 0))).astype(np.int32)

@@ -17,7 +17,7 @@ from recbench.data.protocol import GivenConfig
 from recbench.data.temporal import window_cases
 
 if TYPE_CHECKING:
-    from recbench.data.cleaning import Cleaned
+    from recbench.data.arrange import Cleaned
     from recbench.data.prepared import PreparedData
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,7 @@ Symbols: N interactions, U users, I items. A folder holds
 
 from __future__ import annotations
 
-import hashlib
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,21 +22,18 @@ import numpy as np
 
 from recbench.core.disk import write_atomically
 from recbench.core.errors import UserError
-from recbench.data.cases import blocks_of_users
 from recbench.data.intact import check_intact, checksums
-from recbench.data.schema import ITEM_COLUMNS
+from recbench.data.item_table import complete_item_table, has_text, user_table
+from recbench.data.manifest_figures import check_arrays, fingerprint_of, statistics_of
 
 if TYPE_CHECKING:
     import polars as pl
 
+
 #: Raised whenever the files above or the cleaning rules change: folders of another format are prepared anew.
 FORMAT_VERSION = 1
-
-
 #: Items whose table is hashed row by row when data of before there were checksums are opened.
 MOST_HASHED_ITEMS = 100_000
-#: Events that are checked and counted at once.
-EVENTS_AT_ONCE = 1 << 20
 
 
 class PreparedData:
@@ -70,7 +65,7 @@ class PreparedData:
         if manifest is None:
             raise UserError(f"{folder} holds no complete prepared data set; delete it and run again to prepare it anew")
         try:
-            check_intact(folder, manifest, lambda: _fingerprint_of(cls(folder, manifest)))
+            check_intact(folder, manifest, lambda: _fingerprint_on_disk(cls(folder, manifest)))
             return cls(folder, manifest)
         except UserError:
             raise
@@ -109,8 +104,8 @@ class PreparedData:
         folder.mkdir(parents=True, exist_ok=True)
         if n_items is None:
             n_items = item_table.height if item_table is not None else int(items.max(initial=0))
-        _check(items, offsets, timestamps, n_items, seams)
-        table = _complete_item_table(item_table, n_items)
+        check_arrays(items, offsets, timestamps, n_items, seams)
+        table = complete_item_table(item_table, n_items)
         # Not copied where the type is right: those of a long log are memory-mapped.
         arrays: dict[str, np.ndarray] = {
             "items": np.asarray(items, np.int32),
@@ -126,14 +121,14 @@ class PreparedData:
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
         table.write_parquet(folder / "items.parquet")
-        _user_table(user_ids, len(offsets) - 1).write_parquet(folder / "users.parquet")
+        user_table(user_ids, len(offsets) - 1).write_parquet(folder / "users.parquet")
         names = [*(f"{name}.npy" for name in arrays), "items.parquet", "users.parquet"]
         manifest = {
             "format": FORMAT_VERSION,
             "checksums": checksums(folder, names),
-            "fingerprint": _fingerprint(arrays, table),
-            **_statistics(arrays, n_items, has_timestamps=timestamps is not None),
-            "has_text": _has_text(table),
+            "fingerprint": fingerprint_of(arrays, table),
+            **statistics_of(arrays, n_items, has_timestamps=timestamps is not None),
+            "has_text": has_text(table),
             "has_behaviours": behaviours is not None,
             "has_sessions": sessions is not None,
             **({"has_parts": True} if parts is not None else {}),
@@ -192,124 +187,10 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def _check(
-    items: np.ndarray, offsets: np.ndarray, timestamps: np.ndarray | None, n_items: int, seams: np.ndarray | None
-) -> None:
-    n = len(items)
-    if n == 0:
-        raise ValueError("no interactions")
-    if offsets[0] != 0 or offsets[-1] != n or (np.diff(offsets) < 0).any():
-        raise ValueError(f"offsets must rise from 0 to the number of interactions, {n}")
-    if items.min() < 1 or items.max() > n_items:
-        raise ValueError(f"item ids must lie in 1..{n_items}, found {items.min()}..{items.max()}")
-    if timestamps is not None:
-        if len(timestamps) != n:
-            raise ValueError(f"{len(timestamps)} timestamps for {n} interactions")
-        borders = offsets if seams is None else np.union1d(offsets, seams)
-        for first, last in blocks_of_users(np.diff(offsets), EVENTS_AT_ONCE):
-            begin, end = int(offsets[first]), int(offsets[last])
-            falls = np.diff(timestamps[begin:end]) < 0
-            starts = borders[(borders > begin) & (borders < end)]
-            falls[starts[(starts > begin) & (starts < end)] - 1 - begin] = False
-            if falls.any():
-                raise ValueError("timestamps must not fall within a user")
-
-
-def _complete_item_table(table: pl.DataFrame | None, n_items: int) -> pl.DataFrame:
-    """The table with item_id and every column of ITEM_COLUMNS, nulls where nothing is known."""
-    import polars as pl
-
-    if table is None:
-        table = pl.DataFrame({"item": [str(i) for i in range(1, n_items + 1)]})
-    if table.height != n_items:
-        raise ValueError(f"the item table has {table.height} rows for {n_items} items")
-    kinds: dict[str, Any] = dict.fromkeys(ITEM_COLUMNS, pl.String)
-    kinds |= {"categories": pl.List(pl.String), "price": pl.Float64}
-    columns = [
-        (pl.col(name) if name in table.columns else pl.lit(None)).cast(kinds[name]).alias(name) for name in ITEM_COLUMNS
-    ]
-    ids = pl.Series("item_id", np.arange(1, n_items + 1, dtype=np.int32))
-    return table.select(ids, pl.col("item").cast(pl.String), *columns)
-
-
-def _user_table(user_ids: list[str] | pl.Series | None, n_users: int) -> pl.DataFrame:
-    import polars as pl
-
-    if user_ids is None:
-        user_ids = [str(u) for u in range(n_users)]
-    if len(user_ids) != n_users:
-        raise ValueError(f"{len(user_ids)} user ids for {n_users} users")
-    return pl.DataFrame({"user": np.arange(n_users, dtype=np.int64), "user_id": pl.Series(user_ids, dtype=pl.String)})
-
-
-def _has_text(table: pl.DataFrame) -> bool:
-    import polars as pl
-
-    known = pl.col("title").is_not_null() | pl.col("description").is_not_null() | (pl.col("categories").list.len() > 0)
-    return bool(table.select(known.fill_null(False).any()).item())
-
-
-def _statistics(arrays: dict[str, np.ndarray], n_items: int, has_timestamps: bool) -> dict[str, Any]:
-    """Counts, time range, the share of ties in time and of repeated items: what decides which protocol makes sense."""
-    import polars as pl
-
-    items, offsets, timestamps = arrays["items"], arrays["offsets"], arrays["timestamps"]
-    n, n_users = len(items), len(offsets) - 1
-    distinct = follow = tied = 0
-    for first, last in blocks_of_users(np.diff(offsets), EVENTS_AT_ONCE):
-        users = np.repeat(np.arange(first, last, dtype=np.int64), np.diff(offsets[first : last + 1]))
-        events = slice(int(offsets[first]), int(offsets[last]))
-        distinct += pl.Series(users * (n_items + 1) + items[events]).n_unique()
-        same_user, times = users[1:] == users[:-1], timestamps[events]
-        follow += int(same_user.sum())
-        tied += int((same_user & (times[1:] == times[:-1])).sum())
-    statistics: dict[str, Any] = {
-        "n_users": n_users,
-        "n_items": n_items,
-        "n_interactions": n,
-        "has_timestamps": has_timestamps,
-        "has_repeats": distinct < n,
-        "share_repeats": (n - distinct) / n,
-    }
-    if has_timestamps:
-        ends = offsets[1:][np.diff(offsets) >= 2]
-        first, last = int(timestamps.min()), int(timestamps.max())
-        statistics |= {
-            "first_timestamp": first,
-            "last_timestamp": last,
-            "first_date": _date(first),
-            "last_date": _date(last),
-            "share_equal_timestamps": float(tied / max(1, follow)),
-            "share_last_two_equal": float((timestamps[ends - 1] == timestamps[ends - 2]).mean()) if len(ends) else 0.0,
-        }
-    return statistics
-
-
-def _fingerprint_of(data: PreparedData) -> str | None:
+def _fingerprint_on_disk(data: PreparedData) -> str | None:
     """The fingerprint of what lies on the disk; None where the item table is so long that it would take long."""
     if data.n_items > MOST_HASHED_ITEMS:
         return None
     named = {"items": data.items, "timestamps": data.timestamps, "offsets": data.offsets}
     named |= {name: array for name in ("behaviours", "sessions") if (array := getattr(data, name)) is not None}
-    return _fingerprint(named, data.item_table())
-
-
-def _date(seconds: int) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).date().isoformat()
-    except (ValueError, OverflowError, OSError):
-        return "outside the calendar"
-
-
-def _fingerprint(arrays: dict[str, np.ndarray], table: pl.DataFrame) -> str:
-    """BLAKE2b over the arrays and the item table: equal exactly where the prepared data are equal, on any machine."""
-    import orjson
-
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(arrays):
-        little_endian = np.ascontiguousarray(arrays[name], dtype=arrays[name].dtype.newbyteorder("<"))
-        digest.update(f"{name} {len(little_endian)} ".encode())
-        digest.update(memoryview(little_endian).cast("B"))
-    for row in table.iter_rows():
-        digest.update(orjson.dumps(row))
-    return digest.hexdigest()
+    return fingerprint_of(named, data.item_table())

@@ -36,7 +36,7 @@ def build_model(
         texts = [texts[item] for item in dealt]
     vectors = None
     if "text_vectors" in model.needs(config.model) and not stored:
-        from recbench.experiment.evaluate import device_of
+        from recbench.experiment.device import device_of
 
         vectors = text_vectors(stage.data, config.data.text, config.cache_dir, device_of(config.hardware))
         if dealt is not None:

@@ -86,7 +86,7 @@ def _make(message: dict[str, Any], stages: dict[str, RunContext]) -> None:
     from recbench.core.run_folder import RunFolder
     from recbench.experiment.context import RunContext
     from recbench.experiment.key import run_key
-    from recbench.experiment.run import produce
+    from recbench.experiment.produce import produce
 
     config = RunConfig.from_dict(message["config"])
     same = json.dumps([message["config"][group] for group in ("data", "protocol")], sort_keys=True, default=str)

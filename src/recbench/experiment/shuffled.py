@@ -16,8 +16,10 @@ from recbench.config.run import RunConfig
 from recbench.data.batches import Batch
 from recbench.data.split import Split
 from recbench.data.store import PreparedData
-from recbench.evaluation.evaluate import Evaluation, evaluate, evaluate_lists
-from recbench.experiment import evaluate as measure
+from recbench.evaluation.evaluate import evaluate, evaluate_lists
+from recbench.evaluation.outcome import Evaluation
+from recbench.experiment.asking import gives_lists, list_length
+from recbench.experiment.device import device_of
 from recbench.models.base import Recommender
 
 #: What the figures of shuffled histories begin with.
@@ -40,7 +42,7 @@ def rank_changed(
     model: Recommender, data: PreparedData, split: Split, config: RunConfig, change: Callable[[Batch], Batch]
 ) -> Evaluation:
     """The test's ranks, with every batch changed on its way to the model."""
-    length, device = config.training.max_length, measure.device_of(config.hardware)
+    length, device = config.training.max_length, device_of(config.hardware)
 
     def score(batch: Batch) -> Tensor:
         return model.score(change(batch))
@@ -49,8 +51,8 @@ def rank_changed(
         return model.recommend(change(batch), k)
 
     model = model.to(device).eval()
-    if measure.gives_lists(model):
-        wanted = measure.list_length(split, config)
+    if gives_lists(model):
+        wanted = list_length(split, config)
         return evaluate_lists(recommend, data, split.test, split, length, wanted, device=device)
     return evaluate(score, data, split.test, split, length, device=device)
 

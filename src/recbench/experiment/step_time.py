@@ -11,10 +11,11 @@ from recbench.config.run import RunConfig
 from recbench.data.batches import Batch, EpochSampler, WindowDataset, training_windows
 from recbench.data.training import TrainingData
 from recbench.evaluation.cost.efficiency import wait_for
-from recbench.experiment import evaluate
+from recbench.experiment.asking import rank_cases
 from recbench.experiment.build import build_model
 from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import dependency_configs
+from recbench.experiment.device import device_of, prepare_device
 from recbench.models.base import Recommender
 from recbench.models.registry import lookup
 from recbench.objectives.contrastive.base import build_auxiliaries
@@ -46,8 +47,8 @@ def time_step(config: RunConfig, stage: RunContext) -> StepTime | None:
     """
     if config.compression.name != "none" or not lookup(config.model.name).model.trains_by_gradient:
         return None
-    evaluate.prepare_device(config.hardware, config.seed)
-    device = evaluate.device_of(config.hardware)
+    prepare_device(config.hardware, config.seed)
+    device = device_of(config.hardware)
     train = TrainingData.of(stage.data, stage.split)
     windows = training_windows(train.start, train.end, config.training.max_length)
     if windows.n_targets == 0 or config.training.max_epochs == 0:
@@ -97,5 +98,5 @@ def _validation(model: Recommender, stage: RunContext, config: RunConfig) -> flo
     chosen = torch.linspace(0, len(cases) - 1, n).long().numpy()
     started = time.perf_counter()
     with torch.no_grad():
-        evaluate.rank_cases(model, stage.data, stage.split, cases.select(chosen), config)
+        rank_cases(model, stage.data, stage.split, cases.select(chosen), config)
     return (time.perf_counter() - started) / n * len(cases)

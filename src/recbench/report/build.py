@@ -13,14 +13,16 @@ from typing import Any
 from recbench.core.errors import UserError
 from recbench.core.run_folder import replacing
 from recbench.core.terminal import open_out
-from recbench.report.board import boards_of, views, with_published
+from recbench.report.boards import boards_of
 from recbench.report.cells import Table
 from recbench.report.collect import StoredRun, chosen, flat, read_folder, say_damaged, unfinished
 from recbench.report.headline import headings, shared_words
 from recbench.report.origins import configs_of, failures_table, provenance_table
 from recbench.report.page import Page, render, section
+from recbench.report.printed import with_published
 from recbench.report.rows import Row
 from recbench.report.verdicts import judged
+from recbench.report.views import views
 from recbench.report.writers import latex_table, markdown_table, markdown_text, records
 
 logger = logging.getLogger(__name__)

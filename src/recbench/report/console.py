@@ -11,11 +11,11 @@ from recbench.config.run_name import run_name
 from recbench.core.terminal import show
 from recbench.data.split_audit import audit_line
 from recbench.evaluation.added_metrics import TAKEN
-from recbench.report.board import data_label
 from recbench.report.collect import StoredRun, read_run, say_damaged
 from recbench.report.columns import ON_TERMINAL
 from recbench.report.notes import Entry, doubts, entry_of, tuned_notes
 from recbench.report.rows import Row, rows_of
+from recbench.report.views import data_label
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,9 +14,10 @@ from recbench.core import run_folder
 from recbench.core.errors import UserError
 from recbench.core.run_folder import rule_file, sampled_file
 from recbench.data.protocol import SampledConfig
-from recbench.experiment import evaluate
+from recbench.experiment.asking import rank_cases
 from recbench.experiment.build import load_model
 from recbench.experiment.context import Run, RunContext
+from recbench.experiment.device import prepare_device
 from recbench.models.base import Recommender
 from recbench.study.jobs import Job, Planner
 
@@ -60,8 +61,8 @@ def _ask(job: Job, planner: Planner, config: RunConfig, name: str, prefix: str) 
         if job.folder.read(name):
             return
         stage = planner.stage(config)
-        evaluate.prepare_device(config.hardware, config.seed)
-        ranked = evaluate.rank_cases(stored_model(job, stage), stage.data, stage.split, stage.split.test, config)
+        prepare_device(config.hardware, config.seed)
+        ranked = rank_cases(stored_model(job, stage), stage.data, stage.split, stage.split.test, config)
         figures: dict[str, Any] = {
             f"test/{prefix}{stage.split.metric_prefix}{metric}": value
             for metric, value in ranked.metrics(config.evaluation.cutoffs).items()

@@ -13,7 +13,8 @@ import torch
 from recbench.core import run_folder
 from recbench.core.run_folder import LATENCY_FILE
 from recbench.evaluation.cost.efficiency import Answer, batches_of, measure_efficiency
-from recbench.experiment import evaluate
+from recbench.experiment.asking import gives_lists, list_length
+from recbench.experiment.device import device_of, prepare_device
 from recbench.study.definition import Latency
 from recbench.study.further_metrics import stored_model
 from recbench.study.jobs import Job, Planner
@@ -41,12 +42,12 @@ def measure_latency(job: Job, planner: Planner, settings: Latency) -> None:
 def time_model(job: Job, planner: Planner, settings: Latency) -> dict[str, Any]:
     """Median and 95th percentile for one user (milliseconds), users a second in a batch, and how many a batch then held."""
     stage = planner.stage(job.config)
-    evaluate.prepare_device(job.config.hardware, job.config.seed)
-    device = evaluate.device_of(job.config.hardware)
+    prepare_device(job.config.hardware, job.config.seed)
+    device = device_of(job.config.hardware)
     model = stored_model(job, stage).to(device).eval()
     answer: Answer = model.score
-    if evaluate.gives_lists(model):
-        length = evaluate.list_length(stage.split, job.config)
+    if gives_lists(model):
+        length = list_length(stage.split, job.config)
 
         def answer(batch: Any) -> Any:
             return model.recommend(batch, length)

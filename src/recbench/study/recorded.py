@@ -84,7 +84,7 @@ def _data_of(words: Sequence[str]) -> str:
 
 def _place(kept: StudyRanks, key: str, data: str, protocol: str, known: Sequence[StoredRun]) -> dict[str, Any]:
     """Fingerprint and split of a run: as ranks.npz has them, else those of a run that is here and was asked the same."""
-    from recbench.report.board import data_label
+    from recbench.report.views import data_label
 
     found = kept.find(key)
     if found is not None:

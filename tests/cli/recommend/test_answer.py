@@ -9,7 +9,7 @@ import torch
 from recbench.cli.recommend.answer import named, recommend
 from recbench.cli.recommend.histories import histories_of_users, typed_history
 from recbench.cli.recommend.model_of_run import open_model
-from recbench.experiment import evaluate
+from recbench.experiment.asking import rank_cases
 from recbench.experiment.run import run
 from recbench.models.registry import lookup, model_names
 
@@ -48,7 +48,7 @@ def test_every_model_answers_known_users_and_typed_histories(name, opened_of):
 def test_the_lists_are_those_of_the_test(name, opened_of):
     opened = opened_of(name)
     data, split = opened.stage.data, opened.stage.split
-    ranked = evaluate.rank_cases(opened.model, data, split, split.test, opened.config, top_k=10)
+    ranked = rank_cases(opened.model, data, split, split.test, opened.config, top_k=10)
     chosen = split.test.user[:40]
     answers = recommend(opened, histories_of_users(data, split, users(opened, chosen), as_in_test=True), 10)
     assert np.array_equal(ranked.top_k[:40], np.array([answer.items for answer in answers]))

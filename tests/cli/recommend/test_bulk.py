@@ -30,7 +30,7 @@ def folder(finished):
 
 @pytest.mark.parametrize("words", [[], ["--as-in-test"], ["--keep-seen"]])
 def test_the_lists_of_all_users_are_those_of_single_questions(opened, folder, tmp_path, monkeypatch, words, capsys):
-    monkeypatch.setattr("recbench.evaluation.evaluate.block_rows", lambda *_: 50)
+    monkeypatch.setattr("recbench.evaluation.blocks.block_rows", lambda *_: 50)
     to = tmp_path / "lists.parquet"
     assert main([folder, "--all", "--to", str(to), "--k", "7", *words]) == 0
     data, split = opened.stage.data, opened.stage.split
@@ -71,7 +71,7 @@ def test_a_model_of_lists_answers_all_users_and_counts_short_lists(opened_of, tm
 def test_a_failure_leaves_the_old_file_and_nothing_else(opened, tmp_path, monkeypatch):
     to = tmp_path / "lists.parquet"
     to.write_text("old")
-    monkeypatch.setattr("recbench.evaluation.evaluate.block_rows", lambda *_: 50)
+    monkeypatch.setattr("recbench.evaluation.blocks.block_rows", lambda *_: 50)
     calls = []
 
     def fails_later(*arguments):
@@ -95,7 +95,7 @@ def pairs_of(opened, n=40):
 
 
 def test_scores_of_pairs_are_those_of_the_model_in_the_order_of_the_file(opened, monkeypatch):
-    monkeypatch.setattr("recbench.evaluation.evaluate.block_rows", lambda *_: 7)
+    monkeypatch.setattr("recbench.evaluation.blocks.block_rows", lambda *_: 7)
     pairs = pairs_of(opened).select("user", "item")
     scored, unknown = bulk.score_pairs(opened, pairs)
     assert [count for _, count, _ in unknown] == [0, 0, 0]

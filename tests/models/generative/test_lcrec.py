@@ -14,7 +14,8 @@ from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset, training_windows
 from recbench.data.item_text import item_texts
 from recbench.data.training import TrainingData
-from recbench.experiment.run import load_model, open_run, run
+from recbench.experiment.build import load_model
+from recbench.experiment.run import open_run, run
 from recbench.models import weights
 from recbench.models.base import ModelContext, count_parameters
 from recbench.models.generative.lcrec import LCRec, LCRecConfig

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
-from recbench.evaluation.evaluate import block_rows
+from recbench.evaluation.blocks import block_rows
 from recbench.experiment import evaluate
 from recbench.experiment.build import load_model
 from recbench.experiment.context import FOLLOWER, RunContext

@@ -13,9 +13,9 @@ import torch
 
 from recbench.evaluation.statistics.bootstrap import bootstrap
 from recbench.evaluation.statistics.per_user import user_values
-from recbench.experiment import evaluate as measure
 from recbench.experiment.build import load_model
 from recbench.experiment.context import Run, RunContext
+from recbench.experiment.device import device_of, prepare_device
 from recbench.experiment.shuffled import rank_changed, shuffled
 
 #: The figure that is compared, and the resamples of its interval.
@@ -29,8 +29,8 @@ def order_probe(probe: Run, stage: RunContext, seed: int = 0) -> dict[str, Any]:
     relative, low, high: paired bootstrap over users; None where the model never hits. unchanged: share of targets whose rank stayed; 1 says
     that the model reads no order.
     """
-    measure.prepare_device(probe.config.hardware, probe.config.seed)
-    model = load_model(probe, stage).to(measure.device_of(probe.config.hardware))
+    prepare_device(probe.config.hardware, probe.config.seed)
+    model = load_model(probe, stage).to(device_of(probe.config.hardware))
     generator = torch.Generator().manual_seed(seed)
     straight = rank_changed(model, stage.data, stage.split, probe.config, lambda batch: batch)
     mixed = rank_changed(model, stage.data, stage.split, probe.config, lambda batch: shuffled(batch, generator))

@@ -21,6 +21,7 @@ from recbench.data.store import prepare
 from recbench.experiment import evaluate
 from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import check_lists, check_requirements
+from recbench.experiment.device import prepare_device
 from recbench.experiment.provenance import provenance
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def _key(run: str, config: RunConfig, stage: RunContext) -> str:
 def _answer(opened: Opened, config: RunConfig, stage: RunContext, counts: dict[str, int], folder: RunFolder) -> None:
     folder.write("config.yaml", config.as_dict())
     folder.write("provenance.json", provenance(config, stage.data, stage.split, {}) | {"evaluated_run": opened.key})
-    evaluate.prepare_device(config.hardware, config.seed)
+    prepare_device(config.hardware, config.seed)
     figures = evaluate.test_figures(opened.model, stage.data, stage.split, config, folder)
     folder.write(
         "metrics.json",

@@ -148,7 +148,7 @@ def blocks(opened: Opened, n: int) -> Iterator[tuple[int, int]]:
     from rich.progress import track
 
     from recbench.core.console import console
-    from recbench.evaluation.evaluate import block_rows
+    from recbench.evaluation.blocks import block_rows
 
     rows = block_rows(opened.stage.data.n_items, opened.config.training.max_length)
     starts: Iterable[int] = range(0, n, rows)

@@ -110,7 +110,7 @@ def _main(arguments: list[str]) -> int:
     speak()
     from recbench.cli.recommend.answer import named, recommend
     from recbench.cli.recommend.model_of_run import open_model
-    from recbench.experiment.run import plain_failures
+    from recbench.experiment.failures import plain_failures
 
     if chosen.to is not None:
         from recbench.cli.recommend.bulk import check_target

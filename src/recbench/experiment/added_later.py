@@ -1,0 +1,41 @@
+"""Figures that a finished run lacks: its stored weights are tested once more."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from recbench.config.run import RunConfig
+from recbench.core.run_folder import RunFolder
+from recbench.experiment.build import load_model
+from recbench.experiment.context import Run, RunContext
+from recbench.models.registry import lookup
+
+logger = logging.getLogger(__name__)
+
+#: What the figures of shuffled histories begin with (``experiment.shuffled``, which is not imported before it is needed).
+SHUFFLED = "shuffled_"
+
+
+def add_metrics(config: RunConfig, stage: RunContext, folder: RunFolder) -> None:
+    """Give a finished run the metrics of other packages that it lacks: its stored weights are tested once more, and nothing else changes."""
+    metrics, prefix = folder.read("metrics.json"), stage.split.metric_prefix
+    first = config.evaluation.cutoffs[0]
+    lacking = [name for name in config.evaluation.metrics if f"test/{prefix}{name}@{first}" not in metrics]
+    mixed = config.evaluation.shuffled_histories and f"test/{prefix}{SHUFFLED}ndcg@{first}" not in metrics
+    if not (lacking or mixed) or not lookup(config.model.name).model.ranks:
+        return
+    from recbench.experiment import evaluate
+    from recbench.experiment.device import prepare_device
+    from recbench.experiment.shuffled import shuffled_figures
+
+    logger.info(
+        "%s: testing it once more for %s", folder.key, ", ".join([*lacking, *(["shuffled histories"] if mixed else [])])
+    )
+    asked = replace(config, evaluation=replace(config.evaluation, metrics=lacking))
+    prepare_device(config.hardware, config.seed)
+    model = load_model(Run(folder, config, metrics, {}, reused=True), stage)
+    found = evaluate.add_metrics(model, stage.data, stage.split, asked, folder) if lacking else {}
+    if mixed:
+        found |= shuffled_figures(model, stage.data, stage.split, config)
+    folder.write("metrics.json", metrics | found)

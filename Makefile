@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Compiled test files are kept, whatever the shell says: pytest rewrites and compiles all of them otherwise, in every process.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-all lint format ui bench study study-elsewhere tour docs language-model clean
+.PHONY: demo test test-all lint format ui bench study study-elsewhere tour board docs language-model clean
 
 demo: $(READY) ## popularity, markov, sasrec and slmrec with and without its teacher, side by side
 	$(BIN)/python -m recbench -m model=popularity,markov,sasrec,slmrec_plain,slmrec data=synthetic
@@ -45,6 +45,9 @@ study: $(READY) ## what is missing of one, as in: make study NAME=slmrec_depth A
 
 tour: $(READY) ## every model on the embedded data: what it answers, and what that costs
 	$(BIN)/python -m recbench study tour $(ARGS)
+
+board: $(READY) ## the rows of all studies on one page, reports/board/report.html; trains nothing
+	$(BIN)/python -m recbench board $(ARGS)
 
 study-elsewhere: $(READY) ## the same in a second clone at a fixed commit; brings results.csv and the table: ARGS="data.raw_dir=FOLDER --collect"
 	$(BIN)/python experiments/elsewhere.py $(NAME) $(ARGS)

@@ -27,6 +27,7 @@ BUILT_IN = {
     "audit": Command(
         "recbench.cli.audit.command", "what to know of a data set and a protocol before believing a number"
     ),
+    "board": Command("recbench.cli.board", "the rows of all studies on one page, from what the studies commit"),
     "compare": Command("recbench.cli.compare", "finished runs judged against each other"),
     "doctor": Command("recbench.cli.doctor.command", "what this machine has, and what is missing for which model"),
     "evaluate": Command("recbench.cli.evaluate.command", "test a finished run on other data, by another protocol"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from recbench.core.errors import UserError, nearest
@@ -44,7 +45,7 @@ def boards_of(
 
 def _given(rows: Sequence[Row], members: Sequence[StoredRun]) -> list[Row]:
     keys = {run.key for run in members}
-    found = [Row(row.name, tuple(run for run in row.runs if run.key in keys)) for row in rows]
+    found = [replace(row, runs=tuple(run for run in row.runs if run.key in keys)) for row in rows]
     return [row for row in found if row.runs]
 
 

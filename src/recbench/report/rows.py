@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ MOST_KEYS = 4
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a name and its finished runs, one a seed."""
+    """One line of a table: a name and its finished runs, one a seed. told: heading -> text of further columns."""
 
     name: str
     runs: tuple[StoredRun, ...]
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 def rows_of(runs: Sequence[StoredRun]) -> list[Row]:

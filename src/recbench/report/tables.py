@@ -38,6 +38,7 @@ def leaderboard(board: Board, columns: Sequence[str] = ()) -> Table:
     made = [
         _places(board),
         _names(board),
+        *_told(board),
         _figures(
             board, board.metric, Heading(board.metric, f"{_help(board.metric)}; rows are sorted by it", paper=True)
         ),
@@ -66,6 +67,7 @@ def _plain_board(board: Board, columns: Sequence[str]) -> Table:
     costs = [cost.name for cost in ON_PAGE if any(cost.name in line.figures for line in board.measured)]
     made = [
         _names(board),
+        *_told(board),
         *(
             _figures(board, name, Heading(name.removeprefix("tokenizer/").replace("_", " "), paper=i < 6))
             for i, name in enumerate(names)
@@ -124,6 +126,18 @@ def _name(line: Line) -> Cell:
     marks = {PUBLISHED: f" (published: {line.source})", BOUND: " (known of the generated data)"}
     tuned = MARK if line.row and any(tuned_file(run.config) for run in line.row.runs) else ""
     return Cell(line.name + tuned + marks.get(line.kind, ""))
+
+
+def _told(board: Board) -> list[Column]:
+    """What is told of rows in words, such as their family."""
+    names = dict.fromkeys(name for line in board.measured if line.row for name in line.row.told)
+    return [
+        Column(
+            Heading(name, numeric=False),
+            [Cell(line.row.told.get(name, "") if line.row else "") for line in board.lines],
+        )
+        for name in names
+    ]
 
 
 def _seeds(board: Board) -> Column:

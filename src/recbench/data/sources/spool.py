@@ -21,6 +21,8 @@ TYPES = {
     "session": pa.large_string(),
     "part": pa.int8(),
 }
+#: Columns that repeat a handful of values.
+FEW_VALUES = ("behaviour", "rating", "part")
 
 
 class Spool:
@@ -30,8 +32,11 @@ class Spool:
         self.path = path
         self.rows = 0
         self._schema = pa.schema([(name, TYPES[name]) for name in columns])
-        # lz4: what is read back once, a moment later, had better be quick than small.
-        self._writer = pq.ParquetWriter(path, self._schema, compression="lz4")
+        # What is read back once, a moment later, had better be quick than small: lz4, no statistics, and tables of values only where these are few.
+        few = [name for name in columns if name in FEW_VALUES]
+        self._writer = pq.ParquetWriter(
+            path, self._schema, compression="lz4", use_dictionary=few, write_statistics=False
+        )
 
     def write(self, frame: pl.DataFrame) -> None:
         self.rows += frame.height

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-#: Bytes that are looked at together: they fit a processor's cache.
-PIECE = 1 << 17
+from recbench.data.sources.raw_lines import PIECE
 
 
 class Blocks:
@@ -51,29 +50,34 @@ def lines_of(first: int, block: bytes) -> Iterator[tuple[int, bytes]]:
     yield from enumerate(block.removesuffix(b"\n").split(b"\n"), start=first)
 
 
-def is_regular(block: bytes, separator: bytes, n_fields: int, quote: bytes | None) -> bool:
-    """Whether every line could be a row of ``n_fields`` fields: none is empty, none leaves a quote open, and together they have as many
-    separators, outside quotes, as such rows need.
+def regular_lines(block: bytes, separator: bytes, n_fields: int, quote: bytes | None) -> int | None:
+    """The number of lines if every one could be a row of ``n_fields`` fields: none is empty, none leaves a quote open, and together they have as
+    many separators, outside quotes, as such rows need; otherwise None.
 
-    >>> is_regular(b"a,b\\nc,d\\n", b",", 2, b'"'), is_regular(b'a,"b\\nc",d\\n', b",", 2, b'"'), is_regular(b"a,b\\nc\\n", b",", 2, None)
-    (True, False, False)
+    >>> regular_lines(b"a,b\\nc,d\\n", b",", 2, b'"'), regular_lines(b'a,"b\\nc",d\\n', b",", 2, b'"'), regular_lines(b"a,b\\nc\\n", b",", 2, None)
+    (2, None, None)
     """
-    if block.startswith((b"\n", b"\r\n")) or b"\n\n" in block or b"\n\r\n" in block:
-        return False
+    if block.startswith((b"\n", b"\r\n")) or (b"\r" in block and b"\n\r\n" in block):
+        return None
     values = np.frombuffer(block, np.uint8)
     quoted = quote is not None and quote in block
     lines = separators = odd = 0
+    after_end = False
     for at in range(0, len(values), PIECE):
         part = values[at : at + PIECE]
         ends, cuts = part == ord("\n"), part == separator[0]
+        if (after_end and ends[0]) or (ends[1:] & ends[:-1]).any():
+            return None  # an empty line
+        after_end = bool(ends[-1])
         if quoted:
             assert quote is not None
-            # Odd behind an opening quote, even behind a closing one.
-            inside = ((np.cumsum(part == quote[0], dtype=np.uint8) + np.uint8(odd)) & 1).view(bool)
+            # True behind an opening quote, False behind a closing one.
+            inside = np.bitwise_xor.accumulate(part == quote[0])
+            inside ^= bool(odd)
             odd = int(inside[-1])
             if (ends & inside).any():
-                return False
+                return None
             cuts &= ~inside
         lines += int(np.count_nonzero(ends))
         separators += int(np.count_nonzero(cuts))
-    return separators == lines * (n_fields - 1)
+    return lines if separators == lines * (n_fields - 1) else None

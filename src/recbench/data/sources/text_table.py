@@ -18,7 +18,7 @@ import polars as pl
 from recbench.core.errors import UserError
 from recbench.data.sources.raw_lines import BadRows, RawText, line_blocks
 from recbench.data.sources.separators import BLANKS, guess, said
-from recbench.data.sources.text_blocks import Blocks, is_regular, lines_of
+from recbench.data.sources.text_blocks import Blocks, lines_of, regular_lines
 from recbench.data.sources.text_fields import AUTO, Fields
 
 log = logging.getLogger(__name__)
@@ -199,7 +199,8 @@ class TextTable:
         if self.how.quote is not None and len(self.separator) == 1:
             mark = '"' if self.how.quote == AUTO else self.how.quote
             mark = mark if mark.encode() in block else None
-        if not is_regular(block, separator, len(self.names), mark.encode() if mark else None):
+        lines = regular_lines(block, separator, len(self.names), mark.encode() if mark else None)
+        if lines is None:
             return None
         kinds = {f"c{at}": pl.String for at in range(len(self.names))}
         try:
@@ -214,7 +215,7 @@ class TextTable:
             )
         except pl.exceptions.PolarsError:
             return None
-        if frame.height != block.count(b"\n"):
+        if frame.height != lines:
             return None
         return frame.select(
             pl.int_range(first, first + pl.len(), dtype=pl.Int64).alias("line"),

@@ -32,6 +32,7 @@ from recbench.core.terminal import complain
 from recbench.experiment import machine_share
 from recbench.experiment.launchers.joblib import dismiss_workers
 from recbench.experiment.launchers.records import record_path, write_record
+from recbench.experiment.sweep_tuned import tuned_alike
 from recbench.tracking.loggers import is_logger
 from recbench.tracking.store import NotSent
 from recbench.training.processes.ranks import launched
@@ -178,6 +179,10 @@ class SweepCallback(Callback):
             machine_share.announce(
                 machine_share.side_by_side(int(config.hydra.launcher.n_jobs), _n_jobs(config)), wanted
             )
+        if config.hydra.runtime.choices.get("hydra/sweeper") != "tune":
+            with suppress(UserError):  # a word that is no word: its job says so
+                if line := tuned_alike(config):
+                    logger.warning("%s", line)
         tracking = _tracking(config)
         if tracking is None or (tracking.enabled and not is_logger(tracking)):
             from recbench.experiment.provenance import code_state

@@ -432,7 +432,10 @@ def test_where_repeats_are_allowed_the_oracle_counts_them(tmp_path):
 
 def test_the_yaml_says_every_key_that_matters_and_its_default():
     values = yaml.safe_load((CONF / "synthetic.yaml").read_text())
-    defaults = {**asdict(SyntheticConfig()), "text": {}}  # its keys stand in the file of amazon
+    defaults = {
+        **asdict(SyntheticConfig()),
+        **dict.fromkeys(("text", "features", "knowledge", "users"), {}),
+    }  # keys of their own
     assert values == {key: value for key, value in defaults.items() if key not in ("raw_dir", "version", "category")}
 
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 #: Raised whenever the same rows would be stored otherwise.
 IMPRESSIONS_VERSION = 1
+#: Settings of data that say nothing about what its source makes.
+ELSEWHERE = ("text", "features", "knowledge", "users", "raw_dir")
 #: Columns with a meaning of their own; any other is context.
 NAMED = ("user", "item", "timestamp", "label", "request", "place")
 ARRAYS = {
@@ -120,9 +122,8 @@ def impressions(data: PreparedData, config: DataConfig) -> Impressions:
 
 
 def beside_values(config: DataConfig) -> dict[str, Any]:
-    """All settings of a source but where its files lie and how texts are read: what decides what it offers beside the events."""
-    values = dict(vars(config))
-    return {name: value for name, value in values.items() if name not in ("text", "raw_dir")}
+    """All settings of a source but where files lie and how what stands beside the events is read: what decides what it offers beside them."""
+    return {name: value for name, value in vars(config).items() if name not in ELSEWHERE}
 
 
 def _store(data: PreparedData, folder: Path, counts: dict[str, int]) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER, enters_no_key
+from recbench.data.beside_config import FeaturesConfig, KnowledgeConfig, UsersConfig
 from recbench.data.text_config import TextConfig
 
 if TYPE_CHECKING:
@@ -70,12 +71,17 @@ class DataConfig:
     shuffle_ties: int | None = field(default=None, metadata=LATER)
     #: Of those who read text vectors alone; the prepared data are the same under all of it.
     text: TextConfig = field(default_factory=TextConfig, metadata=PATH_ONLY)
+    #: Vectors of items, a knowledge graph and attributes of users: of those who read them alone, as texts are.
+    features: FeaturesConfig = field(default_factory=FeaturesConfig, metadata=PATH_ONLY)
+    knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig, metadata=PATH_ONLY)
+    users: UsersConfig = field(default_factory=UsersConfig, metadata=PATH_ONLY)
 
     def validate(self) -> None:
         """Raises UserError for a value outside the choices."""
         check_choice("data.repeats", self.repeats, ("keep", "first"))
         check_choice("data.bad_rows", self.bad_rows, ("error", "skip"))
-        self.text.validate()
+        for part in (self.text, self.features, self.knowledge, self.users):
+            part.validate()
         if self.k_core < 0:
             raise UserError(f"data.k_core={self.k_core} is negative; use 0 to keep every user and item")
         if self.shuffle_ties is not None and self.shuffle_ties < 0:

@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from recbench.config.run import RunConfig
+from recbench.data.features import item_features, shuffled_rows
 from recbench.data.item_text import item_texts
+from recbench.data.knowledge import knowledge
+from recbench.data.store import PreparedData
 from recbench.data.training import TrainingData
 from recbench.experiment.context import Run, RunContext
 from recbench.experiment.teacher import is_untrained
@@ -26,11 +29,11 @@ UNTRAINED_SEEDS = 2**31
 def build_model(
     config: RunConfig, stage: RunContext, loaded: Mapping[str, Recommender], stored: bool = False
 ) -> Recommender:
-    """The model of a config, untrained. stored: its weights will be read, so it needs no vectors of the items' texts."""
+    """The model of a config, untrained. stored: its weights will be read, so it needs no vectors and no graph that came with the items."""
     train = TrainingData.of(stage.data, stage.split)
     counts = torch.from_numpy(train.item_counts())
     model = lookup(config.model.name).model
-    dealt = text_order(stage.data.n_items, config.data.text.shuffle)
+    dealt = shuffled_rows(stage.data.n_items, config.data.text.shuffle)
     texts = item_texts(stage.data) if "text" in model.needs(config.model) else None
     if texts is not None and dealt is not None:
         texts = [texts[item] for item in dealt]
@@ -41,18 +44,37 @@ def build_model(
         vectors = text_vectors(stage.data, config.data.text, config.cache_dir, device_of(config.hardware))
         if dealt is not None:
             vectors = vectors[dealt]
-    sizes = stage.data.n_items, stage.data.n_users, config.training.max_length
-    context = ModelContext(*sizes, counts, loaded, texts, train, config.seed, vectors, stage.split.seen_items)
+    needs = frozenset() if stored else model.needs(config.model)
+    context = ModelContext(
+        stage.data.n_items,
+        stage.data.n_users,
+        config.training.max_length,
+        counts,
+        loaded,
+        texts,
+        train,
+        config.seed,
+        vectors,
+        stage.split.seen_items,
+        features_of(config, stage.data) if "features" in needs else {},
+        knowledge(stage.data, config.data, config.cache_dir) if "knowledge" in needs else None,
+    )
     # Weights that are never trained must not be those that a student of the same seed starts from.
     torch.manual_seed(config.seed + (UNTRAINED_SEEDS if is_untrained(config) else 0))
     return model(config.model, context)
 
 
-def text_order(n_items: int, seed: int | None) -> np.ndarray | None:
-    """[n_items + 1] the item whose text each item gets, drawn from the seed, and 0 for the pad; None where texts stay as they are."""
-    if seed is None:
-        return None
-    return np.concatenate([[0], 1 + np.random.default_rng(seed).permutation(n_items)])
+def features_of(config: RunConfig, data: PreparedData) -> dict[str, Tensor]:
+    """Kind -> [n_items + 1, D]: what ``data.features`` asks for, dealt out anew if it says so."""
+    found = {
+        kind: torch.from_numpy(table) for kind, table in item_features(data, config.data, config.cache_dir).items()
+    }
+    if config.data.features.reads_titles:
+        from recbench.experiment.evaluate import device_of
+
+        found["text"] = text_vectors(data, config.data.text, config.cache_dir, device_of(config.hardware))
+    dealt = shuffled_rows(data.n_items, config.data.features.shuffle)
+    return found if dealt is None else {kind: table[dealt] for kind, table in found.items()}
 
 
 def builder(config: RunConfig, stage: RunContext) -> Callable[[Any, Mapping[str, Any]], Recommender]:

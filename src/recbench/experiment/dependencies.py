@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
 from recbench.config.tuned import OFF, tuned_for_part
 from recbench.core.errors import UserError
+from recbench.data.features import has_features
+from recbench.data.knowledge import has_knowledge
 from recbench.data.store import PreparedData
 from recbench.data.text_config import FILE
 from recbench.experiment.context import RunContext
@@ -15,6 +18,11 @@ from recbench.experiment.teacher import teacher_config
 from recbench.experiment.warm_start import without_source
 from recbench.models.registry import lookup
 
+#: How data come to have what they lack.
+MENDS = {
+    "features": "name vectors of the items, as in data.features.image=FILE or data.features.text=titles",
+    "knowledge": "name triples, as in data.knowledge.path=FILE",
+}
 #: Role of the run that chose the number of epochs.
 EPOCHS = "epochs"
 
@@ -69,16 +77,24 @@ def check_dependencies(config: RunConfig) -> None:
 
 def check_requirements(config: RunConfig, data: PreparedData) -> None:
     """Refuse data that lack what a model reads, by name, before anything is trained."""
-    offered = {
-        "timestamps": data.has_timestamps,
-        "text": data.has_text,
-        "text_vectors": data.has_text or config.data.text.encoder == FILE,
-        "behaviours": data.has_behaviours,
+    offered: dict[str, Callable[[], bool]] = {
+        "timestamps": lambda: data.has_timestamps,
+        "text": lambda: data.has_text,
+        "text_vectors": lambda: data.has_text or config.data.text.encoder == FILE,
+        "behaviours": lambda: data.has_behaviours,
+        "features": lambda: has_features(config.data),
+        "knowledge": lambda: has_knowledge(config.data),
     }
-    missing = sorted(need for need in lookup(config.model.name).model.needs(config.model) if not offered[need])
+    needs = set(lookup(config.model.name).model.needs(config.model))
+    missing = sorted(need for need in needs if not offered[need]())
+    if "features" in needs and config.data.features.reads_titles and not offered["text_vectors"]():
+        raise UserError(
+            f"data.features.text=titles needs texts of the items, which data={config.data.name} does not have"
+        )
     if missing:
         raise UserError(
             f"the model '{config.model.name}' needs {' and '.join(missing)}, which data={config.data.name} does not have"
+            + "".join(f"; {MENDS[need]}" for need in missing if need in MENDS)
         )
 
 

@@ -15,6 +15,8 @@ from typing import Any
 from recbench.config.run import RunConfig
 from recbench.core.key_fields import key_values
 from recbench.data.download import hash_file
+from recbench.data.features import features_key
+from recbench.data.knowledge import knowledge_key
 from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import dependency_configs
 from recbench.models.registry import lookup
@@ -56,7 +58,19 @@ def run_key(config: RunConfig, stage: RunContext) -> str:
         parts["text"] = text_key(config.data.text, config.cache_dir)
     if config.data.text.shuffle is not None and model.needs(config.model) & {"text", "text_vectors"}:
         parts["text_shuffle"] = config.data.text.shuffle
-    return make_key(config.model.name, parts)
+    return make_key(config.model.name, parts | beside_parts(config))
+
+
+def beside_parts(config: RunConfig) -> dict[str, Any]:
+    """What a model reads beside the events and texts, by the content of the files: vectors of items, a knowledge graph."""
+    needs, parts = lookup(config.model.name).model.needs(config.model), {}
+    if "features" in needs:
+        parts["features"] = features_key(config.data, config.cache_dir)
+        if config.data.features.reads_titles:
+            parts["features"] |= {"titles": text_key(config.data.text, config.cache_dir)}
+    if "knowledge" in needs:
+        parts["knowledge"] = knowledge_key(config.data, config.cache_dir)
+    return parts
 
 
 def model_values(config: RunConfig) -> dict[str, Any]:

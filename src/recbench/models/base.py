@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
+from recbench.data.knowledge import Knowledge
 from recbench.data.training import TrainingData
 from recbench.models.auxiliary import AuxiliaryConfig
 from recbench.nn.losses.catalogue import CatalogueLoss, LossConfig
@@ -58,6 +59,11 @@ class ModelContext:
     text_vectors: Tensor | None = None
     #: The protocol's rule on items of the history, "mask" or "keep", for a model that chooses items before they are ranked; None: not known.
     seen_items: str | None = None
+    #: Kind ("image", "audio", "text") -> [n_items + 1, D] float32, the pad's and that of an item without a vector all 0; given to models that
+    #: require "features" when they are made, not when they are read.
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    #: Given to models that require "knowledge" when they are made, not when they are read.
+    knowledge: Knowledge | None = None
 
 
 @runtime_checkable
@@ -77,8 +83,8 @@ class Recommender(nn.Module):
     model nobody has to import a trainer, which alone takes seconds.
     """
 
-    #: What the data must offer: any of "timestamps", "text", "behaviours", "text_vectors" (``recbench.nn.text``). Data that lacks one is
-    #: refused before training, by name.
+    #: What the data must offer: any of "timestamps", "text", "behaviours", "text_vectors" (``recbench.nn.text``), "features", "knowledge"
+    #: (``recbench.data.features``, ``knowledge``). Data that lacks one is refused before training, by name.
     requires: ClassVar[frozenset[str]] = frozenset()
     #: False for models that are computed rather than trained by gradient (see ClosedForm).
     trains_by_gradient: ClassVar[bool] = True

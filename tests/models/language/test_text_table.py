@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from recbench.core.errors import UserError
+from recbench.data.features import shuffled_rows
 from recbench.data.text_config import TextConfig
-from recbench.experiment.build import load_model, text_order
+from recbench.experiment.build import load_model
 from recbench.experiment.context import RunContext
 from recbench.experiment.run import run
 from recbench.models.language import slmrec
@@ -62,14 +63,14 @@ def test_the_same_body_stands_on_it(made, name):
 def test_shuffled_texts_are_the_same_vectors_at_other_items(made):
     _, plain, stage = made("model=text_table")
     finished, other, _ = made("model=text_table", "data.text.shuffle=3")
-    order = text_order(stage.data.n_items, 3)
+    order = shuffled_rows(stage.data.n_items, 3)
     assert order[0] == 0
     assert sorted(order) == list(range(stage.data.n_items + 1))
     assert torch.equal(other.item_vectors(), plain.item_vectors()[order])
     assert not torch.equal(other.item_vectors(), plain.item_vectors())
     again, _, _ = made("model=text_table", "data.text.shuffle=4")
     assert len({finished.folder.key, again.folder.key, made("model=text_table")[0].folder.key}) == 3
-    assert text_order(5, None) is None
+    assert shuffled_rows(5, None) is None
 
 
 def test_a_run_without_texts_knows_no_shuffling(made, run_config, tmp_path):
@@ -94,7 +95,7 @@ def test_texts_that_a_model_reads_as_words_are_dealt_out_too(made, run_config, t
         with pytest.raises(KeyError):
             build.build_model(config, stage, {})
     texts = item_texts(stage.data)
-    assert seen == [[texts[i] for i in text_order(stage.data.n_items, 1)]]
+    assert seen == [[texts[i] for i in shuffled_rows(stage.data.n_items, 1)]]
 
 
 def test_a_wrong_seed_is_refused():
@@ -128,5 +129,5 @@ def test_tiny_says_that_its_weights_are_random(caplog):
 
 
 def test_order_of_texts_is_drawn_from_the_seed():
-    assert not np.array_equal(text_order(50, 1), text_order(50, 2))
-    assert np.array_equal(text_order(50, 1), text_order(50, 1))
+    assert not np.array_equal(shuffled_rows(50, 1), shuffled_rows(50, 2))
+    assert np.array_equal(shuffled_rows(50, 1), shuffled_rows(50, 1))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 import torch
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
+from recbench.data.sources.synthetic_config import SyntheticConfig
+from recbench.data.sources.table_config import TableConfig
 from recbench.experiment.dependencies import check_requirements
 from recbench.experiment.model_contract.batches import narrowed, padded, prefixes, rows
 from recbench.experiment.model_contract.world import N_HISTORIES, fresh, shared, trained, world
@@ -183,17 +185,18 @@ class ModelContract:
     def test_data_that_lack_what_a_model_needs_are_refused_by_name(self) -> None:
         offers = dict.fromkeys(("has_timestamps", "has_text", "has_behaviours"), True)
         entry = lookup(self.name)
-        data = SimpleNamespace(name="bare", text=SimpleNamespace(encoder="tfidf_svd"))
-        config: Any = SimpleNamespace(model=entry.config(), data=data)
         rich: Any = SimpleNamespace(**offers)
         bare: Any = SimpleNamespace(**dict.fromkeys(offers, False))
-        check_requirements(config, rich)
+        known, unknown = (
+            SimpleNamespace(model=entry.config(), data=data) for data in (SyntheticConfig(), TableConfig())
+        )
+        check_requirements(cast("Any", known), rich)
         if not entry.model.requires:
-            check_requirements(config, bare)
+            check_requirements(cast("Any", unknown), bare)
             return
         with pytest.raises(UserError) as caught:
-            check_requirements(config, bare)
-        assert all(word in str(caught.value) for word in (self.name, "bare", *entry.model.requires))
+            check_requirements(cast("Any", unknown), bare)
+        assert all(word in str(caught.value) for word in (self.name, "data=table", *entry.model.requires))
 
     def test_beats_popularity_on_data_with_structure(self) -> None:
         floor = trained("popularity", {}, 1)

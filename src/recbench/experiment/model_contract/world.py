@@ -17,7 +17,9 @@ from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
 from recbench.config.settings import EvaluationConfig, HardwareConfig, TrackingConfig, TrainingConfig
 from recbench.data.batches import Batch, WindowDataset, evaluation_batches, training_windows
+from recbench.data.features import item_features
 from recbench.data.item_text import item_texts
+from recbench.data.knowledge import knowledge
 from recbench.data.protocol import LeaveOneOutConfig
 from recbench.data.sources.synthetic import SyntheticConfig
 from recbench.data.split import Split, make_split
@@ -96,7 +98,20 @@ def build(
     counts = torch.from_numpy(train.item_counts())
     torch.manual_seed(0)
     vectors = torch.nn.functional.pad(torch.randn(data.n_items, 12), (0, 0, 1, 0))
-    context = ModelContext(data.n_items, data.n_users, MAX_LENGTH, counts, parts, item_texts(data), train, 0, vectors)
+    beside = SyntheticConfig(**DATA)
+    context = ModelContext(
+        data.n_items,
+        data.n_users,
+        MAX_LENGTH,
+        counts,
+        parts,
+        item_texts(data),
+        train,
+        0,
+        vectors,
+        features={kind: torch.from_numpy(table) for kind, table in item_features(data, beside, Path()).items()},
+        knowledge=knowledge(data, beside, Path()),
+    )
     model = kind(config, context)
     if isinstance(model, ClosedForm) and with_dependencies:
         model.fit_to(train)

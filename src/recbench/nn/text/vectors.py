@@ -17,10 +17,10 @@ from recbench.core.disk import disk_errors, write_atomically
 from recbench.core.errors import UserError
 from recbench.data.download import hash_file
 from recbench.data.text_config import FILE, TFIDF, TextConfig
+from recbench.data.vector_file import HOW, ready_files, ready_vectors
 from recbench.nn.text.language_model import decisive_files, encoded, model_folder
 from recbench.nn.text.template import template_texts
 from recbench.nn.text.tfidf import tfidf_svd
-from recbench.nn.text.vector_file import HOW, ready_files, ready_vectors
 
 if TYPE_CHECKING:
     from recbench.data.prepared import PreparedData

@@ -7,7 +7,16 @@ import polars as pl
 import pytest
 
 from recbench.core.errors import UserError
-from recbench.nn.text.vector_file import ready_vectors
+from recbench.data.prepared import PreparedData
+from recbench.data.vector_file import ready_vectors
+
+
+@pytest.fixture
+def holey(tmp_path):
+    """Four items, called a to d."""
+    table = pl.DataFrame({"item": list("abcd")})
+    return PreparedData.from_arrays(tmp_path / "holey", np.array([1, 2, 3, 4]), np.array([0, 4]), item_table=table)
+
 
 IDS, VECTORS = ["d", "a", "z", "b"], np.arange(8, dtype=np.float64).reshape(4, 2) + 1
 

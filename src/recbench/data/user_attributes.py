@@ -1,0 +1,97 @@
+"""Attributes of users, such as gender and age: read from a table, or made by a source that knows some.
+
+    data.users.path=users.csv data.users.user=uid data.users.attributes=[gender,age]
+
+All values are words; what is not known of a user is null. No model may read them to rank; who asks for them says so in its own key
+(``users_key``). They are read anew when they are asked for: the table has a row a user.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbench.core.errors import UserError
+from recbench.data.beside import content_of, named_files, read_columns
+from recbench.data.impressions import beside_values
+from recbench.data.schema import DataConfig
+from recbench.data.sources import lookup
+from recbench.data.sources.raw_lines import BadRows, shown
+from recbench.data.sources.separators import typed
+from recbench.data.sources.table_open import open_table
+from recbench.data.sources.text_table import TextFormat
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from recbench.data.prepared import PreparedData
+
+log = logging.getLogger(__name__)
+
+#: Raised whenever the same table would give other attributes.
+USERS_VERSION = 1
+
+
+def has_user_attributes(config: DataConfig) -> bool:
+    """Whether anything is known of the users of these data."""
+    return bool(config.users.path) or "user_table" in lookup(config.name).beside
+
+
+def users_key(config: DataConfig, cache_dir: Path) -> dict[str, Any]:
+    """All that decides the attributes besides the users: part of the key of a run that reads them. Raises UserError for a file that is not there."""
+    asked = config.users
+    if not asked.path:
+        return {"version": USERS_VERSION, "made_by": beside_values(config)}
+    files = content_of(named_files(asked.path, config, "data.users.path"), cache_dir)
+    how = [asked.user, asked.attributes, asked.header, asked.separator, asked.encoding, config.bad_rows]
+    return {"version": USERS_VERSION, "files": files, "how": how}
+
+
+def user_attributes(data: PreparedData, config: DataConfig) -> pl.DataFrame:
+    """[U rows] user (0..U-1, sorted), then the attributes, strings, null where nothing is known.
+
+    Raises UserError for a table that cannot be used, has a user twice, or knows none of the users.
+    """
+    import polars as pl
+
+    table = _table(config)
+    twice = table.filter(table["user"].is_duplicated())
+    if twice.height:
+        raise UserError(
+            f"data.users: the user {shown(repr(twice['user'][0]))} stands more than once; give each user one row"
+        )
+    users = data.user_ids()
+    found = users.join(table, left_on="user_id", right_on="user", how="left", maintain_order="left")
+    known = int(users["user_id"].is_in(table["user"].implode()).sum())
+    if not known:
+        raise UserError(
+            f"data.users knows none of the {data.n_users:,} users; its first is {shown(repr(table['user'][0]))}, that of the data "
+            f"{shown(repr(users['user_id'][0]))}; is data.users.user the right column?"
+        )
+    log.info(
+        "users: %s of %s are in the table; %s rows are of users that the data do not have",
+        *(f"{n:,}" for n in (known, data.n_users, table.height - known)),
+    )
+    return found.drop("user_id").with_columns(pl.exclude("user").cast(pl.String))
+
+
+def _table(config: DataConfig) -> pl.DataFrame:
+    """user (raw id) and the attributes."""
+    asked = config.users
+    if not asked.path:
+        make = lookup(config.name).beside.get("user_table")
+        if make is None:
+            raise UserError(f"data={config.name} knows nothing of its users; name a table with data.users.path=FILE")
+        return make(config)
+    files, bad = named_files(asked.path, config, "data.users.path"), BadRows(config.bad_rows)
+    how = TextFormat(None if asked.separator is None else typed(asked.separator), asked.header, "auto", asked.encoding)
+    present = open_table(files[0], how if files[0].path.suffix != ".parquet" else TextFormat()).schema.names()
+    attributes = list(asked.attributes) or [name for name in present if name != asked.user]
+    if "user" in attributes:
+        raise UserError("an attribute cannot be called 'user'; leave that column out of data.users.attributes")
+    form = asked.separator, asked.header, asked.encoding
+    table = read_columns(files, [asked.user, *attributes], form, bad, "data.users.path", needed=1)
+    if bad.total:
+        log.warning("users: rows dropped: %s; first: %s", f"{bad.total:,}", bad.first)
+    return table.rename({asked.user: "user"})

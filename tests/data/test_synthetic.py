@@ -434,7 +434,7 @@ def test_the_yaml_says_every_key_that_matters_and_its_default():
     values = yaml.safe_load((CONF / "synthetic.yaml").read_text())
     defaults = {
         **asdict(SyntheticConfig()),
-        **dict.fromkeys(("text", "features", "knowledge", "users"), {}),
+        **{part: {} for part in ("text", "features", "knowledge", "users")},
     }  # keys of their own
     assert values == {key: value for key, value in defaults.items() if key not in ("raw_dir", "version", "category")}
 

@@ -70,7 +70,7 @@ def features_of(config: RunConfig, data: PreparedData) -> dict[str, Tensor]:
         kind: torch.from_numpy(table) for kind, table in item_features(data, config.data, config.cache_dir).items()
     }
     if config.data.features.reads_titles:
-        from recbench.experiment.evaluate import device_of
+        from recbench.experiment.device import device_of
 
         found["text"] = text_vectors(data, config.data.text, config.cache_dir, device_of(config.hardware))
     dealt = shuffled_rows(data.n_items, config.data.features.shuffle)

@@ -13,7 +13,7 @@ demo: $(READY) ## popularity, markov, sasrec and slmrec with and without its tea
 	$(BIN)/python -m recbench -m model=popularity,markov,sasrec,slmrec_plain,slmrec data=synthetic
 
 test: $(READY)
-	$(PYTEST) -m "not slow and not gpu and not postgres and not llm"
+	$(PYTEST) -m "not slow and not gpu and not postgres and not llm and not services"
 
 test-all: $(READY) ## with the slow tests, and those that need a GPU
 	$(PYTEST)

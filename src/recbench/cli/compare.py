@@ -2,7 +2,8 @@
 
 Runs of one configuration but for the seed stand for one entrant. Means have 95 % intervals of users and seeds (paired bootstrap over
 users, variance over seeds); entrants that share a letter are not told apart (all pairs, Holm, 5 %). With --reference every entrant's
-difference to that one is given as a share of it, with its interval and p values.
+difference to that one is given as a share of it, with its interval and p values. Where the runs have kept their lists
+(evaluation.metrics=[stability]), a column says how much of a list the seeds of an entrant share.
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ def verdict_table(
     protocol: str,
     reference: str | None,
     marks: Mapping[str, str] | None = None,
+    overlaps: Mapping[str, float] | None = None,
+    cutoff: int = 10,
 ) -> Table:
-    """The verdicts as a table for a terminal. marks: behind the names of entrants."""
+    """The verdicts as a table for a terminal. marks: behind the names of entrants; overlaps: of their lists between seeds, over ``cutoff`` places."""
     from rich import box
     from rich.table import Table
 
@@ -52,6 +55,8 @@ def verdict_table(
     headings = [metric, "95 % interval", "sd of seeds", "seeds"]
     if reference is not None:
         headings += [f"against {reference}", "p", "p Holm", "p FDR"]
+    if overlaps:
+        headings.append(f"stability@{cutoff}")
     for heading in headings:
         table.add_column(heading, justify="right")
     table.add_column("group")
@@ -60,6 +65,8 @@ def verdict_table(
         cells = [f"{verdict.mean:.4f}", f"{verdict.low:.4f} .. {verdict.high:.4f}", sd, str(verdict.n_seeds)]
         if reference is not None:
             cells += [_relative(verdict), *(_p(value) for value in (verdict.p, verdict.p_holm, verdict.p_fdr))]
+        if overlaps:
+            cells.append(f"{overlaps[verdict.name]:.4f}" if verdict.name in overlaps else "-")
         table.add_row(verdict.name + (marks or {}).get(verdict.name, ""), *cells, verdict.group)
     return table
 
@@ -92,6 +99,7 @@ def run_compare(arguments: list[str]) -> int:
     chosen = read_arguments(arguments)
     from recbench.core.run_folder import RunFolder
     from recbench.core.terminal import show
+    from recbench.evaluation.lists.stability import stability
     from recbench.evaluation.statistics.compare import judge
     from recbench.report.collect import read_run
     from recbench.report.entrants import entrants_of, find_reference
@@ -103,7 +111,9 @@ def run_compare(arguments: list[str]) -> int:
     protocol = RunFolder(entrants[0].runs[0]).read("metrics.json")["protocol"]
     told = [entry_of(entrant.name, [read_run(path) for path in entrant.runs]) for entrant in entrants]
     marks = {entry.name: entry.marked.removeprefix(entry.name) for entry in told}
-    table = verdict_table(verdicts, chosen.metric, protocol, reference, marks)
+    cutoff = int(chosen.metric.partition("@")[2] or 10)
+    overlaps = {e.name: found for e in entrants if (found := stability(e.runs, cutoff)) is not None}
+    table = verdict_table(verdicts, chosen.metric, protocol, reference, marks, overlaps, cutoff)
     show(table, notes(verdicts), *tuned_notes(told, warn=True), *doubts(told))
     return 0
 

@@ -71,6 +71,7 @@ class HardwareConfig:
     compile: bool = False  # torch.compile for the layers in training
     threads: int = 0  # CPU threads of torch; 0 leaves them as they are
     logits: str = "auto"  # precision of the catalogue product in training: auto | float32 | bfloat16
+    estimate_energy: bool = False  # where no energy counter can be read: CodeCarbon's estimate (extra 'energy')
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Metrics that other packages add, chosen by name with ``evaluation.metrics=[name]``.
+"""Metrics chosen with ``evaluation.metrics=[name]``: those of lists (``recbench.evaluation.lists``), and those that other packages add.
 
 A package names them in the entry-point group ``recbench.metrics``: each entry is ``name = "package.module:function"``, a function that takes a
 ``RankedLists`` and a cutoff k and returns one number for each case. A metric is only ever computed from ranks and lists that are there, so it
@@ -16,6 +16,7 @@ import numpy as np
 
 from recbench.core.errors import UserError, nearest
 from recbench.core.plug_ins import PlugIns
+from recbench.evaluation.lists.families import FAMILIES
 from recbench.evaluation.metrics import METRICS
 
 #: Names that figures of a test have already, so that no package may give them another meaning.
@@ -31,7 +32,7 @@ TAKEN = (
     "cases",
     "skipped_cases",
 )
-PLUG_INS = PlugIns("recbench.metrics", "metric", TAKEN)
+PLUG_INS = PlugIns("recbench.metrics", "metric", (*TAKEN, *FAMILIES))
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,13 @@ def lookup(name: str) -> Metric:
     PLUG_INS.refuse_clash(name)
     if name in TAKEN:
         raise UserError(
-            f"evaluation.metrics names '{name}', which every run has; name only metrics of other packages there"
+            f"evaluation.metrics names '{name}', which every run has; name only others there: {', '.join(FAMILIES)}, and those of other packages"
         )
     if name not in PLUG_INS:
-        known = metric_names()
-        hint = nearest(name, known) if known else "no installed package brings any (entry-point group recbench.metrics)"
-        raise UserError(f"unknown evaluation.metrics '{name}'; {hint}")
+        hint = nearest(name, [*FAMILIES, *metric_names()])
+        raise UserError(
+            f"unknown evaluation.metrics '{name}'; {hint} (packages add more: entry-point group recbench.metrics)"
+        )
     found = PLUG_INS.load(name)
     if not callable(found) or "@" in name:
         raise PLUG_INS.refusal(name, "is no function, or has an '@' in its name")
@@ -90,15 +92,21 @@ def lookup(name: str) -> Metric:
 def check_metrics(names: Sequence[str]) -> None:
     """Raise UserError for names of ``evaluation.metrics`` that are unknown, cannot be loaded or stand there twice."""
     for name in names:
-        lookup(name)
+        if name not in FAMILIES:
+            lookup(name)
         if list(names).count(name) > 1:
             raise UserError(f"evaluation.metrics names '{name}' twice")
 
 
 def per_case(names: Sequence[str], ranked: RankedLists, cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
-    """name@k -> [C] values, for each metric and each cutoff. Raises UserError, naming the package, for what is not one finite number a case."""
+    """name@k -> [C] values, for each metric of another package and each cutoff; those of lists are left to ``recbench.evaluation.lists``.
+
+    Raises UserError, naming the package, for what is not one finite number a case.
+    """
     found: dict[str, np.ndarray] = {}
     for name in names:
+        if name in FAMILIES:
+            continue
         metric = lookup(name)
         for k in cutoffs:
             values = np.asarray(metric(ranked, k), dtype=np.float64)

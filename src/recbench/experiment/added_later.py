@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from recbench.config.run import RunConfig
 from recbench.core.run_folder import RunFolder
+from recbench.evaluation.lists.families import FAMILIES
 from recbench.experiment.build import load_model
 from recbench.experiment.context import Run, RunContext
+from recbench.experiment.list_figures import LIST_METRICS
 from recbench.models.registry import lookup
 
 logger = logging.getLogger(__name__)
@@ -18,10 +20,15 @@ SHUFFLED = "shuffled_"
 
 
 def add_metrics(config: RunConfig, stage: RunContext, folder: RunFolder) -> None:
-    """Give a finished run the metrics of other packages that it lacks: its stored weights are tested once more, and nothing else changes."""
+    """Give a finished run the metrics of ``evaluation.metrics`` that it lacks: its stored weights are tested once more, and nothing else changes."""
     metrics, prefix = folder.read("metrics.json"), stage.split.metric_prefix
     first = config.evaluation.cutoffs[0]
-    lacking = [name for name in config.evaluation.metrics if f"test/{prefix}{name}@{first}" not in metrics]
+    there = metrics.get(LIST_METRICS, [])
+    lacking = [
+        name
+        for name in config.evaluation.metrics
+        if (name not in there if name in FAMILIES else f"test/{prefix}{name}@{first}" not in metrics)
+    ]
     mixed = config.evaluation.shuffled_histories and f"test/{prefix}{SHUFFLED}ndcg@{first}" not in metrics
     if not (lacking or mixed) or not lookup(config.model.name).model.ranks:
         return
@@ -38,4 +45,6 @@ def add_metrics(config: RunConfig, stage: RunContext, folder: RunFolder) -> None
     found = evaluate.add_metrics(model, stage.data, stage.split, asked, folder) if lacking else {}
     if mixed:
         found |= shuffled_figures(model, stage.data, stage.split, config)
+    if LIST_METRICS in found:
+        found[LIST_METRICS] = [*there, *found[LIST_METRICS]]
     folder.write("metrics.json", metrics | found)

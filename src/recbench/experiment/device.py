@@ -6,6 +6,7 @@ import torch
 
 from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
+from recbench.evaluation.cost.meters import Meters
 from recbench.training.processes import ranks as processes
 
 
@@ -28,3 +29,8 @@ def device_of(hardware: HardwareConfig) -> torch.device:
 def device_name(device: torch.device) -> str:
     """``cpu``, or the GPU with its name; the processor's stands in provenance.json."""
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
+def reads_energy(hardware: HardwareConfig) -> bool:
+    """Whether a counter of energy can be read where this run computes."""
+    return Meters(device_of(hardware)).reads_energy

@@ -20,6 +20,7 @@ from recbench.evaluation.outcome import Evaluation
 from recbench.experiment.asking import of_all, rank_cases
 from recbench.experiment.cost_of_use import cost_of_use
 from recbench.experiment.device import device_of
+from recbench.experiment.list_figures import list_figures, stored_lists
 from recbench.models.base import Recommender
 from recbench.training.processes import ranks as processes
 
@@ -61,10 +62,9 @@ def test_figures(
     ranked = rank_cases(model, data, split, split.test, config, top_k=min(max(cutoffs), data.n_items))
     seconds = time.perf_counter() - started
     counts = TrainingData.of(data, split).item_counts()
-    added = added_metrics.per_case(config.evaluation.metrics, ranked.ranked_lists(counts), cutoffs)
+    added, means, listed = chosen_metrics(ranked, counts, data, split, config, folder)
     if processes.here().leads:
         write_ranks(ranked, added, folder)
-    means = {name: float(values.mean()) for name, values in added.items()}
     measured = {**ranked.metrics(cutoffs), **ranked.beyond_accuracy(counts, cutoffs), **means}
     return {
         **{f"test/{split.metric_prefix}{name}": value for name, value in measured.items()},
@@ -73,7 +73,21 @@ def test_figures(
         "test/cases": len(split.test),
         "test/skipped_cases": ranked.cases_without_targets,
         "cost/test_seconds": seconds,
+        **listed,
     }
+
+
+def chosen_metrics(
+    ranked: Evaluation, counts: np.ndarray, data: PreparedData, split: Split, config: RunConfig, folder: RunFolder
+) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, Any]]:
+    """What ``evaluation.metrics`` asks for: (name@k -> [C], name@k -> the run's figure, what is said of it in metrics.json)."""
+    cutoffs, names = config.evaluation.cutoffs, config.evaluation.metrics
+    added = added_metrics.per_case(names, ranked.ranked_lists(counts), cutoffs)
+    means = {name: float(values.mean()) for name, values in added.items()}
+    if processes.here().leads:
+        stored_lists(ranked, config, folder)
+    found, listed = list_figures(ranked, counts, data, split, config)
+    return {**added, **found.per_case}, {**means, **found.figures()}, listed
 
 
 def control_figures(model: Recommender, data: PreparedData, split: Split, config: RunConfig) -> dict[str, float]:
@@ -117,19 +131,20 @@ def cold_figures(ranked: Evaluation, counts: np.ndarray, split: Split, cutoffs: 
 
 def add_metrics(
     model: Recommender, data: PreparedData, split: Split, config: RunConfig, folder: RunFolder
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """The test figures of ``evaluation.metrics`` for stored weights; their values for each case join those in ``ranks.parquet``."""
     import polars as pl
 
     cutoffs = config.evaluation.cutoffs
     ranked = rank_cases(model, data, split, split.test, config, top_k=min(max(cutoffs), data.n_items))
-    lists = ranked.ranked_lists(TrainingData.of(data, split).item_counts())
-    added = added_metrics.per_case(config.evaluation.metrics, lists, cutoffs)
+    counts = TrainingData.of(data, split).item_counts()
+    added, means, listed = chosen_metrics(ranked, counts, data, split, config, folder)
+    _, row = np.unique(ranked.case, return_inverse=True)
     stored = pl.read_parquet(folder.ranks)
     with replacing(folder.ranks) as temporary:
-        columns = [pl.Series(name, values[lists.case]) for name, values in added.items()]
+        columns = [pl.Series(name, values[row]) for name, values in added.items()]
         stored.with_columns(columns).write_parquet(temporary)
-    return {f"test/{split.metric_prefix}{name}": float(values.mean()) for name, values in added.items()}
+    return {**{f"test/{split.metric_prefix}{name}": value for name, value in means.items()}, **listed}
 
 
 def report(

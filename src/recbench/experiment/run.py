@@ -18,13 +18,16 @@ from recbench.config.schemas import compose_model
 from recbench.config.settings import TunedConfig
 from recbench.core import run_folder
 from recbench.core.run_folder import RunFolder
+from recbench.evaluation.cost.estimated_energy import estimated_energy
 from recbench.experiment.added_later import add_metrics
 from recbench.experiment.added_up import beside, started_from, with_dependencies
 from recbench.experiment.build import build_model, builder
 from recbench.experiment.context import FOLLOWER, Run, RunContext
 from recbench.experiment.dependencies import check_lists, check_requirements, dependency_configs
+from recbench.experiment.device import reads_energy
 from recbench.experiment.failures import plain_failures
 from recbench.experiment.key import run_key
+from recbench.experiment.list_figures import check_list_metrics
 from recbench.experiment.produce import produce
 from recbench.experiment.untaught import check_retriever, check_teacher
 from recbench.experiment.warm_start import check_source
@@ -48,6 +51,7 @@ def run(
     stage = stage or RunContext.of(config)
     check_requirements(config, stage.data)
     check_lists(config, stage)
+    check_list_metrics(config, stage.data)
     check_source(config)
     wanted = dependency_configs(config)
     key = run_key(config, stage)
@@ -108,8 +112,10 @@ def make(
     folder.write(
         "provenance.json", provenance(config, stage.data, stage.split, {n: r.folder.key for n, r in needed.items()})
     )
-    with plain_failures(folder.key):
+    estimates = config.hardware.estimate_energy and not reads_energy(config.hardware)
+    with plain_failures(folder.key), estimated_energy(estimates) as energy:
         found = produce(config, stage, needed, folder, judge)
+    found |= energy
     found["cost/wall_seconds"] = time.perf_counter() - started
     metrics = {
         **found,

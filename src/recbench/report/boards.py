@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from recbench.core.errors import UserError, nearest
+from recbench.evaluation.lists.stability import stability
 from recbench.report.board import BOUND, Board, Line, Place
 from recbench.report.collect import StoredRun
 from recbench.report.notes import doubts, entry_of, tuned_notes
@@ -55,7 +56,10 @@ def _board(
     figures = {view.run.key: view.figures for view in found}
     every = {name for part in figures.values() for name in part}
     prefix, ranked_by = main_metric(every, metric)
-    lines = [Line(row.name, mean_of([figures[run.key] for run in row.runs]), row=row) for row in rows]
+    lines = [
+        Line(row.name, mean_of([figures[run.key] for run in row.runs]) | _stability(row, prefix, ranked_by), row=row)
+        for row in rows
+    ]
     if ranked_by is not None:
         lines.sort(key=lambda line: -(line.mean(ranked_by) or 0.0))
     main = all(view.main for view in found)
@@ -87,6 +91,15 @@ def _board(
         named,
         tuple(notes),
     )
+
+
+def _stability(row: Row, prefix: str, metric: str | None) -> dict[str, tuple[float, float | None]]:
+    """``stability@k`` of a row whose runs have kept their lists, at the cutoff of the metric or at 10; nothing for others."""
+    if metric is None:
+        return {}
+    cutoff = metric.partition("@")[2] or "10"
+    found = stability([run.path for run in row.runs], int(cutoff))
+    return {} if found is None else {f"{prefix}stability@{cutoff}": (found, None)}
 
 
 def main_metric(names: set[str], wanted: str | None) -> tuple[str, str | None]:

@@ -21,7 +21,23 @@ HELP = {
     "novelty": "mean self-information of what is recommended, in bits",
     "mean_popularity": "mean training count of what is recommended: popularity bias",
     "gini": "how unequally items are recommended, 0 to 1",
+    "ild_category": "intra-list diversity: how far the categories of a list's items are from each other",
+    "ild_text": "intra-list diversity: how far the texts of a list's items are from each other",
+    "calibration_category": "distance of a list's categories from those of its history; less is better",
+    "calibration_popularity": "distance of a list's share of popular items from that of its history; less is better",
+    "arp": "mean training count of the items of a list",
+    "aplt": "share of a list that is of the long tail",
+    "tail_recall": "share of targets of the long tail that are found",
+    "serendipity": "share of a list that are hits which a list of popular items would not have had",
+    "disparity_activity": "largest difference of NDCG between users by activity",
+    "disparity_taste": "largest difference of NDCG between users by their taste for popular items",
+    "disparity_popularity": "largest difference of hits between head, middle and tail items",
+    "disparity_category": "largest difference of hits between categories of items",
+    "disparity_exposure": "share of places that would have to go to another group for every group to have its share of events",
+    "stability": "share of a list that is the same with another seed",
 }
+#: Figures that ``evaluation.metrics`` asks for.
+OF_LISTS = tuple(HELP)[tuple(HELP).index("gini") + 1 :]
 #: Figures of which more is better without a doubt; the best of a column is bold.
 MORE_IS_BETTER = ("ndcg", "hr", "mrr", "recall", "precision")
 #: Figures that a reader must choose on the page.
@@ -94,6 +110,7 @@ def _accuracy(board: Board, columns: Sequence[str]) -> list[str]:
     ]
     if board.place.protocol.startswith("sessions-"):
         usual[:0] = ["hr@20", "mrr@20"]
+    usual += [f"{name}@{cutoff}" for name in OF_LISTS]
     asked = [name for name in columns if "@" in name or name.endswith("mrr")]
     wanted = dict.fromkeys([*asked, *(board.prefix + name for name in usual)])
     return [name for name in wanted if name in there and name != board.metric]

@@ -14,6 +14,8 @@ from recbench.config.tuned import tuned_file
 from recbench.core.errors import UserError
 from recbench.core.run_folder import LATENCY_FILE, replacing, rule_file, sampled_file
 from recbench.core.terminal import short_number
+from recbench.evaluation.lists.families import STABILITY
+from recbench.evaluation.lists.stability import stability
 from recbench.evaluation.statistics.bootstrap import Difference, bootstrap
 from recbench.evaluation.statistics.per_user import MEASURES, mean_per_user, stores
 from recbench.report.columns import RECORDED
@@ -169,7 +171,7 @@ def _table(
     for name, group in rows.items():
         cells = [
             marked(name, group),
-            *(_mean(column, [record.get(column) for record in group]) for column in study.columns),
+            *(_figure(column, group, runs_dir) for column in study.columns),
         ]
         if reference:
             cells.append("" if group is reference else difference(group, reference, compared, runs_dir, kept))
@@ -251,6 +253,15 @@ def _user_totals(
 
 def _percent(found: Difference) -> str:
     return f"{100 * found.relative:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+
+
+def _figure(column: str, group: Sequence[Record], runs_dir: Path) -> str:
+    """The cell of a row; stability is no figure of one run, but of the lists that the row's runs have kept."""
+    kind, _, cutoff = column.partition("@")
+    if kind != STABILITY:
+        return _mean(column, [record.get(column) for record in group])
+    found = stability([runs_dir / record["key"] for record in group], int(cutoff))
+    return "" if found is None else _short(found)
 
 
 def _mean(column: str, values: Sequence[Any]) -> str:

@@ -22,6 +22,7 @@ from recbench.experiment import evaluate
 from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import check_lists, check_requirements
 from recbench.experiment.device import prepare_device
+from recbench.experiment.list_figures import check_list_metrics
 from recbench.experiment.provenance import provenance
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def ask(opened: Opened, runs_dir: Path, words: list[str], skip_unknown: bool = F
     stage, counts = asked_stage(opened, config, skip_unknown)
     check_requirements(config, stage.data)
     check_lists(config, stage)
+    check_list_metrics(config, stage.data)
     folder = run_folder.open_folder(runs_dir / PLACE, _key(opened.key, config, stage))
     config = replace(config, runs_dir=folder.path.parent)
     with run_folder.locked(folder):

@@ -30,6 +30,11 @@ class Meters:
         self.packages = {zone.name: zone for zone in zones if _number(zone / "energy_uj") is not None}
         self._gpu = gpu_energy(self.device)
 
+    @property
+    def reads_energy(self) -> bool:
+        """Whether there is any counter of energy."""
+        return bool(self.packages) or self._gpu is not None
+
     def read(self) -> dict[str, float]:
         """The counters as they stand, energy in joules; one entry a package."""
         found = {CPU_SECONDS: time.process_time()}

@@ -85,7 +85,10 @@ def check_measurable(metric: str, files: Sequence[Path]) -> None:
 
 
 def per_user(ranks: Path, metric: str) -> UserValues:
-    """The metric of every user of a ``ranks.parquet``. Raises UserError for an unknown metric and a file that cannot be read."""
+    """The metric of every user of a ``ranks.parquet``; cases without a value (nan) are left out, and users without any.
+
+    Raises UserError for an unknown metric, a file that cannot be read, and a metric that no case has.
+    """
     import polars as pl
 
     stored = stores(ranks, metric)
@@ -101,7 +104,11 @@ def per_user(ranks: Path, metric: str) -> UserValues:
     if not stored:
         return user_values(metric, rank, case, user)
     _, first = np.unique(case, return_index=True)
-    return by_user(table[metric].to_numpy()[first], user[first])
+    values, user = table[metric].to_numpy()[first], user[first]
+    known = ~np.isnan(values)
+    if not known.any():
+        raise UserError(f"{ranks.parent.name} has no case with a {metric}; compare by another metric")
+    return by_user(values[known], user[known])
 
 
 def same_users(found: Sequence[UserValues], files: Sequence[Path]) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ import numpy as np
 import torch
 
 from benchmarks.data import Sequences
+from benchmarks.measure import NO_BFLOAT16
 from benchmarks.task import SASRecTask, emit, emit_end, emit_machine
 
 REPEATS = 7
@@ -40,16 +42,34 @@ CACHED_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Speeds:
-    """Operations a second of products, values a second of softmax, bytes (read and written) a second of copies."""
+    """Operations a second of products, values a second of softmax, bytes (read and written) a second of copies.
+
+    Those in bfloat16 are None where the processor has no such products: emulated ones take minutes, and nobody uses them."""
 
     product_fp32: float
-    product_bf16: float
     logits_fp32: float
-    logits_bf16: float
     softmax_fp32: float
-    softmax_bf16: float
     copy: float
     copy_cached: float
+    product_bf16: float | None = None
+    logits_bf16: float | None = None
+    softmax_bf16: float | None = None
+
+    @property
+    def bfloat16(self) -> bool:
+        return self.product_bf16 is not None
+
+    def product(self, precision: str) -> float:
+        """Of "fp32" or "bf16"; of the former where the latter was not measured."""
+        return (self.product_bf16 if precision == "bf16" else None) or self.product_fp32
+
+    def logits(self, precision: str) -> float:
+        """As ``product``."""
+        return (self.logits_bf16 if precision == "bf16" else None) or self.logits_fp32
+
+    def softmax(self, precision: str) -> float:
+        """As ``product``."""
+        return (self.softmax_bf16 if precision == "bf16" else None) or self.softmax_fp32
 
 
 @dataclass(frozen=True)
@@ -63,21 +83,15 @@ class Work:
 
     def seconds(self, speeds: Speeds, precision: str) -> float:
         """The floor with logits in "fp32" or "bf16", everything at the best speed of its kind."""
-        product, softmax = (
-            (speeds.product_fp32, speeds.softmax_fp32)
-            if precision == "fp32"
-            else (speeds.product_bf16, speeds.softmax_bf16)
+        return (
+            self._rest(speeds) + self.logits_flop / speeds.product(precision) + self.logits / speeds.softmax(precision)
         )
-        return self._rest(speeds) + self.logits_flop / product + self.logits / softmax
 
     def seconds_as_shaped(self, speeds: Speeds, precision: str) -> float:
         """The same with the logits' product at the speed of its own shape."""
-        product, softmax = (
-            (speeds.logits_fp32, speeds.softmax_fp32)
-            if precision == "fp32"
-            else (speeds.logits_bf16, speeds.softmax_bf16)
+        return (
+            self._rest(speeds) + self.logits_flop / speeds.logits(precision) + self.logits / speeds.softmax(precision)
         )
-        return self._rest(speeds) + self.logits_flop / product + self.logits / softmax
 
     def _rest(self, speeds: Speeds) -> float:
         return self.network_flop / speeds.product_fp32 + self.bytes / speeds.copy
@@ -108,11 +122,12 @@ def sasrec_epoch(task: SASRecTask, sequences: Sequences) -> Work:
 
 def measure_speeds(rows: int, width: int, columns: int, device: torch.device) -> Speeds:
     """Speeds for logits of ``rows`` x ``columns`` from an inner dimension ``width``, in blocks of at most 8 M values as our loss has them."""
-    from recbench.nn.losses.catalogue import CHUNK_VALUES
+    from recbench.nn.losses.catalogue import CHUNK_VALUES, has_fast_bfloat16
 
     rows = max(1, min(rows, CHUNK_VALUES // columns))
     found = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+    native = [("bf16", torch.bfloat16)] if has_fast_bfloat16(device.type) else []
+    for name, dtype in (("fp32", torch.float32), *native):
         a, b, out = (torch.randn(SQUARE, SQUARE, device=device, dtype=dtype) for _ in range(3))
         found[f"product_{name}"] = 2 * SQUARE**3 / seconds_of(partial(torch.mm, a, b, out=out), device)
         states = torch.randn(rows, width, device=device, dtype=dtype)
@@ -162,7 +177,9 @@ def main() -> None:
     work, columns = sasrec_epoch(task, sequences), len(np.unique(sequences.items)) + 1
     speeds = measure_speeds(task.batch_targets, task.hidden_size, columns, torch.device("cpu"))
     precision = "bf16" if has_fast_bfloat16("cpu") else "fp32"  # as ours chooses
-    seconds = {name: work.seconds(speeds, name) for name in ("fp32", "bf16")}
+    if not speeds.bfloat16:
+        print(NO_BFLOAT16, file=sys.stderr)
+    seconds = {name: work.seconds(speeds, name) for name in ("fp32", *(["bf16"] if speeds.bfloat16 else []))}
     seconds["as_shaped"] = work.seconds_as_shaped(speeds, precision)
     emit("floor", work=asdict(work), speeds=asdict(speeds), seconds=seconds, precision=precision)
     emit_end()

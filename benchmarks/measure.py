@@ -14,6 +14,11 @@ from typing import Any
 
 Line = dict[str, Any]
 
+#: Said where the lines in bfloat16 are left out.
+NO_BFLOAT16 = (
+    "no native bfloat16 products on this processor: its lines are left out, for emulating them would take minutes"
+)
+
 
 @dataclass(frozen=True)
 class Command:

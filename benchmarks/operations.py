@@ -174,11 +174,11 @@ class Counting(TorchDispatchMode):
         if name in SOFTMAX and given:
             values = max(t.numel() for t in given)
             need.softmax[narrow] += values
-            seconds = values / (self.speeds.softmax_bf16 if narrow == "bf16" else self.speeds.softmax_fp32)
+            seconds = values / self.speeds.softmax(narrow)
         if flop:
             need.flop[narrow] += flop
             # An operation's arithmetic and its traffic can go on at the same time.
-            seconds = max(seconds, flop / (self.speeds.product_bf16 if narrow == "bf16" else self.speeds.product_fp32))
+            seconds = max(seconds, flop / self.speeds.product(narrow))
         need.bytes_near += moved if near else 0
         need.bytes_far += 0 if near else moved
         need.seconds += seconds

@@ -22,6 +22,7 @@ import torch
 from torch.autograd import DeviceType
 
 from benchmarks.floor import Speeds, measure_speeds
+from benchmarks.measure import NO_BFLOAT16
 from benchmarks.operations import DATA, KINDS, MARK, OPTIMISER, PYTHON, Counting, Need, Scopes, kind_of
 from benchmarks.shape import BEAUTY
 from benchmarks.steps import Steps, steps_of
@@ -218,13 +219,27 @@ def run(given: argparse.Namespace) -> None:
     print(
         f"{' '.join([given.model, *given.words])}: {targets:.0f} targets a step, {stage.data.n_items:,} items; torch {torch.__version__}, {name}"
     )
-    print(
-        f"products {speeds.product_fp32 / 1e9:.0f} GFLOP/s float32, {speeds.product_bf16 / 1e9:.0f} bfloat16; logits' product "
-        f"{speeds.logits_fp32 / 1e9:.0f} and {speeds.logits_bf16 / 1e9:.0f}; softmax {speeds.softmax_fp32 / 1e9:.2f} and "
-        f"{speeds.softmax_bf16 / 1e9:.2f} G values/s; copies {speeds.copy / 1e9:.0f} GB/s, in cache {speeds.copy_cached / 1e9:.0f}"
-    )
+    print(speeds_line(speeds))
     print(f"under the profiler a step takes {1000 * disturbed:.1f} ms; the rows are from there\n")
     print(table(kinds, needs, step))
+
+
+def speeds_line(speeds: Speeds) -> str:
+    """What the machine does, in one line; bfloat16 where it has it."""
+
+    def both(kind: str, unit: str, decimals: int) -> str:
+        found = [
+            (getattr(speeds, f"{kind}_{name}"), word) for name, word in (("fp32", "float32"), ("bf16", "bfloat16"))
+        ]
+        return (
+            ", ".join(f"{value / 1e9:.{decimals}f} {word}" for value, word in found if value is not None) + f" {unit}"
+        )
+
+    said = (
+        f"products {both('product', 'GFLOP/s', 0)}; logits' product {both('logits', 'GFLOP/s', 0)}; softmax {both('softmax', 'G values/s', 2)}; "
+        f"copies {speeds.copy / 1e9:.0f} GB/s, in cache {speeds.copy_cached / 1e9:.0f}"
+    )
+    return said if speeds.bfloat16 else f"{said}; {NO_BFLOAT16}"
 
 
 if __name__ == "__main__":

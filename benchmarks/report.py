@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from benchmarks import systems
-from benchmarks.measure import Figures, Line, figures, only
+from benchmarks.measure import NO_BFLOAT16, Figures, Line, figures, only
 
 Rounds = list[dict[str, list[Line]]]
 
@@ -106,6 +106,8 @@ def floor_lines(rounds: Rounds) -> list[str]:
         "as_shaped": "logits' product as fast as its own shape runs here",
     }
     for key, title in titles.items():
+        if any(key not in floor["seconds"] for floor, _ in given):
+            continue
         epochs = [(figures(ours).epoch_seconds / floor["seconds"][key]) for floor, ours in given if ours]
         seconds = [Value(floor["seconds"][key]) for floor, _ in given]
         ours = spread([Value(ratio) for ratio in epochs], "x", 2) if epochs else ""
@@ -124,15 +126,22 @@ def floor_lines(rounds: Rounds) -> list[str]:
             ("softmax_bf16", 1e9, "G values/s"),
             ("copy", 1e9, "GB/s"),
         )
+        if all(speed.get(key) for speed in speeds)
     }
+    narrow = "product_bf16" in measured
     return [
         "\n".join(lines),
         f"An epoch needs {work['network_flop'] / 1e9:.0f} GFLOP in the network, {work['logits_flop'] / 1e9:.0f} for logits and their "
         f"gradients, one softmax over {work['logits'] / 1e9:.2f} G values, and {work['bytes'] / 1e9:.1f} GB through memory. Measured in the "
-        f"same rounds: products {measured['product_fp32']} in float32, {measured['product_bf16']} in bfloat16; the logits' product "
-        f"{measured['logits_fp32']} and {measured['logits_bf16']}; softmax {measured['softmax_fp32']} and {measured['softmax_bf16']}; "
-        f"copies {measured['copy']}.",
+        f"same rounds: products {measured['product_fp32']} in float32{', ' + measured['product_bf16'] + ' in bfloat16' if narrow else ''}; "
+        f"the logits' product {_both(measured, 'logits')}; softmax {_both(measured, 'softmax')}; copies {measured['copy']}."
+        + ("" if narrow else f" {NO_BFLOAT16.capitalize()}."),
     ]
+
+
+def _both(measured: Mapping[str, str], kind: str) -> str:
+    """A speed in float32, and in bfloat16 where it was measured."""
+    return " and ".join(measured[name] for name in (f"{kind}_fp32", f"{kind}_bf16") if name in measured)
 
 
 def torn(rounds: Rounds) -> list[str]:

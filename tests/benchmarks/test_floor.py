@@ -6,6 +6,8 @@ import torch
 
 from benchmarks.data import Sequences
 from benchmarks.floor import Speeds, measure_speeds, sasrec_epoch, seconds_of
+from benchmarks.measure import NO_BFLOAT16
+from benchmarks.profile import speeds_line
 from benchmarks.task import SASRecTask
 from recbench.data.batches import Batch
 from recbench.evaluation.cost.flops import count_training_flops
@@ -58,18 +60,30 @@ def test_long_histories_are_windows():
 def test_the_floor_adds_up_its_parts():
     sequences, _ = one_batch()
     work = sasrec_epoch(SASRecTask(), sequences)
-    speeds = Speeds(2.0, 4.0, 1.0, 8.0, 5.0, 10.0, 20.0, 40.0)
+    speeds = Speeds(2.0, 1.0, 5.0, 20.0, 40.0, 4.0, 8.0, 10.0)
     rest = work.network_flop / 2.0 + work.bytes / 20.0
     assert work.seconds(speeds, "fp32") == pytest.approx(rest + work.logits_flop / 2.0 + work.logits / 5.0)
     assert work.seconds(speeds, "bf16") == pytest.approx(rest + work.logits_flop / 4.0 + work.logits / 10.0)
     assert work.seconds_as_shaped(speeds, "fp32") == pytest.approx(rest + work.logits_flop / 1.0 + work.logits / 5.0)
 
 
+def test_without_native_bfloat16_its_lines_are_left_out(monkeypatch):
+    monkeypatch.setattr("benchmarks.floor.SQUARE", 64)
+    monkeypatch.setattr("benchmarks.floor.COPIED_BYTES", 2**16)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    speeds = measure_speeds(8, 16, 100, torch.device("cpu"))
+    assert not speeds.bfloat16
+    assert speeds.product("bf16") == speeds.product_fp32
+    assert NO_BFLOAT16 in speeds_line(speeds)
+    full = Speeds(*[1e9] * 8)
+    assert "1 bfloat16 GFLOP/s" in speeds_line(full)
+
+
 def test_speeds_are_measured(monkeypatch):
     monkeypatch.setattr("benchmarks.floor.SQUARE", 64)
     monkeypatch.setattr("benchmarks.floor.COPIED_BYTES", 2**16)
     speeds = measure_speeds(8, 16, 100, torch.device("cpu"))
-    assert all(value > 0 for value in vars(speeds).values())
+    assert all(value > 0 for value in vars(speeds).values() if value is not None)
     x = torch.randn(512, 512)
     assert seconds_of(lambda: x @ x @ x @ x, torch.device("cpu")) > seconds_of(
         lambda: x[:8, :8].sum(), torch.device("cpu")

@@ -18,6 +18,7 @@ Shapes: N predicted positions (real ones only), D width, V = n_items + 1 rows of
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -245,10 +246,16 @@ class _ChunkedSoftmax(MadeGradients):
 
 @cache
 def has_fast_bfloat16(device_type: str) -> bool:
-    """Whether bfloat16 matrix products are native there: an AVX512-BF16 or AMX processor, or a GPU of compute capability 8 or more."""
+    """Whether bfloat16 matrix products are native there: an AVX512-BF16 or AMX processor, or a GPU of compute capability 8 or more.
+
+    A processor that ONEDNN_MAX_CPU_ISA keeps to older instructions, such as AVX2, is one without them.
+    """
     if device_type == "cuda":
         return torch.cuda.get_device_capability()[0] >= 8
     if device_type == "cpu":
+        allowed = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL"
+        if not any(word in allowed.upper() for word in ("ALL", "DEFAULT", "BF16", "FP16", "AMX")):
+            return False
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False

@@ -45,6 +45,7 @@ study: $(READY) ## what is missing of one, as in: make study NAME=slmrec_depth A
 
 tour: $(READY) ## every model on the embedded data: what it answers, and what that costs
 	$(BIN)/python -m recbench study tour $(ARGS)
+	$(BIN)/python experiments/tour/front.py
 
 board: $(READY) ## the rows of all studies on one page, reports/board/report.html; trains nothing
 	$(BIN)/python -m recbench board $(ARGS)

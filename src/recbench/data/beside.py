@@ -17,15 +17,13 @@ from recbench.core.disk import disk_errors, write_atomically
 from recbench.core.errors import UserError
 from recbench.data.download import hash_file
 from recbench.data.schema import DataConfig
-from recbench.data.sources.raw_lines import BadRows, RawText
-from recbench.data.sources.separators import typed
-from recbench.data.sources.table_open import Table, files_of, open_table
-from recbench.data.sources.text_table import TextFormat
 
 if TYPE_CHECKING:
     import polars as pl
 
     from recbench.data.prepared import PreparedData
+    from recbench.data.sources.raw_lines import BadRows, RawText
+    from recbench.data.sources.table_open import Table
 
 #: Characters of the name of a kept file.
 LONGEST_NAME = 24
@@ -38,6 +36,8 @@ def base_of(config: DataConfig) -> Path:
 
 def named_files(value: Any, config: DataConfig, key: str) -> list[RawText]:
     """The files that a key names. Raises UserError, that names it, if one is not there."""
+    from recbench.data.sources.table_open import files_of
+
     return files_of(value, base_of(config), key)
 
 
@@ -60,6 +60,10 @@ def read_columns(
     None: all. In the others what is missing is null. Raises UserError for a column that is not there.
     """
     import polars as pl
+
+    from recbench.data.sources.separators import typed
+    from recbench.data.sources.table_open import open_table
+    from recbench.data.sources.text_table import TextFormat
 
     separator, header, encoding = how
     form = TextFormat(None if separator is None else typed(separator), header, "auto", encoding)

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.data.knowledge import Knowledge
 from recbench.data.training import TrainingData
 from recbench.models.auxiliary import AuxiliaryConfig
 from recbench.nn.losses.catalogue import CatalogueLoss, LossConfig
 from recbench.nn.transformer.attention import at_position
+
+if TYPE_CHECKING:
+    from recbench.data.knowledge import Knowledge
 
 #: Items whose scores are one product where a catalogue is wide: their vectors stay in cache while all rows are multiplied with them.
 ITEMS_AT_ONCE = 4096

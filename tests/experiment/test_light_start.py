@@ -1,0 +1,26 @@
+"""A run on prepared data starts without the libraries that read raw data and track runs: they are not on every machine that trains."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CODE = """
+import sys
+from recbench.config.compose import compose
+from recbench.experiment import job, evaluate, produce
+from recbench.models.registry import lookup
+compose(["model=sasrec", "data=synthetic"])
+for name in ("sasrec", "slmrec", "tiger", "srgnn", "ease"):
+    try:
+        lookup(name)
+    except Exception as error:
+        raise SystemExit(f"{name}: {error}")
+print(sorted({"polars", "pyarrow", "mlflow", "pandas"} & set(sys.modules)))
+"""
+
+
+def test_no_reader_and_no_tracker_is_imported():
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[-2] == "[]"

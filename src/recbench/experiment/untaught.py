@@ -28,17 +28,18 @@ def check_teacher(config: RunConfig, needed: Mapping[str, Run], stage: RunContex
 
 
 def check_retriever(config: RunConfig, needed: Mapping[str, Run], stage: RunContext, floor: Floor) -> None:
-    """Stop before a reranker orders what an untrained retriever found: one that popularity beats on validation, unless forced."""
-    retriever = needed.get("retriever")
-    if retriever is None or config.model.force or EPOCHS in needed:
-        return
-    if not lookup(retriever.config.model.name).model.trains_by_gradient:
-        return
-    if loss := no_better_than_popularity(config, retriever, stage, floor):
-        raise UserError(
-            f"the retriever {loss}: it is not trained, and no order of its items could help; train it longer "
-            "(model.retriever.training.max_epochs), name model.retriever.model=popularity, or set model.force=true"
-        )
+    """Stop before a run goes on from one that was not trained: a retriever, a guide or a start that popularity beats on validation, unless forced."""
+    for role in ("retriever", "guide", "start"):
+        part = needed.get(role)
+        if part is None or config.compression.name != "none" or config.model.force or EPOCHS in needed:
+            continue
+        if not lookup(part.config.model.name).model.trains_by_gradient:
+            continue
+        if loss := no_better_than_popularity(config, part, stage, floor):
+            raise UserError(
+                f"the {role} {loss}: it is not trained, and nothing that follows could help; train it longer "
+                f"(model.{role}.training.max_epochs), name another, or set model.force=true"
+            )
 
 
 def no_better_than_popularity(config: RunConfig, part: Run, stage: RunContext, floor: Floor) -> str:

@@ -100,6 +100,8 @@ class Recommender(nn.Module):
     reads_whole_history: ClassVar[bool] = False
     #: False for a run that only serves others, such as an item tokenizer: in place of ranks it leaves the figures of its ``report``.
     ranks: ClassVar[bool] = True
+    #: Whether a fresh model has learned weights already: then they are validated before the first epoch, and kept if no epoch beats them.
+    starts_trained: ClassVar[bool] = False
 
     def __init__(self, config: Any, context: ModelContext) -> None:
         super().__init__()

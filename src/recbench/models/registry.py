@@ -18,13 +18,24 @@ if TYPE_CHECKING:
 
 #: Our own models by family, each in a module of its own name. Kept as strings so that listing names costs no import.
 FAMILIES = {
-    "counting": ("popularity", "recent_popularity", "markov", "itemknn", "ease"),
+    "counting": ("popularity", "recent_popularity", "markov", "itemknn", "ease", "next_number"),
     "collaborative": ("gfcf", "ials"),
     "sequential": ("sasrec", "gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec"),
     "session": ("srgnn", "gcsan", "tagnn", "gcegnn", "hicg"),
     "target": ("din", "tin", "dare"),
-    "language": ("slmrec", "e4srec", "llmgr", "prompted", "llamarec", "lite_llm4rec", "hllm", "text_table"),
-    "generative": ("tiger", "lcrec", "rpg"),
+    "language": (
+        "slmrec",
+        "e4srec",
+        "rec_lora",
+        "llmgr",
+        "prompted",
+        "llamarec",
+        "lite_llm4rec",
+        "hllm",
+        "bigrec",
+        "text_table",
+    ),
+    "generative": ("tiger", "p5", "lcrec", "rpg", "preference"),
     "tokenizers": ("rq_kmeans", "rvq", "rqvae", "opq", "sequential_ids", "collaborative_ids", "random_ids"),
 }
 #: name -> module that registers it.

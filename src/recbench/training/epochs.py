@@ -76,6 +76,17 @@ class BestEpoch(Callback):
         # Killed between its last epoch and its end: nothing is left to train.
         if self._patience_is_over():
             trainer.should_stop = True
+        assert isinstance(learner, Learner)
+        if learner.student.starts_trained and self.validate is not None and not self.history and self.best == -math.inf:
+            self._keep_start(learner)
+
+    def _keep_start(self, learner: Learner) -> None:
+        """Validate the weights that a training goes on from, and keep them until an epoch beats them."""
+        self.best = self._measure(learner).get(self.monitor, self.best)
+        logger.info("before the first epoch: validation %s %.4f", self.monitor, self.best)
+        state = whole_state(learner.student)
+        if processes.here().leads:
+            save_tensors(state, self.folder.weights)
 
     def _patience_is_over(self) -> bool:
         """Whether the last validation came ``patience`` epochs or more after the best one."""

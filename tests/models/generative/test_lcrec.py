@@ -128,7 +128,7 @@ def test_a_task_of_weight_zero_is_off_and_its_weight_scales_it(context, batch, t
         model = build(context, **{**OFF, task: weight}, alignment_share=1.0)
         torch.manual_seed(1)
         with torch.no_grad():
-            return float(model.training_loss(batch)), float(model._next_items(batch))
+            return float(model.training_loss(batch)), float(model.next_item_loss(batch))
 
     one, alone = loss_of(1.0)
     assert one > alone + 0.1
@@ -223,7 +223,7 @@ def test_items_without_a_text_are_left_out_and_no_text_at_all_is_refused(context
 def test_a_batch_without_any_example_still_has_a_loss(context, batch):
     model = build(context)
     model.item_tokens = replace(model.item_tokens, words=torch.zeros_like(model.item_tokens.words))
-    torch.testing.assert_close(model.training_loss(batch), model._next_items(batch))
+    torch.testing.assert_close(model.training_loss(batch), model.next_item_loss(batch))
 
 
 def test_texts_are_learned_in_both_directions(context, batch):

@@ -65,6 +65,10 @@ class CodeGenerator(CodedItems):
             self._tries[device] = Trie.of(self.codes, self.level_sizes).to(device)
         return self._tries[device]
 
+    def next_item_loss(self, batch: Batch) -> Tensor:
+        """Scalar: the part of the loss that is about the next item alone."""
+        return self.training_loss(batch)
+
     def cross_entropy(self, states: Tensor, targets: Tensor) -> Tensor:
         """states [N, S, D], targets [N] -> sum over targets and levels of -log p(code)."""
         codes = self.codes[targets]

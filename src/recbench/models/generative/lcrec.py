@@ -13,7 +13,7 @@ learns to translate between codes and item texts, so that what it knows of words
 Each task has its weight (0: off, so an ablation is a run). ``alignment_share`` of the targets also make an example of each task; examples hold
 events of the training windows and texts of their items alone. Without any task no text is read, nor asked of the data.
 
-Glossary (paper and released code -> here): index, <a_12><b_7>.. -> ``codes``; seqrec -> ``_next_items``; the other tasks by their released
+Glossary (paper and released code -> here): index, <a_12><b_7>.. -> ``codes``; seqrec -> ``next_item_loss``; the other tasks by their released
 names; instruction and response -> ``prompt``; base model -> ``backbone``; beams -> ``beams``; filter_items -> what ``constrained`` makes needless.
 
 Deviations, and why:
@@ -206,13 +206,13 @@ class LCRec(CodeGenerator):
         return len(self.prompts.begin[""]) + lengths * self.tokens_per_item
 
     def training_loss(self, batch: Batch) -> Tensor:
-        loss = self._next_items(batch)
+        loss = self.next_item_loss(batch)
         for name, form in FORMS.items():
             if form.task in self.tasks:
                 loss = loss + getattr(self.config, form.task) * self._alignment(name, batch)
         return loss
 
-    def _next_items(self, batch: Batch) -> Tensor:
+    def next_item_loss(self, batch: Batch) -> Tensor:
         """Mean over targets and levels of -log p(code | what precedes it), all prefixes of a window in one pass."""
         assert batch.targets is not None
         p, n_levels = self.tokens_per_item, len(self.level_sizes)

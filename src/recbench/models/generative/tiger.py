@@ -126,8 +126,13 @@ class TIGER(CodeGenerator):
         """Encoder states [B, M, D] and which of them are real [B, M] -> what the decoder asks."""
         return Memory([cast(DecoderLayer, layer).cross_attention.keys(states) for layer in self.decoder], real)
 
-    def encoder_states(self, items: Tensor, lengths: Tensor, user: Tensor) -> tuple[Tensor, Tensor]:
-        """(states [B, M, D], which of them are real [B, M])."""
+    @property
+    def tokens_before(self) -> int:
+        """Tokens of the encoder's input that stand before the first item."""
+        return int(self.config.user_tokens > 0)
+
+    def inputs(self, items: Tensor, lengths: Tensor, user: Tensor) -> tuple[Tensor, Tensor]:
+        """(vectors of the tokens that the encoder reads [B, M, D], how many of them are real [B])."""
         b, length = items.shape
         x = self.token_embedding(self.tokens()[items])
         if self.config.separator:
@@ -136,6 +141,11 @@ class TIGER(CodeGenerator):
         if self.config.user_tokens:
             x = torch.cat([self.user_embedding(hashed(user, self.config.user_tokens))[:, None], x], dim=1)
             n_real = n_real + 1
+        return x, n_real
+
+    def encoder_states(self, items: Tensor, lengths: Tensor, user: Tensor) -> tuple[Tensor, Tensor]:
+        """(states [B, M, D], which of them are real [B, M])."""
+        x, n_real = self.inputs(items, lengths, user)
         real = torch.arange(x.shape[1], device=x.device) < n_real[:, None]
         x = self.dropout(x)
         bias = self.encoder_bias(x.shape[1])
@@ -179,8 +189,10 @@ class TIGER(CodeGenerator):
         assert batch.targets is not None
         memory = self.encode(batch.items, batch.lengths, batch.user)
         n_levels = len(self.level_sizes)
-        first = int(self.config.user_tokens > 0)
-        end = first + (torch.arange(batch.items.shape[1], device=batch.items.device) + 1) * self.tokens_per_item
+        end = (
+            self.tokens_before
+            + (torch.arange(batch.items.shape[1], device=batch.items.device) + 1) * self.tokens_per_item
+        )
         token = torch.arange(memory.real.shape[1], device=end.device)
         visible = (token < end[:, None]).repeat_interleave(n_levels, dim=0)[None, None]
         states, _ = self.decode(self._shifted(batch.targets), memory, visible)

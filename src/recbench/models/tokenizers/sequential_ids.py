@@ -5,22 +5,31 @@ What is different about this tokenizer: the number of an item is when it first o
 a base are its codes, the most telling first. Items that never occur in training come last, in an order that is drawn (with a fixed seed),
 so that nothing about held-out events can be in it: P5's first numbering walked over whole histories, which told the target.
 
+``over: everything`` is that first numbering: it walks over validation and test events too, and so tells the target (model=next_number says how much).
+It is here to show the leak, and for nothing else.
+
 Where this deviates from OpenP5, and why: digits of a fixed base and number, so that every generator reads them; there, the pieces into
 which a text tokenizer breaks the decimal number. The base is the smallest that suffices, and ``codebook_size`` its limit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, nearest
+from recbench.core.key_fields import LATER
 from recbench.data.training import TrainingData
 from recbench.models.base import ModelContext
 from recbench.models.registry import register
 from recbench.models.tokenizers.tokenizer import ItemTokenizer, TokenizerConfig
+
+logger = logging.getLogger(__name__)
+
+OVER = ("training", "everything")
 
 
 @dataclass
@@ -28,6 +37,8 @@ class SequentialIdsConfig(TokenizerConfig):
     """Nothing but what all tokenizers have; codebook_size is the largest base."""
 
     name: str = "sequential_ids"
+    #: Which events are walked over: training, or everything, which leaks.
+    over: str = field(default="training", metadata=LATER)
 
 
 @register("sequential_ids", SequentialIdsConfig)
@@ -38,6 +49,8 @@ class SequentialIds(ItemTokenizer):
 
     def __init__(self, config: SequentialIdsConfig, context: ModelContext) -> None:
         super().__init__(config, context)
+        if config.over not in OVER:
+            raise UserError(f"unknown model.over '{config.over}'; {nearest(config.over, OVER)}")
         if config.codebook_size**config.levels < context.n_items:
             raise UserError(
                 f"{config.levels} digits to base {config.codebook_size} cannot number {context.n_items:,} items; "
@@ -48,11 +61,19 @@ class SequentialIds(ItemTokenizer):
         n, levels = train.n_items, self.config.levels
         base = smallest_base(n, levels)
         place = base ** np.arange(levels - 1, -1, -1, dtype=np.int64)
-        return first_seen(train)[:, None] // place % base, [base] * levels
+        return self._numbers(train)[:, None] // place % base, [base] * levels
+
+    def _numbers(self, train: TrainingData) -> np.ndarray:
+        if self.config.over == "training":
+            return first_seen(train)
+        logger.warning(
+            "sequential_ids: model.over=everything numbers items by held-out events too, and so tells the target; for showing that leak alone"
+        )
+        return first_seen(TrainingData(train.data, train.data.offsets[:-1], train.data.offsets[1:]))
 
 
 def first_seen(train: TrainingData) -> np.ndarray:
-    """[n_items] int64: numbers 0, 1, ... of the items in the order in which the training events first show them, user after user."""
+    """[n_items] int64: numbers 0, 1, ... of the items in the order in which the events first show them, user after user."""
     items, first = np.unique(train.flat()[1], return_index=True)
     seen = items[np.argsort(first)]
     rest = np.setdiff1d(np.arange(1, train.n_items + 1), seen)

@@ -14,6 +14,7 @@ import numpy as np
 from recbench.core.errors import UserError
 from recbench.data.cases import SplitParts
 from recbench.data.protocol import GivenConfig
+from recbench.data.set_protocols import PARTS, TEST, TRAIN, VALIDATION, has_validation
 from recbench.data.temporal import window_cases
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from recbench.data.prepared import PreparedData
 
 log = logging.getLogger(__name__)
-
-#: In this order stand a user's events.
-PARTS = ("train", "validation", "test")
-TRAIN, VALIDATION, TEST = range(3)
 
 
 def given_parts(data: PreparedData) -> np.ndarray:
@@ -40,11 +37,6 @@ def given_parts(data: PreparedData) -> np.ndarray:
 def part_borders(data: PreparedData) -> np.ndarray:
     """[U, 4] int64: where a user's training, validation and test events begin in the flat arrays, and where the last ends."""
     return _borders(given_parts(data), np.asarray(data.offsets))
-
-
-def has_validation(data: PreparedData) -> bool:
-    """Whether any event is of a validation part."""
-    return bool((given_parts(data) == VALIDATION).any())
 
 
 def given_cases(data: PreparedData, config: GivenConfig) -> SplitParts:

@@ -16,9 +16,10 @@ import numpy as np
 
 from recbench.core.errors import UserError
 from recbench.data.cases import SplitParts, blocks_of_users, flat_ranges
-from recbench.data.given_parts import given_parts, has_validation, part_borders
+from recbench.data.given_parts import given_parts, part_borders
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.protocol import VERSION, HoldoutConfig
+from recbench.data.set_protocols import has_validation
 from recbench.data.temporal import set_cases
 from recbench.data.views import inherited, view_beside
 

@@ -90,6 +90,15 @@ class ProtocolConfig:
         """The protocol id; seen_items is the resolved rule. It must differ wherever two configs of this protocol could give other arrays."""
         raise NotImplementedError
 
+    def identity_for(self, data: PreparedData, seen_items: str) -> str:
+        """The id for these data, which may know more than the config: what the protocols of ours override that depend on it. That of another
+        package's protocol says at its end what ``identity`` may not know of."""
+        found = self.identity(seen_items)
+        if type(self).parts is ProtocolConfig.parts:
+            return found
+        more = [*self.fitted, *(["warm"] if self.catalogue == "warm" else [])]
+        return "-".join([found, *(word for word in more if word not in found.split("-"))])
+
     def parts(self, data: PreparedData) -> SplitParts:
         """Training, validation and test. Protocols of other packages give this; our own are built in ``recbench.data.split``."""
         raise NotImplementedError

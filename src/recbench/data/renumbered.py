@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from recbench.core.errors import UserError
+from recbench.data.item_numbers import item_numbers
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.views import inherited, view_beside
 
@@ -27,8 +28,7 @@ def renumbered(
     ours, theirs = (table.item_table()["item"].to_list() for table in (known, data))
     if ours == theirs:
         return data, {"items_shared": len(ours), "items_unknown": 0, "events_unknown": 0, "items_without_event": 0}
-    number = {name: place for place, name in enumerate(ours, start=1)}
-    to_ours = np.array([0, *(number.get(name, 0) for name in theirs)], np.int32)
+    to_ours = np.concatenate([[0], item_numbers(known, theirs)]).astype(np.int32)
     counts = _counts(data, to_ours, len(ours))
     if not counts["items_shared"] or (not skip_unknown and (counts["items_unknown"] or counts["items_without_event"])):
         raise UserError(_difference(counts, ours, theirs))

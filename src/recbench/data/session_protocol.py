@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.data.protocol_base import VERSION, ProtocolConfig
+
+if TYPE_CHECKING:
+    from recbench.data.prepared import PreparedData
 
 
 @dataclass(frozen=True)
@@ -99,3 +102,11 @@ class SessionsConfig(ProtocolConfig):
     def identity(self, seen_items: str) -> str:
         """For data of which nothing is published."""
         return self.rule({}).identity(seen_items)
+
+    def identity_for(self, data: PreparedData, seen_items: str) -> str:
+        return self.rule(published_of(data)).identity(seen_items)
+
+
+def published_of(data: PreparedData) -> dict[str, Any]:
+    """What the source knows about how its data are published; see ``recbench.data.sources.session_logs``."""
+    return data.manifest.get("extra", {}).get("sessions", {})

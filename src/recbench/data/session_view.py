@@ -21,17 +21,13 @@ from recbench.data.cases import Cases, flat_ranges
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.protocol import VERSION, SessionRule, SessionsConfig
 from recbench.data.session_parts import LOST, Sessions, cut_down
+from recbench.data.session_protocol import published_of
 from recbench.data.views import inherited, view_beside
 
 if TYPE_CHECKING:
     import polars as pl
 
 log = logging.getLogger(__name__)
-
-
-def published_of(data: PreparedData) -> dict[str, Any]:
-    """What the source knows about how its data are published; see ``recbench.data.sources.session_logs``."""
-    return data.manifest.get("extra", {}).get("sessions", {})
 
 
 def rule_of(data: PreparedData, config: SessionsConfig) -> SessionRule:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from recbench.core.errors import UserError
 from recbench.data.protocol_base import VERSION, ProtocolConfig
 from recbench.data.schema import check_choice
 
+if TYPE_CHECKING:
+    from recbench.data.prepared import PreparedData
+
+#: Parts that others made (``PreparedData.parts``); in this order stand a user's events.
+PARTS = ("train", "validation", "test")
+TRAIN, VALIDATION, TEST = range(3)
 HOLDOUT_ORDERS = ("random", "time", "given")
+
+
+def has_validation(data: PreparedData) -> bool:
+    """Whether any event of data whose parts are given is of a validation part."""
+    return data.parts is not None and bool((data.parts == VALIDATION).any())
 
 
 @dataclass
@@ -64,6 +76,11 @@ class HoldoutConfig(ProtocolConfig):
         kept_back = f"holdout-{order}-{shares}{least}-{asked}"
         return "-".join([kept_back, *self.fitted, self.catalogue, seen_items, VERSION])
 
+    def identity_for(self, data: PreparedData, seen_items: str) -> str:
+        if self.order != "given":
+            return self.identity(seen_items)
+        return self.identity(seen_items, data.manifest["extra"]["holdout"]["has_validation"])
+
     @property
     def validation_is_known(self) -> bool:
         """Whether the items of validation are in the history when test is asked; what is trained on is."""
@@ -94,3 +111,6 @@ class GivenConfig(ProtocolConfig):
         """has_validation: whether the data have a validation part."""
         rule = f"given-{self.target}{'' if has_validation else '-lastval'}"
         return "-".join([rule, *self.fitted, self.catalogue, seen_items, VERSION])
+
+    def identity_for(self, data: PreparedData, seen_items: str) -> str:
+        return self.identity(seen_items, has_validation(data))

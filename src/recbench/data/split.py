@@ -17,7 +17,7 @@ import numpy as np
 from recbench.core.errors import UserError
 from recbench.data.candidates import sampled_candidates
 from recbench.data.cases import Cases
-from recbench.data.given_parts import given_cases, has_validation
+from recbench.data.given_parts import given_cases
 from recbench.data.holdout import holdout_cases, holdout_view
 from recbench.data.protocol import (
     GivenConfig,
@@ -27,7 +27,8 @@ from recbench.data.protocol import (
     SessionsConfig,
     TemporalConfig,
 )
-from recbench.data.session_view import published_of, rule_of, session_cases, session_view
+from recbench.data.session_protocol import published_of
+from recbench.data.session_view import session_cases, session_view
 from recbench.data.split_audit import audit
 from recbench.data.temporal import temporal_cases
 from recbench.data.training import TrainingData
@@ -117,7 +118,7 @@ def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -
         ranked, validation, test, dropped = without_cold(data, train_start, train_end, validation, test)
         counts = counts | dropped
     seen_items = config.resolve_seen_items(data.has_repeats)
-    protocol_id = config.with_users(_id(data, config, seen_items))
+    protocol_id = config.with_users(config.identity_for(data, seen_items))
     _refuse_empty(data, protocol_id, int((train_end - train_start).sum()), validation, test, counts)
     if isinstance(config, SampledConfig):
         validation, test = (
@@ -141,21 +142,6 @@ def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -
         or (isinstance(config, GivenConfig) and config.target == "all"),
         ranked=ranked,
     )
-
-
-def _id(data: PreparedData, config: ProtocolConfig, seen_items: str) -> str:
-    """The protocol id; that of another package's protocol says at its end what it may not know of."""
-    if isinstance(config, SessionsConfig):
-        return rule_of(data, config).identity(seen_items)
-    if isinstance(config, GivenConfig):
-        return config.identity(seen_items, has_validation(data))
-    if isinstance(config, HoldoutConfig) and config.order == "given":
-        return config.identity(seen_items, data.manifest["extra"]["holdout"]["has_validation"])
-    found = config.identity(seen_items)
-    if type(config).parts is ProtocolConfig.parts:
-        return found
-    more = [*config.fitted, *(["warm"] if config.catalogue == "warm" else [])]
-    return "-".join([found, *(word for word in more if word not in found.split("-"))])
 
 
 def with_validation(train_start: np.ndarray, train_end: np.ndarray, validation: Cases, test: Cases) -> np.ndarray:

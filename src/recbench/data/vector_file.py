@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recbench.core.errors import UserError
+from recbench.data.item_numbers import item_numbers
 from recbench.data.sources.raw_lines import line_blocks, unpack
 
 if TYPE_CHECKING:
@@ -56,22 +57,23 @@ def ready_vectors(
     wrong = len(vectors) - int(np.isfinite(vectors).all(axis=1).sum())
     if wrong:
         raise UserError(f"{path}: the vectors hold NaN or infinity, in {wrong:,} of {len(vectors):,} rows")
-    rows = _numbered(wanted, len(vectors), file) if counted else _named(wanted, ids, file)
+    rows = _numbered(wanted, len(vectors), file) if counted else _named(data, ids, file)
     out = np.zeros((data.n_items, vectors.shape[1]), dtype=np.float32)
     out[rows >= 0] = vectors[rows[rows >= 0]]
     return out, int((rows < 0).sum())
 
 
-def _named(wanted: list[str], ids: list[str], path: Path) -> np.ndarray:
+def _named(data: PreparedData, ids: list[str], path: Path) -> np.ndarray:
     """[n_items] the row of each item, -1 where there is none."""
-    place = {name: row for row, name in enumerate(ids)}
-    if len(place) < len(ids):
-        raise UserError(f"{path}: {len(ids) - len(place)} ids stand more than once; give every item one vector")
-    rows = np.array([place.get(name, -1) for name in wanted])
+    if len(set(ids)) < len(ids):
+        raise UserError(f"{path}: {len(ids) - len(set(ids))} ids stand more than once; give every item one vector")
+    number = item_numbers(data, ids)
+    rows = np.full(data.n_items, -1)
+    rows[number[number > 0] - 1] = np.flatnonzero(number)
     if not (rows >= 0).any():
         raise UserError(
             f"{path} holds a vector for none of the items; its first id is {ids[0] if ids else None!r}, "
-            f"that of the data {wanted[0]!r}"
+            f"that of the data {data.item_table()['item'][0]!r}"
         )
     return rows
 

@@ -1,7 +1,7 @@
 """A finished model asked once more with its test histories changed: their events in random order.
 
-What is shuffled are the events that the model sees, the most recent ``max_length``: items and behaviours change places, the times stay, so that they
-still rise. Training, targets and the rule on seen items are as they were.
+What is shuffled are the events that the model sees, the most recent ``max_length`` or all of them (``read_length``): items and behaviours change
+places, the times stay, so that they still rise. Training, targets and the rule on seen items are as they were.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from recbench.data.split import Split
 from recbench.data.store import PreparedData
 from recbench.evaluation.evaluate import evaluate, evaluate_lists
 from recbench.evaluation.outcome import Evaluation
-from recbench.experiment.asking import gives_lists, list_length
+from recbench.experiment.asking import gives_lists, list_length, read_length
 from recbench.experiment.device import device_of
 from recbench.models.base import Recommender
 
@@ -42,7 +42,7 @@ def rank_changed(
     model: Recommender, data: PreparedData, split: Split, config: RunConfig, change: Callable[[Batch], Batch]
 ) -> Evaluation:
     """The test's ranks, with every batch changed on its way to the model."""
-    length, device = config.training.max_length, device_of(config.hardware)
+    length, device = read_length(model, split, config), device_of(config.hardware)
 
     def score(batch: Batch) -> Tensor:
         return model.score(change(batch))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
+from recbench.data.item_numbers import item_numbers
 from recbench.data.prepared import PreparedData
 from recbench.experiment.context import Run
 from recbench.models.base import Recommender
@@ -151,12 +152,9 @@ class Matches:
 
 
 def _matches(source: PreparedData, data: PreparedData) -> Matches:
-    number = {name: place for place, name in enumerate(source.item_table()["item"].to_list(), start=1)}
-    pairs = [
-        (ours, number[name]) for ours, name in enumerate(data.item_table()["item"].to_list(), start=1) if name in number
-    ]
-    ours, theirs = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T
-    return Matches(ours, theirs, data.n_items, source.n_items)
+    theirs = torch.from_numpy(item_numbers(source, data.item_table()["item"]))
+    known = theirs > 0
+    return Matches(known.nonzero()[:, 0] + 1, theirs[known], data.n_items, source.n_items)
 
 
 @torch.no_grad()

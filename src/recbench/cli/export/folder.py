@@ -21,6 +21,7 @@ from recbench.cli.export.program import ABSOLUTE, RELATIVE, export_model, input_
 from recbench.core.disk import whole_folder
 from recbench.core.errors import UserError
 from recbench.evaluation.cost.efficiency import batches_of, spread
+from recbench.experiment.asking import read_length
 
 if TYPE_CHECKING:
     from recbench.cli.recommend.model_of_run import Opened
@@ -101,7 +102,7 @@ def export_run(opened: Opened, to: Path, kind: str = "torch") -> dict[str, Any]:
         raise UserError(f"{to} is there already; name a new folder with --to, or delete it")
     if kind == "onnx":
         check_packages()
-    width = opened.config.training.max_length
+    width = read_length(opened.model, opened.stage.split, opened.config)
     take = batches_of(opened.stage.data, opened.stage.split.test, width, "cpu")
     n_cases = len(opened.stage.split.test)
     chosen = np.array_split(spread(n_cases, sum(CHECKED)), np.cumsum(CHECKED)[:-1])

@@ -1,8 +1,8 @@
 """A model as a ``torch.export`` program, and the proof that it scores as the model does.
 
-The program takes right-padded histories of a fixed width, ``max_length`` of the run, and any number of them: items [B, L], lengths [B] and, where
-the model reads them, timestamps [B, L] and behaviours [B, L]. It returns scores [B, n_items + 1], column 0 being the pad. The weights, the item
-table among them, are inside.
+The program takes right-padded histories of a fixed width, what the model reads of them (``read_length``), and any number of them: items [B, L],
+lengths [B] and, where the model reads them, timestamps [B, L] and behaviours [B, L]. It returns scores [B, n_items + 1], column 0 being the pad.
+The weights, the item table among them, are inside.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def export_model(model: Recommender, name: str, batch: Batch, width: int) -> Exp
             f"'{name}' cannot be exported: it puts the items of another model in a new order by reading their texts, which is no program of tensors; "
             "recbench recommend serves it"
         )
+    own_storage(model)
     example = inputs_of(model, twice(batch), width)
     dynamic = tuple({0: Dim("batch", min=1)} for _ in example)
     names = input_names(model)
@@ -84,6 +85,14 @@ def export_model(model: Recommender, name: str, batch: Batch, width: int) -> Exp
             return torch.export.export(Scorer(model), example, dynamic_shapes=shapes)
     except Exception as error:
         raise UserError(f"'{name}' cannot be exported: {reason(error)}; recbench recommend serves it") from error
+
+
+@torch.no_grad()
+def own_storage(model: nn.Module) -> None:
+    """Give each tensor of a model memory of its own, in row order. Stored weights are slices of one mapped file, an empty one among them, and torch
+    cannot save a program of such."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
 def reason(error: Exception) -> str:

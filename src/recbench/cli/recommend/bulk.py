@@ -13,6 +13,7 @@ from recbench.cli.recommend.answer import best_of, scores_of
 from recbench.cli.recommend.histories import History
 from recbench.core.disk import disk_errors, write_atomically
 from recbench.core.errors import UserError
+from recbench.data.item_numbers import item_numbers
 
 if TYPE_CHECKING:
     import polars as pl
@@ -114,8 +115,7 @@ def score_pairs(
     named = pairs.join(
         data.user_ids().rename({"user": "number", "user_id": "user"}), on="user", how="left", maintain_order="left"
     )
-    named = named.join(data.item_table().select("item_id", "item"), on="item", how="left", maintain_order="left")
-    number, item = named["number"].fill_null(-1).to_numpy(), named["item_id"].fill_null(0).to_numpy().astype(np.int64)
+    number, item = named["number"].fill_null(-1).to_numpy(), item_numbers(data, pairs["item"])
     no_user, no_item = number < 0, item == 0
     asked = np.where(no_user, -1, place[np.maximum(number, 0)])
     untested = (asked < 0) & ~no_user

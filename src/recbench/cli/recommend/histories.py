@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from recbench.core.errors import UserError, nearest
+from recbench.data.item_numbers import item_numbers
 
 if TYPE_CHECKING:
     from recbench.data.batches import Batch
@@ -78,10 +79,12 @@ def typed_history(
     """
     if not items:
         raise UserError("the history is empty; give at least one item, as in --history ITEM,ITEM")
-    names = data.item_table()["item"].to_list()
     if unknown == "skip":
-        items, times, behaviours = _known_events(set(names), items, times, behaviours)
-    number = _numbers(names, items, "item", first=1, mend="; or leave such items out with --unknown skip")
+        items, times, behaviours = _known_events(item_numbers(data, items) > 0, items, times, behaviours)
+    number = item_numbers(data, items)
+    if not number.all():
+        known = data.item_table()["item"].to_list()
+        raise _unknown("item", items[int(number.argmin())], known, "; or leave such items out with --unknown skip")
     for what, given, how in (
         ("timestamps", times, "--times 2026-01-30,2026-01-31T18:00 (dates, or Unix seconds; in Python: times=[...])"),
         (
@@ -102,7 +105,7 @@ def typed_history(
         if data.behaviours is None:
             raise UserError("the data of this run have no behaviours; leave out --behaviours")
         kinds = np.array(_numbers(data.manifest["behaviours"], behaviours, "behaviour", first=1), np.int64)
-    return History(", ".join(items), data.n_users, np.array(number, np.int64), clock, kinds)
+    return History(", ".join(items), data.n_users, number, clock, kinds)
 
 
 def batch_of(histories: Sequence[History], max_length: int, has_behaviours: bool) -> Batch:
@@ -140,14 +143,14 @@ def seconds(text: str) -> int:
 
 
 def _known_events(
-    known: Collection[str], items: Sequence[str], times: Sequence[str] | None, behaviours: Sequence[str] | None
+    known: np.ndarray, items: Sequence[str], times: Sequence[str] | None, behaviours: Sequence[str] | None
 ) -> tuple[Sequence[str], Sequence[str] | None, Sequence[str] | None]:
-    """The events of items that the data have; the others are named. Raises UserError where none is left."""
+    """The events of items that the data have (``known`` [n] bool); the others are named. Raises UserError where none is left."""
     for what, values in (("timestamps", times), ("behaviours", behaviours)):
         if values is not None and len(values) != len(items):
             raise UserError(f"{len(values)} {what} for {len(items)} items; give one an item")
-    keep = [place for place, item in enumerate(items) if item in known]
-    lost = list(dict.fromkeys(item[:80] for item in items if item not in known))
+    keep = np.flatnonzero(known).tolist()
+    lost = list(dict.fromkeys(item[:80] for item, is_known in zip(items, known, strict=True) if not is_known))
     if not keep:
         raise UserError(
             f"the data have none of the {len(items)} items of the history, such as '{lost[0]}'; give ids as the data have them"
@@ -163,13 +166,17 @@ def _known_events(
     return [items[place] for place in keep], parts[0], parts[1]
 
 
-def _numbers(known: Sequence[str], wanted: Sequence[str], kind: str, first: int, mend: str = "") -> list[int]:
+def _numbers(known: Sequence[str], wanted: Sequence[str], kind: str, first: int) -> list[int]:
     """The numbers of raw ids, of which the first is ``first``. Raises UserError for an unknown one, with the nearest known ones."""
     number = {name: place for place, name in enumerate(known, start=first)}
     for name in wanted:
         if name not in number:
-            raise UserError(f"unknown {kind} '{name[:80]}'; {near(name, known)}{mend}")
+            raise _unknown(kind, name, known)
     return [number[name] for name in wanted]
+
+
+def _unknown(kind: str, name: str, known: Sequence[str], mend: str = "") -> UserError:
+    return UserError(f"unknown {kind} '{name[:80]}'; {near(name, known)}{mend}")
 
 
 def near(word: str, known: Sequence[str]) -> str:

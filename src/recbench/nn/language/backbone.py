@@ -20,6 +20,7 @@ from recbench.nn.language import attention
 from recbench.nn.language.backbone_config import INITS, PRECISIONS, PROMPTS, BackboneConfig, is_frozen
 from recbench.nn.language.last_position import is_traced, last_feedforward, read_at
 from recbench.nn.language.lora import with_lora
+from recbench.nn.language.merged_adapters import in_place, merged_weights
 from recbench.nn.language.pretrained import (
     drawn,
     final_norm,
@@ -115,6 +116,7 @@ class Backbone(nn.Module):
         #: False makes the prompt's prefix a part of every row's sequence, as in the paper's code: for measuring what reuse saves.
         self.reuse_prefix = True
         self._kept: tuple[Any, Any] | None = None
+        self._merged: tuple[Any, list[tuple[Any, Tensor]]] | None = None
 
     def normed(self, states: Tensor) -> Tensor:
         """States of an inner layer [..., H] as the final norm would leave them; themselves where there is none, as in a BERT."""
@@ -140,16 +142,28 @@ class Backbone(nn.Module):
         """The states at the end of each history only: vectors [B, L, H], lengths [B] -> [B, H] each; the last layer's alone if not ``inner``.
 
         With a prompt this is one plain sequence a row, where ``forward`` reads one suffix a position. On a CPU, where nothing is learned, rows are
-        read in pieces whose states stay small: fresh memory for large ones costs as much as the products.
+        read in pieces whose states stay small, for fresh memory for large ones costs as much as the products, and adapters are a part of the weights
+        (``nn.language.merged_adapters``).
         """
-        if torch.is_grad_enabled() or vectors.device.type != "cpu" or is_traced():
+        if self.training or torch.is_grad_enabled() or vectors.device.type != "cpu" or is_traced():
             return self._last(vectors, lengths, inner)
         at_once = max(1, PIECE_POSITIONS // vectors.shape[1])
-        if len(vectors) <= at_once:
-            return self._last(vectors, lengths, inner)
         pieces = zip(vectors.split(at_once), lengths.split(at_once), strict=True)
-        parts = [self._last(some, ends, inner) for some, ends in pieces]
-        return [torch.cat(states) for states in zip(*parts, strict=True)]
+        with in_place(self._merged_weights()):
+            parts = [self._last(some, ends, inner) for some, ends in pieces]
+        return parts[0] if len(parts) == 1 else [torch.cat(states) for states in zip(*parts, strict=True)]
+
+    def _merged_weights(self) -> list[tuple[Any, Tensor]]:
+        """Kept until a weight changes, or the model is trained on."""
+        if not self.frozen:
+            return []
+        version = self._state_of_weights()
+        if self._merged is None or self._merged[0] != version:
+            self._merged = (version, merged_weights(self.model))
+        return self._merged[1]
+
+    def _state_of_weights(self) -> tuple[tuple[int, int], ...]:
+        return tuple((id(p), p._version) for p in self.parameters())
 
     def _last(self, vectors: Tensor, lengths: Tensor, inner: bool) -> list[Tensor]:
         if self.prompt is None:
@@ -226,7 +240,7 @@ class Backbone(nn.Module):
         from recbench.nn.language.prefix_cache import empty_cache, read_only
 
         keep = not self.training and not torch.is_grad_enabled()
-        version = tuple((id(p), p._version) for p in self.parameters()) if keep else None
+        version = self._state_of_weights() if keep else None
         if keep and self._kept is not None and self._kept[0] == version:
             return self._kept[1]
         cache = empty_cache()
@@ -237,11 +251,11 @@ class Backbone(nn.Module):
         return cache
 
     def train(self, mode: bool = True) -> Backbone:
-        self._kept = None
+        self._kept = self._merged = None
         return super().train(mode)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Backbone:
-        self._kept = None
+        self._kept = self._merged = None
         return super()._apply(*args, **kwargs)
 
     @torch.no_grad()

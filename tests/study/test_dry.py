@@ -72,6 +72,16 @@ def test_hours_are_those_of_timed_steps(write, tiny, no_network):
     assert not list(study.runs.glob("*/metrics.json"))
 
 
+def test_a_row_that_takes_what_another_will_choose_is_counted_and_waits(write, tiny, no_network):
+    found = {"overrides": [*tiny, *SIZES, "training.max_epochs=2"], "search": {"training.lr": [1e-3, 1e-2]}}
+    heir = {"overrides": [*tiny, *SIZES, "training.max_epochs=2", "training.lr=<found:training.lr>"], "search": {}}
+    study = write({"found": found, "heir": heir}, seeds=[1, 2])
+    status, out, err, _ = study.run("--dry", "--hours")
+    assert status == 0, err
+    assert "waits    heir: for the values that found will choose" in out
+    assert re.search(r"hours +heir: 2 runs once found has chosen, at most [\d.e-]+ h \(2 epochs", out)
+
+
 def test_hours_go_with_dry(write):
     study = write({"floor": FLOOR})
     status, _, err, _ = study.run("--hours")

@@ -64,6 +64,11 @@ def _state(study: Study, plan: StudyPlan, missing: list[Job], absent: dict[str, 
         lines.append(f"no data  {rows}: {reason}")
     waiting = [name for name, why in plan.dead.items() if name not in absent]
     lines += [f"waits    {name}: {plan.dead[name]}" for name in waiting]
+    lines += [
+        f"waits    {name}: for the values that {' and '.join(others)} will choose"
+        for name, row in study.rows.items()
+        if (others := plan.waits_for(row)) and name not in absent
+    ]
     open_rows = [name for name in study.rows if name not in plan.chosen and name not in plan.dead]
     if open_rows:
         lines.append(f"to be chosen by a search, then run with every seed: {', '.join(open_rows)}")

@@ -14,6 +14,7 @@ from recbench.core.run_folder import RunFolder
 from recbench.experiment.dependencies import dependency_configs
 from recbench.experiment.key import run_key
 from recbench.experiment.step_time import StepTime, time_step
+from recbench.models.registry import lookup
 from recbench.study.definition import Row, Study
 from recbench.study.jobs import Job, Planner
 from recbench.study.plan import StudyPlan
@@ -60,7 +61,11 @@ def _of_row(
     n = len(own)
     parts = sum(clock.parts(job.config) for job in own) if own else 0.0
     later = ""
-    if row.name not in plan.chosen and row.name not in plan.dead:
+    if row.name in plan.chosen and (others := plan.waits_for(row)):
+        n = len(set(row.seeds)) if lookup(example.config.model.name).model.uses_seed else 1
+        seconds, parts = n * clock.seconds(example.config), clock.parts(example.config)
+        later = f" once {' and '.join(others)} {'has' if len(others) == 1 else 'have'} chosen"
+    elif row.name not in plan.chosen and row.name not in plan.dead:
         n_later, seconds_later = _later(study, row, clock.seconds(example.config))
         parts += 0.0 if own else clock.parts(example.config)
         seconds, n = seconds + seconds_later, n + n_later

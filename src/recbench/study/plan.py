@@ -68,6 +68,12 @@ class StudyPlan:
             return False
         return names <= set(self.chosen)
 
+    def waits_for(self, row: Row) -> list[str]:
+        """The rows whose searches must choose before this one can run; none where it runs, ran, or never will."""
+        if row.name in self.dead:
+            return []
+        return sorted({name for name, _ in row.references()} - set(self.chosen))
+
     def settle(self, job: Job, reason: str | None) -> None:
         """A job is finished, or failed for a reason. The last one of a search decides it."""
         self._settled.add(id(job))

@@ -20,6 +20,8 @@ Deviations, and why:
   every model here shares, so a target near the start of one has a shorter history than it might.
 - ``encoder: causal`` is not TIGER's: the encoder then reads a window once, and the target after item t asks only the items up to t. One pass
   serves all prefixes, which costs a fraction on long windows; a position then never sees what follows it within its own prefix.
+- ``positions: false`` is the control for order [MMGRec, arXiv 2404.16555, reads sets]: codes of one item still know their distance, but codes of two
+  items do not, so a history is a set.
 - ``decoder: exact`` scores the whole catalogue by visiting every node of the trie: no beam, many times the cost; it can rank given candidates.
 
 Shapes: B rows, L items of a history, P tokens an item, M tokens of a history, T outputs of a history (targets or beams), S levels, D width.
@@ -34,6 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
+from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
 from recbench.data.samples import SAMPLES, Samples, samples
 from recbench.models.base import ModelConfig, ModelContext, check_sizes
@@ -66,6 +69,7 @@ class TIGERConfig(ModelConfig):
     decoder: str = "beam"
     beams: int = 50
     constrained: bool = True
+    positions: bool = field(default=True, metadata=LATER)  # false: a history is a set of items
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,10 @@ class TIGER(CodeGenerator):
             raise UserError(
                 f"model.encoder=causal reads all prefixes in one pass, but model.samples={config.samples} asks for other "
                 "histories; use model.samples=prefix"
+            )
+        if config.encoder == "causal" and not config.positions:
+            raise UserError(
+                "model.positions=false reads a history as a set, but model.encoder=causal reads it in order; use model.encoder=bidirectional"
             )
         if config.user_tokens < 0:
             raise UserError(f"model.user_tokens={config.user_tokens} must not be negative (0: no user token)")
@@ -149,6 +157,10 @@ class TIGER(CodeGenerator):
         real = torch.arange(x.shape[1], device=x.device) < n_real[:, None]
         x = self.dropout(x)
         bias = self.encoder_bias(x.shape[1])
+        if not self.config.positions:
+            token = torch.arange(x.shape[1], device=x.device) - int(self.config.user_tokens > 0)
+            item = token.div(self.tokens_per_item, rounding_mode="floor")
+            bias = bias.masked_fill(item != item[:, None], 0.0)
         if self.config.encoder == "bidirectional":  # else right pads stand behind everything real, where nothing looks
             bias = bias.masked_fill(~real[:, None, None, :], -torch.inf)
         for layer in self.encoder:

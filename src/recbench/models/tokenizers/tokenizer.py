@@ -8,7 +8,7 @@ Shapes: V = n_items + 1, M levels of the codes (with the level that tells collid
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from recbench.core.errors import UserError, nearest
+from recbench.core.key_fields import LATER
 from recbench.data.training import TrainingData
 from recbench.models.base import ClosedForm, ModelConfig, ModelContext
 from recbench.nn.codes.quantization import UNIFORM
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from recbench.nn.codes.learned_codebooks import LearnedCodebooks
 
 COLLISIONS = ("digit", "bucket")
+DIGIT_ORDERS = ("index", "popularity", "reversed")
 
 
 @dataclass
@@ -33,11 +35,15 @@ class TokenizerConfig(ModelConfig):
 
     collisions: ``digit`` adds a level that numbers the items of equal codes 0, 1, ... in item order, with a vocabulary of its own;
     ``bucket`` leaves them together, and whoever ranks spends a place of the list on each.
+
+    collision_digit: what ``digit`` numbers by: ``index``, the item order; ``popularity``, the most frequent in training first, so that the digit can
+    be guessed [MMGRec, arXiv 2404.16555]; or ``reversed``, the least frequent first, the control of that.
     """
 
     levels: int = 3
     codebook_size: int = 256
     collisions: str = "digit"
+    collision_digit: str = field(default="index", metadata=LATER)
 
 
 @dataclass
@@ -79,6 +85,10 @@ class ItemTokenizer(ClosedForm):
             raise UserError(
                 f"unknown model.collisions '{config.collisions}'; {nearest(config.collisions, list(COLLISIONS))}"
             )
+        if config.collision_digit not in DIGIT_ORDERS:
+            raise UserError(
+                f"unknown model.collision_digit '{config.collision_digit}'; {nearest(config.collision_digit, list(DIGIT_ORDERS))}"
+            )
         #: [n_items + 1, D], of the tokenizers that require them, until the codes are made.
         self.vectors = context.text_vectors
         #: Figures on the fit itself, such as the reconstruction error; part of the report.
@@ -92,7 +102,7 @@ class ItemTokenizer(ClosedForm):
         codes, sizes = self.assign(train)
         self.vectors = None
         if self.config.collisions == "digit":
-            digit = collision_digit(codes)
+            digit = collision_digit(codes, _digit_order(self.config.collision_digit, train))
             codes, sizes = np.column_stack([codes, digit]), [*sizes, int(digit.max(initial=0)) + 1]
         table = np.full((len(codes) + 1, codes.shape[1]), -1, dtype=np.int64)
         table[1:] = codes
@@ -117,12 +127,25 @@ class ItemTokenizer(ClosedForm):
         raise NotImplementedError(f"{type(self).__name__} makes codes of items and recommends none")
 
 
-def collision_digit(codes: np.ndarray) -> np.ndarray:
-    """codes [N, levels] -> [N] int64: how many earlier rows are equal to this one; 0 where a row is alone.
+def _digit_order(name: str, train: TrainingData) -> np.ndarray | None:
+    """[N] the items as they are numbered within a group; None for the item order."""
+    if name == "index":
+        return None
+    count = train.item_counts()[1:]
+    return np.argsort(count if name == "reversed" else -count, kind="stable")
 
-    >>> collision_digit(np.array([[1, 2], [0, 0], [1, 2], [1, 2]])).tolist()
-    [0, 0, 1, 2]
+
+def collision_digit(codes: np.ndarray, taken: np.ndarray | None = None) -> np.ndarray:
+    """codes [N, levels] -> [N] int64: how many rows before this one are equal to it; 0 where a row is alone. taken: [N] the order of the rows.
+
+    >>> codes = np.array([[1, 2], [0, 0], [1, 2], [1, 2]])
+    >>> collision_digit(codes).tolist(), collision_digit(codes, np.array([3, 0, 1, 2])).tolist()
+    ([0, 0, 1, 2], [1, 0, 2, 0])
     """
+    if taken is not None:
+        digit = np.empty(len(codes), dtype=np.int64)
+        digit[taken] = collision_digit(codes[taken])
+        return digit
     if not len(codes):
         return np.zeros(0, dtype=np.int64)
     group = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)  # of numpy 2.0 it has two axes

@@ -13,6 +13,8 @@ weights start at 0, so the heads at the identity); token embeddings v_jc -> ``to
 Deviations, and why:
 - The full scoring of the paper's section on exact inference; its graph-constrained search, which trades accuracy for time on catalogues far larger
   than the published data, is not built.
+- ``decode: confidence`` is not RPG's: codes are decided one after the other, the most certain first (``nn.decoding.confident``); what it loses
+  against full scoring is what order-free decoding costs.
 - Published training: lr 0.01 (Beauty) or 0.003, cosine with 10,000 steps of warm-up, gradients clipped at 1, 150 epochs, 50 events; see
   ``conf/tuned``.
 
@@ -35,14 +37,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError, nearest
+from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext, check_heads, check_sizes
 from recbench.models.generative.coded import CodedItems
 from recbench.models.registry import register
+from recbench.nn.decoding.confident import confident_lists
 from recbench.nn.losses.code_softmax import code_log_probs, code_softmax
 from recbench.nn.transformer.attention import at_position
 from recbench.nn.transformer.dropout import Dropout
 from recbench.nn.transformer.gpt2_layer import ACTIVATIONS, NORM_EPS, GPT2Layer
+
+DECODES = ("full", "confidence")
 
 
 @dataclass
@@ -59,6 +65,8 @@ class RPGConfig(ModelConfig):
     temperature: float = 0.03
     residual_dropout: float = 0.0  # of what attention and feed-forward add
     activation: str = "gelu_new"
+    decode: str = field(default="full", metadata=LATER)  # full | confidence
+    beams: int = field(default=10, metadata=LATER)  # of decode=confidence: codes of a level that are kept
 
 
 @register("rpg", RPGConfig)
@@ -75,6 +83,10 @@ class RPG(CodedItems):
             raise UserError(
                 f"unknown model.activation '{config.activation}'; {nearest(config.activation, list(ACTIVATIONS))}"
             )
+        if config.decode not in DECODES:
+            raise UserError(f"unknown model.decode '{config.decode}'; {nearest(config.decode, DECODES)}")
+        if config.beams < 1:
+            raise UserError(f"model.beams must be at least 1, not {config.beams}")
         d = config.hidden_size
         #: Whether the heads and their softmaxes run in bfloat16 while training (``hardware.logits``).
         self.bfloat16_logits = False
@@ -140,12 +152,29 @@ class RPG(CodedItems):
             self.bfloat16_logits,
         )
 
+    @property
+    def gives_lists(self) -> bool:
+        return bool(self.config.decode == "confidence")
+
+    def recommend(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
+        if self.config.decode == "full":
+            return super().recommend(batch, k)
+        return confident_lists(
+            self._code_table(batch), self.tokens()[1:], self.level_sizes, self.config.beams, min(k, self.n_items)
+        )
+
     def score(self, batch: Batch) -> Tensor:
         """[B, V]: mean log-probability of each item's codes; items of equal codes tie. The pad's is -inf."""
+        # A row a code and a column a user: an item gathers M rows that lie in one piece each.
+        scores = F.embedding_bag(self.tokens()[1:], self._code_table(batch), mode="mean").T
+        return F.pad(scores, (1, 0), value=-torch.inf)
+
+    def _code_table(self, batch: Batch) -> Tensor:
+        """[T, B]: log-probabilities of the codes of all levels after each history."""
         states = (
             at_position(self.hidden_states(batch)[-1], batch.lengths - 1) if self.training else self.last_state(batch)
         )
-        table = code_log_probs(
+        return code_log_probs(
             states,
             self.head_weight,
             self.head_bias,
@@ -153,9 +182,6 @@ class RPG(CodedItems):
             self.level_sizes,
             self.config.temperature,
         )
-        # A row a code and a column a user: an item gathers M rows that lie in one piece each.
-        scores = F.embedding_bag(self.tokens()[1:], table, mode="mean").T
-        return F.pad(scores, (1, 0), value=-torch.inf)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -22,6 +22,7 @@ from recbench.config.settings import (
 )
 from recbench.core.errors import UserError, nearest
 from recbench.core.secrets import hide, redact_values
+from recbench.data.training_rows import ROWS
 from recbench.evaluation.added_metrics import check_metrics
 from recbench.evaluation.monitor import check_monitor
 from recbench.models.auxiliary import check_auxiliaries
@@ -106,6 +107,8 @@ class RunConfig:
             raise UserError("training.l2 and training.weight_decay are two forms of one penalty; set one of them")
         if self.training.schedule == "inverse_sqrt" and not self.training.warmup_steps:
             raise UserError("training.schedule=inverse_sqrt falls after training.warmup_steps; set it to at least 1")
+        if self.training.rows not in ROWS:
+            raise UserError(f"unknown training.rows '{self.training.rows}'; {nearest(self.training.rows, ROWS)}")
         self._check_optimizer()
         self._check_embedding_gradients()
         if self.training.init_from is not None and not lookup(self.model.name).model.trains_by_gradient:

@@ -146,10 +146,12 @@ class Part(NamedTuple):
 
 
 class WindowDataset(Dataset[Batch]):
-    """Map-style dataset over windows; indexed by an array of window numbers, or by a Part, it returns a whole Batch."""
+    """Map-style dataset over windows; indexed by an array of window numbers, or by a Part, it returns a whole Batch.
 
-    def __init__(self, data: PreparedData, windows: Windows) -> None:
-        self.data, self.windows = data, windows
+    with_targets: False for rows that are no sequences (``recbench.data.training_rows``)."""
+
+    def __init__(self, data: PreparedData, windows: Windows, with_targets: bool = True) -> None:
+        self.data, self.windows, self.with_targets = data, windows, with_targets
 
     def __len__(self) -> int:
         return len(self.windows.user)
@@ -158,7 +160,7 @@ class WindowDataset(Dataset[Batch]):
         if isinstance(index, Part):
             return replace(self[index.windows], weight=index.weight)
         w = self.windows
-        batch = gather(self.data, w.user[index], w.start[index], w.length[index], with_targets=True)
+        batch = gather(self.data, w.user[index], w.start[index], w.length[index], self.with_targets)
         batch.windows = torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))
         return batch
 

@@ -10,9 +10,10 @@ import torch
 
 from recbench.config.run import RunConfig
 from recbench.core.run_folder import RunFolder
-from recbench.data.batches import WindowDataset, training_windows
 from recbench.data.split import Split
 from recbench.data.store import PreparedData
+from recbench.data.training import TrainingData
+from recbench.data.training_rows import training_rows
 from recbench.evaluation.cost.efficiency import WARM_UP, Answer, batches_of, measure_efficiency, spread
 from recbench.evaluation.cost.meters import peaks, reset_peaks
 from recbench.experiment.asking import gives_lists, list_length, read_length
@@ -88,8 +89,8 @@ def complexity(model: Recommender, data: PreparedData, split: Split, config: Run
             "cost/flops_per_user": flops[0],
         }
         if any(parameter.requires_grad for parameter in model.parameters()):
-            windows = training_windows(split.train_start, split.train_end, config.training.max_length)
-            chosen = WindowDataset(data, windows)[spread(len(windows.length), FLOP_WINDOWS)].to(device)
+            rows = training_rows(TrainingData.of(data, split), model.trains_on, config.training.max_length)
+            chosen = rows[spread(len(rows), FLOP_WINDOWS)].to(device)
             targets = int(chosen.lengths.sum())
             figures["cost/flops_per_training_target"] = (
                 count_training_flops(model, lambda: model.training_loss(chosen)) / targets

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
 from recbench.config.tuned import OFF, tuned_for_part
@@ -96,6 +98,22 @@ def check_requirements(config: RunConfig, data: PreparedData) -> None:
             f"the model '{config.model.name}' needs {' and '.join(missing)}, which data={config.data.name} does not have"
             + "".join(f"; {MENDS[need]}" for need in missing if need in MENDS)
         )
+
+
+def check_users(config: RunConfig, stage: RunContext) -> None:
+    """Refuse a split that asks a model which holds a vector for each training user about users who have no training event."""
+    kind = lookup(config.model.name).model
+    if not kind.reads_users or config.model.cold_users != "refuse":
+        return
+    split = stage.split
+    cold = split.train_end <= split.train_start
+    for part, cases in (("validates", split.validation), ("tests", split.test)):
+        n = int(cold[np.unique(cases.user)].sum())
+        if n:
+            raise UserError(
+                f"{split.protocol_id} {part} {n:,} users without training events, for whom '{config.model.name}' has no vector; use "
+                "protocol=holdout or leave_one_out, or model.cold_users=fold_in"
+            )
 
 
 def check_lists(config: RunConfig, stage: RunContext) -> None:

@@ -23,7 +23,7 @@ from recbench.experiment.added_later import add_metrics
 from recbench.experiment.added_up import beside, started_from, with_dependencies
 from recbench.experiment.build import build_model, builder
 from recbench.experiment.context import FOLLOWER, Run, RunContext
-from recbench.experiment.dependencies import check_lists, check_requirements, dependency_configs
+from recbench.experiment.dependencies import check_lists, check_requirements, check_users, dependency_configs
 from recbench.experiment.device import reads_energy
 from recbench.experiment.failures import plain_failures
 from recbench.experiment.key import run_key
@@ -51,6 +51,7 @@ def run(
     stage = stage or RunContext.of(config)
     check_requirements(config, stage.data)
     check_lists(config, stage)
+    check_users(config, stage)
     check_list_metrics(config, stage.data)
     check_source(config)
     wanted = dependency_configs(config)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from recbench.config.run import RunConfig
-from recbench.data.batches import Batch, EpochSampler, WindowDataset, training_windows
+from recbench.core.errors import UserError
+from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
+from recbench.data.training_rows import epoch_sampler, training_rows
 from recbench.evaluation.cost.efficiency import wait_for
 from recbench.experiment.asking import rank_cases
 from recbench.experiment.build import build_model
@@ -50,18 +52,19 @@ def time_step(config: RunConfig, stage: RunContext) -> StepTime | None:
     prepare_device(config.hardware, config.seed)
     device = device_of(config.hardware)
     train = TrainingData.of(stage.data, stage.split)
-    windows = training_windows(train.start, train.end, config.training.max_length)
-    if windows.n_targets == 0 or config.training.max_epochs == 0:
+    if config.training.max_epochs == 0:
+        return None
+    try:
+        dataset = training_rows(train, lookup(config.model.name).model.trains_on, config.training.max_length)
+    except UserError:  # the run will say so
         return None
     model = build_model(config, stage, {}).to(device)
     teacher_part = dependency_configs(config).get("teacher")
     teacher = None if teacher_part is None else build_model(teacher_part, stage, {}).to(device).eval()
-    dataset, sampler = (
-        WindowDataset(train.data, windows),
-        EpochSampler(windows, config.training.batch_size, config.seed),
-    )
+    sampler = epoch_sampler(dataset, config.training.rows, config.training.batch_size, config.seed)
     sampler.set_epoch(0)
     learner = Learner(model, config.training, len(sampler), auxiliaries=build_auxiliaries(model, dataset)).to(device)
+    learner.start_epoch(0, config.seed)
     found = learner.configure_optimizers()
     optimizer = found["optimizer"] if isinstance(found, dict) else found
     seconds: list[float] = []

@@ -19,22 +19,40 @@ from recbench.core.plug_ins import PlugIns
 
 
 @dataclass
-class PairConfig:
-    """What every auxiliary has: how much it weighs beside the loss, and how sharp it is."""
+class TermConfig:
+    """What every auxiliary has: how much it weighs beside the loss."""
 
     weight: float = 0.1
+
+    def check(self, where: str) -> None:
+        """Raise UserError for values that make no sense. ``where`` is the place of the keys on the command line."""
+        check_number(f"{where}.weight", self.weight, above=0.0)
+
+
+@dataclass
+class ContrastConfig(TermConfig):
+    """What every auxiliary has that compares representations: how sharp it is."""
+
     temperature: float = 1.0  # divides the products of two representations
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        check_number(f"{where}.temperature", self.temperature, above=0.0)
+
+
+@dataclass
+class PairConfig(ContrastConfig):
+    """What every auxiliary of histories has."""
+
     # Histories compared at a step: 0 (the windows of the batch, each up to its end) | a number of prefixes of all training windows, drawn anew.
     n_contrasts: int = field(default=0, metadata=LATER)
 
     def check(self, where: str) -> None:
-        """Raise UserError for values that make no sense. ``where`` is the place of the keys on the command line."""
         if self.n_contrasts < 0 or self.n_contrasts == 1:
             raise UserError(
                 f"{where}.n_contrasts={self.n_contrasts} leaves nothing to compare; set at least 2, or 0 for the windows of the batch"
             )
-        for key in ("weight", "temperature"):
-            check_number(f"{where}.{key}", getattr(self, key), above=0.0)
+        super().check(where)
 
 
 @dataclass
@@ -87,22 +105,127 @@ class MCLRecConfig(AugmentedConfig):
             raise UserError(f"unknown {where}.stages '{self.stages}'; {nearest(self.stages, ('paper', 'released'))}")
 
 
-#: Our own auxiliaries; each has a field of its name in AuxiliaryConfig.
+@dataclass
+class DirectAUConfig(TermConfig):
+    """Vectors of a pair are drawn together, those of a batch apart: see ``directau.py``."""
+
+    weight: float = 1.0
+    uniformity: float = 1.0  # gamma, of the second part
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        check_number(f"{where}.uniformity", self.uniformity, least=0.0)
+
+
+@dataclass
+class NodeContrastConfig(ContrastConfig):
+    """What every auxiliary has that compares two views of nodes: see ``node_contrast.py``."""
+
+    temperature: float = 0.2
+    rivals: str = "all"  # all: of the side | batch: the nodes of the batch
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        if self.rivals not in ("all", "batch"):
+            raise UserError(f"unknown {where}.rivals '{self.rivals}'; {nearest(self.rivals, ('all', 'batch'))}")
+
+
+@dataclass
+class SGLConfig(NodeContrastConfig):
+    """Two graphs that each lack some edges: see ``sgl.py``."""
+
+    drop: float = 0.1  # share of the edges that a view lacks
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        check_number(f"{where}.drop", self.drop, least=0.0, below=1.0)
+
+
+@dataclass
+class SimGCLConfig(NodeContrastConfig):
+    """Two passes with noise: see ``simgcl.py``."""
+
+    weight: float = 0.5
+    eps: float = 0.1  # length of the noise
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        check_number(f"{where}.eps", self.eps, above=0.0)
+
+
+@dataclass
+class XSimGCLConfig(SimGCLConfig):
+    """One pass with noise: see ``xsimgcl.py``."""
+
+    weight: float = 0.2
+    eps: float = 0.2
+    layer: int = 1  # that is compared with the whole
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        check_number(f"{where}.layer", self.layer, least=1)
+
+
+@dataclass
+class LightGCLConfig(ContrastConfig):
+    """The strongest directions of the graph: see ``lightgcl.py``."""
+
+    weight: float = 0.2
+    temperature: float = 0.2
+    rank: int = 5  # directions
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        check_number(f"{where}.rank", self.rank, least=1)
+
+
+@dataclass
+class RLMRecConConfig(NodeContrastConfig):
+    """Vectors recognise the profiles of texts: see ``rlmrec_con.py``."""
+
+    weight: float = 0.01
+    shuffle: int | None = None  # a seed that deals the profiles of items out anew: the control
+
+
+@dataclass
+class RLMRecGenConfig(ContrastConfig):
+    """Hidden nodes tell their texts: see ``rlmrec_gen.py``."""
+
+    temperature: float = 0.5
+    mask: float = 0.1  # share of the nodes that are hidden at a step
+    shuffle: int | None = None  # as in rlmrec_con
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        check_number(f"{where}.mask", self.mask, above=0.0, below=1.0)
+
+
+#: Our own auxiliaries of histories, for sequence models; each has a field of its name in AuxiliaryConfig.
 AUXILIARIES = ("cl4srec", "duorec", "mclrec")
-PLUG_INS = PlugIns("recbench.auxiliaries", "auxiliary", AUXILIARIES)
+#: Those of users and items; each has a field of its name in UserItemAuxiliaryConfig.
+OF_USERS_AND_ITEMS = ("directau", "sgl", "simgcl", "xsimgcl", "lightgcl", "rlmrec_con", "rlmrec_gen")
+#: Those that read the vectors of the items' texts.
+OF_TEXTS = ("rlmrec_con", "rlmrec_gen")
+OURS = (*AUXILIARIES, *OF_USERS_AND_ITEMS)
+PLUG_INS = PlugIns("recbench.auxiliaries", "auxiliary", OURS)
 #: Config dataclasses of the auxiliaries that other packages registered.
-_added: dict[str, type[PairConfig]] = {}
+_added: dict[str, type[TermConfig]] = {}
 
 
 def auxiliary_names() -> list[str]:
     """All known names, sorted; imports none of them."""
-    return sorted({*AUXILIARIES, *PLUG_INS.names(), *_added})
+    return sorted({*OURS, *PLUG_INS.names(), *_added})
 
 
-def add_config(name: str, config: type[PairConfig]) -> None:
+def names_for(config: Any) -> list[str]:
+    """Those that a model config could name: ours that it has keys for, and what other packages add."""
+    return [name for name in auxiliary_names() if name not in OURS or hasattr(config, name)]
+
+
+def add_config(name: str, config: type[TermConfig]) -> None:
     """Make the config of an added auxiliary known. Raises ValueError if the name is one of ours or another's."""
     known = _added.get(name)
-    if name in AUXILIARIES or (known is not None and known.__qualname__ != config.__qualname__):
+    if name in OURS or (known is not None and known.__qualname__ != config.__qualname__):
         raise ValueError(f"the auxiliary name '{name}' is registered twice: {known or 'one of recbench'} and {config}")
     _added[name] = config
 
@@ -120,6 +243,23 @@ class AuxiliaryConfig:
     auxiliary_keys: dict[str, Any] = field(default_factory=dict, metadata=LATER)
 
 
+@dataclass
+class UserItemAuxiliaryConfig:
+    """The part of a model's config that adds terms to the loss of a model of users and items."""
+
+    # Any of OF_USERS_AND_ITEMS, and what other packages add.
+    auxiliary: list[str] = field(default_factory=list, metadata=LATER)
+    directau: DirectAUConfig = field(default_factory=DirectAUConfig, metadata=LATER)
+    sgl: SGLConfig = field(default_factory=SGLConfig, metadata=LATER)
+    simgcl: SimGCLConfig = field(default_factory=SimGCLConfig, metadata=LATER)
+    xsimgcl: XSimGCLConfig = field(default_factory=XSimGCLConfig, metadata=LATER)
+    lightgcl: LightGCLConfig = field(default_factory=LightGCLConfig, metadata=LATER)
+    rlmrec_con: RLMRecConConfig = field(default_factory=RLMRecConConfig, metadata=LATER)
+    rlmrec_gen: RLMRecGenConfig = field(default_factory=RLMRecGenConfig, metadata=LATER)
+    # As in AuxiliaryConfig.
+    auxiliary_keys: dict[str, Any] = field(default_factory=dict, metadata=LATER)
+
+
 def check_auxiliaries(config: Any, where: str = "model") -> None:
     """Raise UserError for auxiliaries of a model config that are unknown or named twice, and for wrong keys of those that are named.
 
@@ -133,36 +273,41 @@ def check_auxiliaries(config: Any, where: str = "model") -> None:
     for name in getattr(config, "auxiliary_keys", {}):
         if name not in names:
             raise UserError(f"{where}.auxiliary_keys.{name} is set, but {where}.auxiliary does not name '{name}'")
-        if name in AUXILIARIES:
+        if name in OURS:
             raise UserError(f"{where}.auxiliary_keys is for other packages; the keys of '{name}' are {where}.{name}")
-    for name in (name for name in names if name not in AUXILIARIES):
+    for name in (name for name in names if name not in OURS):
         config.auxiliary_keys[name] = asdict(settings_of(config, name, where))
 
 
 def where_of(name: str, where: str = "model") -> str:
     """The place of an auxiliary's keys on the command line."""
-    return f"{where}.{name}" if name in AUXILIARIES else f"{where}.auxiliary_keys.{name}"
+    return f"{where}.{name}" if name in OURS else f"{where}.auxiliary_keys.{name}"
 
 
-def settings_of(config: Any, name: str, where: str = "model") -> PairConfig:
+def settings_of(config: Any, name: str, where: str = "model") -> TermConfig:
     """The keys of one auxiliary of a model config, as its own dataclass.
 
     Raises UserError for an unknown auxiliary, for keys that it does not have, and for a plug-in that cannot be loaded or bears a name of ours.
     """
     PLUG_INS.refuse_clash(name)
-    if name in AUXILIARIES:
-        settings: PairConfig = getattr(config, name)
+    if name in OURS:
+        settings: TermConfig | None = getattr(config, name, None)
+        if settings is None:
+            kinds = "histories, as sequence models read them", "users and items, such as bpr_mf and lightgcn"
+            raise UserError(
+                f"{where}.auxiliary={name} is for models of {kinds[name in OF_USERS_AND_ITEMS]}; '{config.name}' is none of them"
+            )
         return settings
     if name not in _added and name in PLUG_INS:
         PLUG_INS.load(name)
         if name not in _added:
             raise PLUG_INS.refusal(name, "registers no auxiliary of that name with its config")
     if name not in _added:
-        raise UserError(f"unknown {where}.auxiliary '{name}'; {nearest(name, auxiliary_names())}")
+        raise UserError(f"unknown {where}.auxiliary '{name}'; {nearest(name, names_for(config))}")
     return _typed(_added[name], config.auxiliary_keys.get(name, {}), where_of(name, where))
 
 
-def _typed(schema: type[PairConfig], values: dict[str, Any], where: str) -> PairConfig:
+def _typed(schema: type[TermConfig], values: dict[str, Any], where: str) -> TermConfig:
     """Loose keys as a dataclass. Raises UserError for a key that it does not have and a value of another type."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

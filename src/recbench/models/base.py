@@ -98,6 +98,10 @@ class Recommender(nn.Module):
     is_seeded: ClassVar[bool] = True
     #: Whether histories are sets to it, of any size: under protocols with such histories ``training.max_length`` does not cut them.
     reads_whole_history: ClassVar[bool] = False
+    #: What a row of its training is: "windows", "events" or "users" (``recbench.data.training_rows``).
+    trains_on: ClassVar[str] = "windows"
+    #: Whether it holds a vector for each training user. It then has a key ``cold_users``: users without training events are refused, or folded in.
+    reads_users: ClassVar[bool] = False
     #: False for a run that only serves others, such as an item tokenizer: in place of ranks it leaves the figures of its ``report``.
     ranks: ClassVar[bool] = True
     #: Whether a fresh model has learned weights already: then they are validated before the first epoch, and kept if no epoch beats them.
@@ -121,6 +125,10 @@ class Recommender(nn.Module):
     def needs_whole_batch(self) -> str:
         """Why the loss of a batch is no mean over its targets, so that several processes cannot share one; "" if it is."""
         return ""
+
+    def start_epoch(self, epoch: int, generator: torch.Generator) -> None:
+        """Called before the first step of each epoch: the place to draw a graph or a cluster anew. generator: a CPU one of (seed, epoch), the same
+        in all processes, so that a training that is resumed goes on as if nothing had happened. A model must work without it too."""
 
     def training_loss(self, batch: Batch) -> Tensor:
         """Scalar loss of a training batch. A model with hidden states gives ``loss_from_states`` instead."""

@@ -99,6 +99,8 @@ class BestEpoch(Callback):
         torch.manual_seed(self.seed * 1_000_003 + epoch + processes.here().rank * RANK_SEEDS)
         self.sampler.set_epoch(epoch)
         self.started, self.counters = time.perf_counter(), self.meters.read()
+        assert isinstance(learner, Learner)
+        learner.start_epoch(epoch, self.seed)
         self.progress.epoch_starts(epoch, len(self.sampler))
 
     def on_train_batch_end(self, trainer: pl.Trainer, learner: pl.LightningModule, *args: Any) -> None:

@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader
 from recbench.config.settings import HardwareConfig, TrainingConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
-from recbench.data.batches import EpochSampler, WindowDataset, training_windows
 from recbench.data.training import TrainingData
+from recbench.data.training_rows import epoch_sampler, training_rows
 from recbench.models.base import Recommender, SequenceModel
+from recbench.models.collaborative.entities import EntityModel
 from recbench.models.weights import check_checkpoint, load_weights, save_weights
 from recbench.nn.losses.catalogue import has_fast_bfloat16
 from recbench.objectives.contrastive.base import build_auxiliaries
@@ -62,11 +63,8 @@ def fit(
     Continues from ``folder.resume_checkpoint`` if an earlier attempt left one. With ``max_epochs`` 0 the weights are stored as they are.
     Raises UserError if there is nothing to train on, or if the loss diverges.
     """
-    windows = training_windows(train.start, train.end, config.max_length)
-    if windows.n_targets == 0:
-        raise UserError(
-            "no user has two training events, so there is nothing to train on; loosen the filters or the protocol's cut"
-        )
+    dataset = training_rows(train, model.trains_on, config.max_length)
+    windows = dataset.windows
     ranks = processes.here()
     if config.max_epochs == 0:
         if ranks.leads:
@@ -79,8 +77,8 @@ def fit(
             "cost/targets_per_epoch": windows.n_targets,
         }
     check_parts(model, ranks)
-    sampler = EpochSampler(windows, config.batch_size, seed, ranks.rank, ranks.world)
-    dataset = WindowDataset(train.data, windows)
+    check_rows(model, config)
+    sampler = epoch_sampler(dataset, config.rows, config.batch_size, seed, ranks.rank, ranks.world)
     set_logits_precision(model, hardware)
     if config.embedding_gradients == "sparse":
         set_sparse_gradients(model, ranks)
@@ -167,11 +165,24 @@ def check_parts(model: Recommender, ranks: processes.Ranks) -> None:
         raise UserError(f"{reason}, so it is trained by one process: set hardware.devices=1")
 
 
+def check_rows(model: Recommender, config: TrainingConfig) -> None:
+    """Raise UserError for a way to draw rows that the model's rows do not have."""
+    if config.rows != "events" and model.trains_on != "events":
+        raise UserError(
+            f"training.rows={config.rows} is for models that are trained on single events, not on {model.trains_on}; leave it out"
+        )
+
+
 def set_sparse_gradients(model: Recommender, ranks: processes.Ranks) -> None:
     """Have the gradients of the item tables hold the rows that a step looked up. Raises UserError where they would be dense all the same."""
     problem = ""
     if ranks.world > 1:
         problem = "is for one process: set hardware.devices=1"
+    elif isinstance(model, EntityModel):
+        if not model.reads_rows_only:
+            problem = "does not fit this model, each step of which moves every vector along its graph"
+        elif model.config.auxiliary:
+            problem = "does not fit model.auxiliary, which reads the whole tables"
     elif not isinstance(model, SequenceModel) or not hasattr(model, "loss"):
         problem = "is for models that score item vectors"
     elif model.loss.config.loss == "softmax":
@@ -180,6 +191,10 @@ def set_sparse_gradients(model: Recommender, ranks: processes.Ranks) -> None:
         problem = "does not fit this model, which computes the vectors that it scores from its item table"
     if problem:
         raise UserError(f"training.embedding_gradients=sparse {problem}; or use embedding_gradients=dense")
+    if isinstance(model, EntityModel):
+        look_up_sparsely(model, model.n_items + 1)
+        look_up_sparsely(model, model.n_users)
+        return
     assert isinstance(model, SequenceModel)
     look_up_sparsely(model, model.n_items + 1)
     model.loss.sparse_gradients = True

@@ -35,6 +35,8 @@ class TaughtTerms(Protocol):
 class FurtherTerms(Protocol):
     """What the learner asks of an auxiliary; whether the student fits it was checked when it was built."""
 
+    def start_epoch(self, epoch: int, generator: torch.Generator) -> None: ...
+
     def draw(self, batch: Batch) -> None: ...
 
     def terms(self, model: Any) -> dict[str, Tensor]: ...
@@ -64,6 +66,11 @@ class Learner(pl.LightningModule):
         self.auxiliaries = cast("Sequence[FurtherTerms]", nn.ModuleList(cast("Sequence[nn.Module]", auxiliaries)))
         self.sums: dict[str, Tensor] = {}
         self.steps = 0
+
+    def start_epoch(self, epoch: int, seed: int) -> None:
+        """Let the model and the auxiliaries draw what they draw once an epoch."""
+        for number, part in enumerate([self.student, *self.auxiliaries]):
+            part.start_epoch(epoch, torch.Generator().manual_seed((seed * 1_000_003 + epoch) * 17 + number))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         for auxiliary in self.auxiliaries:

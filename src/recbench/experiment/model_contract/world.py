@@ -16,15 +16,16 @@ import torch
 from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
 from recbench.config.settings import EvaluationConfig, HardwareConfig, TrackingConfig, TrainingConfig
-from recbench.data.batches import Batch, WindowDataset, evaluation_batches, training_windows
+from recbench.data.batches import Batch, evaluation_batches
 from recbench.data.features import item_features
 from recbench.data.item_text import item_texts
 from recbench.data.knowledge import knowledge
-from recbench.data.protocol import LeaveOneOutConfig
+from recbench.data.protocol import HoldoutConfig, LeaveOneOutConfig
 from recbench.data.sources.synthetic import SyntheticConfig
-from recbench.data.split import Split, make_split
+from recbench.data.split import Split, make_split, protocol_view
 from recbench.data.store import PreparedData, prepare
 from recbench.data.training import TrainingData
+from recbench.data.training_rows import TRAINS_ON, training_rows
 from recbench.experiment.context import RunContext
 from recbench.experiment.run import run
 from recbench.models.base import ClosedForm, ModelContext, Recommender
@@ -56,12 +57,13 @@ TRAINING: dict[str, Any] = {"lr": 1e-2, "batch_size": 256, "max_length": 10}
 
 @dataclass(frozen=True)
 class World:
-    """data and its split · histories: N_HISTORIES test histories of different lengths · windows: a training batch of 24 rows."""
+    """data and its split · histories: N_HISTORIES test histories of different lengths ·
+    rows: training batches of 24 rows, by what a model trains on."""
 
     data: PreparedData
     split: Split
     histories: Batch
-    windows: Batch
+    rows: dict[str, Batch]
 
 
 @cache
@@ -77,8 +79,9 @@ def world() -> World:
     split = make_split(data, LeaveOneOutConfig(), None)
     chosen = split.test.select(np.arange(N_HISTORIES))
     histories = next(batch for _, batch in evaluation_batches(data, chosen, MAX_LENGTH - 3, N_HISTORIES))
-    windows = training_windows(split.train_start, split.train_end, MAX_LENGTH)
-    return World(data, split, histories, WindowDataset(data, windows)[np.arange(24)])
+    train = TrainingData.of(data, split)
+    rows = {kind: training_rows(train, kind, MAX_LENGTH)[np.arange(24)] for kind in TRAINS_ON}
+    return World(data, split, histories, rows)
 
 
 def build(
@@ -133,20 +136,29 @@ def _shared(name: str, keys: str) -> Recommender:
     return fresh(name, json.loads(keys)).requires_grad_(False)
 
 
-def trained(name: str, keys: Mapping[str, Any], epochs: int) -> dict[str, Any]:
-    """The figures of a short training and its test. Runs share a folder, and so what they both need."""
-    return _trained(name, json.dumps(without_dropout(keys), sort_keys=True), epochs)
+def trained(name: str, keys: Mapping[str, Any], epochs: int, kept_back: bool = False) -> dict[str, Any]:
+    """The figures of a short training and its test. Runs share a folder, and so what they both need.
+
+    kept_back: of each user's items some are asked at once (``holdout``), in place of the last one.
+    """
+    return _trained(name, json.dumps(without_dropout(keys), sort_keys=True), epochs, kept_back)
 
 
 @cache
-def _trained(name: str, keys: str, epochs: int) -> dict[str, Any]:
+def _kept_back() -> RunContext:
+    view = protocol_view(world().data, HoldoutConfig())
+    return RunContext(view, make_split(view, HoldoutConfig(), None))
+
+
+@cache
+def _trained(name: str, keys: str, epochs: int, kept_back: bool) -> dict[str, Any]:
     model, _ = compose_model({"model": name, **json.loads(keys)}, "model", "none")
     folder = Path(_folder().name)
     config = RunConfig(
         seed=1,
         model=model,
         data=SyntheticConfig(**DATA),
-        protocol=LeaveOneOutConfig(),
+        protocol=HoldoutConfig() if kept_back else LeaveOneOutConfig(),
         distillation=DistillationConfig(),
         training=replace(TrainingConfig(**TRAINING), max_epochs=epochs, validate_every=epochs),
         evaluation=EvaluationConfig(),
@@ -156,7 +168,7 @@ def _trained(name: str, keys: str, epochs: int) -> dict[str, Any]:
         cache_dir=folder / "cache",
     )
     config.check()
-    return run(config, RunContext(world().data, world().split)).metrics
+    return run(config, _kept_back() if kept_back else RunContext(world().data, world().split)).metrics
 
 
 def without_dropout(keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset
-from recbench.models.auxiliary import PairConfig, add_config, check_auxiliaries, settings_of
+from recbench.models.auxiliary import OF_USERS_AND_ITEMS, TermConfig, add_config, check_auxiliaries, settings_of
 from recbench.models.base import Recommender, SequenceModel
 from recbench.objectives.contrastive.prefixes import Prefixes
 
@@ -33,6 +33,13 @@ class Auxiliary(nn.Module):
 
     At every step ``draw`` is called once, then ``terms``, and after the model has moved ``after_step``.
     """
+
+    #: What it can stand beside, and what any other model lacks, in words.
+    of: ClassVar[type[Recommender]] = SequenceModel
+    lacks: ClassVar[str] = "no state of a history"
+
+    def start_epoch(self, epoch: int, generator: torch.Generator) -> None:
+        """As ``Recommender.start_epoch``."""
 
     def draw(self, batch: Batch) -> None:
         """Choose what the histories of a training batch are compared with."""
@@ -50,7 +57,7 @@ class Auxiliary(nn.Module):
 _auxiliaries: dict[str, Callable[..., Auxiliary]] = {}
 
 
-def register(name: str, config: type[PairConfig] | None = None) -> Callable[[type[Auxiliary]], type[Auxiliary]]:
+def register(name: str, config: type[TermConfig] | None = None) -> Callable[[type[Auxiliary]], type[Auxiliary]]:
     """Class decorator: the auxiliary of that name, built as ``auxiliary(config, model, dataset)``.
 
     config: of an auxiliary that another package adds. Ours stand in ``models/auxiliary.py`` and in the module of their name. Raises ValueError
@@ -70,14 +77,19 @@ def build_auxiliaries(model: Recommender, dataset: WindowDataset) -> list[Auxili
     """The auxiliaries that a model's config names, for training on these windows. Raises UserError where one cannot be."""
     names: list[str] = getattr(model.config, "auxiliary", [])
     check_auxiliaries(model.config)
-    if names and not isinstance(model, SequenceModel):
-        raise UserError(f"the model '{model.config.name}' has no state of a history that model.auxiliary could compare")
-    return [_class_of(name)(settings_of(model.config, name), model, dataset) for name in names]
+    kinds = [_class_of(name) for name in names]
+    for name, kind in zip(names, kinds, strict=True):
+        if not isinstance(model, kind.of):
+            raise UserError(
+                f"the model '{model.config.name}' has {kind.lacks} that model.auxiliary={name} could compare"
+            )
+    return [kind(settings_of(model.config, name), model, dataset) for name, kind in zip(names, kinds, strict=True)]
 
 
 def _class_of(name: str) -> Any:
     if name not in _auxiliaries:
-        importlib.import_module(f"{__package__}.{name}")
+        room = "auxiliary" if name in OF_USERS_AND_ITEMS else "contrastive"
+        importlib.import_module(f"recbench.objectives.{room}.{name}")
     return _auxiliaries[name]
 
 

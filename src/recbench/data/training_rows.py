@@ -1,0 +1,71 @@
+"""What a row of training is: a window of events, a single event, or all that a user has. A model says which (``Recommender.trains_on``).
+
+All three are ranges of a user's training events, so they are ``Windows``, and are batched, shuffled and shared among processes alike;
+``training.batch_size`` counts events in all three. Rows of events and of users have no targets.
+
+    windows   up to ``max_length`` consecutive events and the event after each of them
+    events    items [B, 1]: one event a row
+    users     items [B, L]: all training events of a user, never cut
+
+``training.rows=users_uniform`` draws rows of events as LightGCN's own code does: a user, uniformly, and then one of its events, with replacement,
+as many rows an epoch as there are events.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recbench.core.errors import UserError
+from recbench.data.batches import EpochSampler, WindowDataset, Windows, training_windows
+
+if TYPE_CHECKING:
+    from recbench.data.training import TrainingData
+
+TRAINS_ON = ("windows", "events", "users")
+ROWS = ("events", "users_uniform")
+
+#: What is said where there is no row.
+NOTHING = {
+    "windows": "no user has two training events, so there is nothing to train on; loosen the filters or the protocol's cut",
+    "events": "there is no training event, so there is nothing to train on; loosen the filters or the protocol's cut",
+}
+
+
+def training_rows(train: TrainingData, trains_on: str, max_length: int) -> WindowDataset:
+    """The rows of an epoch. Raises UserError where there is none."""
+    start, end = np.asarray(train.start), np.asarray(train.end)
+    length = end - start
+    if trains_on == "events":
+        user = np.repeat(np.arange(len(length)), length)
+        place = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length)
+        windows = Windows(user, start[user] + place, np.ones(len(user), dtype=np.int64))
+    elif trains_on == "users":
+        user = np.flatnonzero(length > 0)
+        windows = Windows(user, start[user], length[user])
+    else:
+        windows = training_windows(start, end, max_length)
+    if windows.n_targets == 0:
+        raise UserError(NOTHING.get(trains_on, NOTHING["events"]))
+    return WindowDataset(train.data, windows, with_targets=trains_on == "windows")
+
+
+def epoch_sampler(
+    dataset: WindowDataset, rows: str, batch_size: int, seed: int, part: int = 0, parts: int = 1
+) -> EpochSampler:
+    """The batches of an epoch of these rows, or of a process's part of each. rows: one of ROWS."""
+    kind = UniformUsers if rows == "users_uniform" else EpochSampler
+    return kind(dataset.windows, batch_size, seed, part, parts)
+
+
+class UniformUsers(EpochSampler):
+    """Rows of events with a uniformly drawn user each, and then one of its events."""
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        generator = np.random.default_rng((self.seed, epoch))
+        _, first, count = np.unique(self.windows.user, return_index=True, return_counts=True)
+        n = len(self.windows.user)
+        user = generator.integers(len(first), size=n)
+        drawn = first[user] + (generator.random(n) * count[user]).astype(np.int64)
+        return np.split(drawn, np.arange(self.batch_size, n, self.batch_size))

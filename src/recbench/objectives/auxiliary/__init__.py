@@ -1,0 +1,1 @@
+"""Terms beside the loss of a model of users and items."""

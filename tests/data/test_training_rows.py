@@ -1,0 +1,46 @@
+"""Rows of windows, events and users are the same training events, cut in three ways."""
+
+import numpy as np
+import pytest
+
+from recbench.core.errors import UserError
+from recbench.data.prepared import PreparedData
+from recbench.data.training import TrainingData
+from recbench.data.training_rows import epoch_sampler, training_rows
+
+
+@pytest.fixture
+def train(tmp_path):
+    items = np.array([1, 2, 3, 4, 5, 1, 2])
+    data = PreparedData.from_arrays(tmp_path / "d", items, np.array([0, 4, 5, 5, 7]), np.arange(7), n_items=5)
+    return TrainingData(data, data.offsets[:-1], np.array([3, 5, 5, 7]))  # one event of the first user is no training
+
+
+def test_events_and_users(train):
+    events, users = training_rows(train, "events", 2), training_rows(train, "users", 2)
+    batch = events[np.arange(len(events))]
+    assert (batch.user.tolist(), batch.items.tolist()) == ([0, 0, 0, 1, 3, 3], [[1], [2], [3], [5], [1], [2]])
+    assert batch.targets is None
+    batch = users[np.arange(len(users))]
+    assert (batch.user.tolist(), batch.items.tolist()) == ([0, 1, 3], [[1, 2, 3], [5, 0, 0], [1, 2, 0]])
+    assert batch.targets is None
+    assert training_rows(train, "windows", 2)[np.arange(2)].targets is not None
+
+
+def test_uniform_users_draw_users_alike_and_as_many_rows_as_events(train):
+    sampler = epoch_sampler(training_rows(train, "events", 2), "users_uniform", 2, seed=3)
+    plans = [np.concatenate(sampler.plan(epoch)) for epoch in range(800)]
+    assert all(len(plan) == 6 for plan in plans)
+    assert np.array_equal(np.concatenate(sampler.plan(5)), plans[5])
+    share = np.bincount(np.concatenate(plans), minlength=6) / 4800
+    np.testing.assert_allclose(share, [1 / 9, 1 / 9, 1 / 9, 1 / 3, 1 / 6, 1 / 6], atol=0.02)
+    assert sorted(np.concatenate(epoch_sampler(training_rows(train, "events", 2), "events", 2, 3).plan(0))) == [
+        *range(6)
+    ]
+
+
+def test_nothing_to_train_on_is_said(train):
+    empty = TrainingData(train.data, train.start, train.start)
+    for kind, told in (("windows", "no user has two"), ("events", "no training event"), ("users", "no training event")):
+        with pytest.raises(UserError, match=told):
+            training_rows(empty, kind, 5)

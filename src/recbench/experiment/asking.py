@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from recbench.config.run import RunConfig
@@ -14,6 +16,7 @@ from recbench.evaluation.evaluate import ScoreFunction, evaluate, evaluate_lists
 from recbench.evaluation.outcome import Evaluation, merge
 from recbench.experiment.device import device_of
 from recbench.models.base import Recommender, SequenceModel
+from recbench.models.collaborative.entities import EntityModel
 from recbench.nn.losses.buffers import workspace
 from recbench.training.processes import ranks as processes
 
@@ -54,20 +57,25 @@ def read_length(model: Recommender, split: Split, config: RunConfig) -> int:
 def score_function(model: Recommender, device: torch.device) -> ScoreFunction:
     """How a model is asked for the scores of a block. Those over a wide catalogue go into one buffer, which the next block overwrites: on a CPU
     a fresh one for each would be paid for in page faults, which take as long as the product."""
-    if not (
-        device.type == "cpu"
-        and isinstance(model, SequenceModel)
-        and type(model).score is SequenceModel.score
-        and is_wide(model.n_items)
-    ):
+    if device.type != "cpu" or not fills_a_buffer(model):
         return model.score
+    filled: Any = model
     width = model.n_items + 1
 
     def score(batch: Batch) -> torch.Tensor:
-        buffer = workspace(len(batch) * width, model.item_vectors().dtype, device, "scores")
-        return model.score_into(buffer[: len(batch) * width].view(len(batch), width), batch)
+        buffer = workspace(len(batch) * width, filled.item_vectors().dtype, device, "scores")
+        scores: torch.Tensor = filled.score_into(buffer[: len(batch) * width].view(len(batch), width), batch)
+        return scores
 
     return score
+
+
+def fills_a_buffer(model: Recommender) -> bool:
+    """Whether a model writes its scores into a given buffer, and gains by it: sequence models over a wide catalogue, and any model of users and
+    items, whose many small blocks would otherwise leave the heap in pieces (2.5 GB in place of 1 on Gowalla)."""
+    if isinstance(model, EntityModel):
+        return type(model).score is EntityModel.score
+    return isinstance(model, SequenceModel) and type(model).score is SequenceModel.score and is_wide(model.n_items)
 
 
 def gives_lists(model: Recommender) -> bool:

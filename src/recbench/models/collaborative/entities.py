@@ -187,7 +187,7 @@ class EntityModel(Recommender):
         """What scoring reads; made once after each training."""
         names = self.served_names()
         if not names:
-            return {"users": self.user_embedding.weight, "items": self.item_embedding.weight}
+            return {"users": self.user_embedding.weight.detach(), "items": self.item_embedding.weight.detach()}
         if self.training:
             return self.make_served()
         if getattr(self, SERVED + names[0]) is None:
@@ -223,6 +223,11 @@ class EntityModel(Recommender):
 
     def score(self, batch: Batch) -> Tensor:
         return self.user_states(batch) @ self.item_vectors().T
+
+    def score_into(self, out: Tensor, batch: Batch) -> Tensor:
+        """``score`` written into ``out`` [at least B, V] of the scores' type; returns its first B rows."""
+        states = self.user_states(batch)
+        return torch.mm(states, self.item_vectors().T, out=out[: len(states)])
 
     def sums_of_history(self, batch: Batch, table: Tensor) -> Tensor:
         """[B, D]: the sum of the rows of a table [V, D] over the distinct items of each history."""

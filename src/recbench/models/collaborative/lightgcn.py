@@ -71,7 +71,7 @@ class GraphModel(EntityModel):
         """Of users and items in training, on the model's device."""
         device = self.user_embedding.weight.device
         if self._graph is None or self._graph.start.device != device:
-            self._graph = (self._graph or Bipartite.of(self.training_data())).to(device)
+            self._graph = (self._graph or Bipartite.of_training(self.training_data())).to(device)
         return self._graph
 
     def training_graph(self) -> SparseGraph:

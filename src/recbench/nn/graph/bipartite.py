@@ -39,7 +39,7 @@ class Bipartite(SparseGraph):
         self.n_users, self.mirror = n_users, mirror
 
     @classmethod
-    def of(cls, train: TrainingData) -> Bipartite:
+    def of_training(cls, train: TrainingData) -> Bipartite:
         """The graph of the training events; a pair that happened several times is one pair."""
         user, item, _ = train.flat()
         return cls.of_pairs(
@@ -113,8 +113,8 @@ class Bipartite(SparseGraph):
     def to(self, device: torch.device | str) -> Bipartite:
         if self.start.device == torch.device(device):
             return self
-        parts = (part.to(device) for part in (self.start, self.column, self.weight))
-        return Bipartite(*parts, self.n_users, self.mirror.to(device))
+        start, column, weight = (part.to(device) for part in (self.start, self.column, self.weight))
+        return Bipartite(start, column, weight, self.n_users, self.mirror.to(device))
 
     def split(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """A table of all nodes [U + V, D] -> (users [U, D], items [V, D])."""

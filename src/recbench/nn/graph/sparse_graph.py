@@ -106,8 +106,8 @@ class SparseGraph:
         """The same graph on a device; itself if it is there."""
         if self.start.device == torch.device(device):
             return self
-        parts = (part.to(device) for part in (self.start, self.column, self.weight))
-        return SparseGraph(*parts, self.shape, self.symmetric)
+        start, column, weight = (part.to(device) for part in (self.start, self.column, self.weight))
+        return SparseGraph(start, column, weight, self.shape, self.symmetric)
 
     def transpose(self) -> SparseGraph:
         """Made once and kept."""

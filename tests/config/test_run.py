@@ -13,6 +13,7 @@ from recbench.config.run import RunConfig
 from recbench.config.schemas import GROUPS, compose_model, conf_dir, option_values, schema_of, with_schema
 from recbench.config.settings import EvaluationConfig, RootConfig
 from recbench.core.errors import UserError
+from recbench.core.yaml_text import dump_yaml, load_yaml
 from recbench.data.text_config import TextConfig
 from recbench.models.auxiliary import OURS
 from recbench.models.registry import model_names
@@ -68,7 +69,7 @@ def test_every_option_composes_and_survives_the_round_trip(compose, group, optio
     plain = config.as_dict()
     assert RunConfig.from_dict(plain) == config
     # As it is stored: in YAML in the run folder, in JSON on its way to a server.
-    assert RunConfig.from_dict(yaml.safe_load(yaml.safe_dump(plain))) == config
+    assert RunConfig.from_dict(load_yaml(dump_yaml(plain))) == config
     assert RunConfig.from_dict(json.loads(json.dumps(plain))) == config
 
 

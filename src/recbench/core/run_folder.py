@@ -26,14 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from recbench.core.console import CleanFormatter, clean_line
 from recbench.core.disk import DiskFull, is_full, write_atomically
 from recbench.core.errors import StoppedEarly, UserError
 from recbench.core.run_files import Damaged, damage, read_lines, read_mapping
 from recbench.core.secrets import redact_values
 from recbench.core.stops import note_folder, reason_of
+from recbench.core.yaml_text import dump_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -67,11 +66,7 @@ class RunFolder:
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON or YAML file atomically, without the secrets of addresses."""
         is_yaml, content = name.endswith(".yaml"), redact_values(content)
-        text = (
-            yaml.safe_dump(dict(content), sort_keys=False)
-            if is_yaml
-            else json.dumps(content, indent=1, default=str) + "\n"
-        )
+        text = dump_yaml(dict(content)) if is_yaml else json.dumps(content, indent=1, default=str) + "\n"
         with replacing(self.path / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
 

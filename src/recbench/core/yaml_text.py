@@ -12,6 +12,7 @@ import yaml
 #: Levels of nested values that are read, and signs of a level in a text that may have more.
 DEEPEST, SUSPICIOUS = 100, 300
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def load_yaml(text: str) -> Any:
@@ -24,3 +25,8 @@ def load_yaml(text: str) -> Any:
             if depth > DEEPEST:
                 raise yaml.YAMLError(f"values are nested more than {DEEPEST} levels deep")
     return yaml.load(text, loader)
+
+
+def dump_yaml(values: Any, **settings: Any) -> str:
+    """Values as YAML text, mappings in their own order; settings: those of ``yaml.dump``."""
+    return yaml.dump(values, Dumper=DUMPER, sort_keys=False, **settings)

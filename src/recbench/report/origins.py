@@ -27,7 +27,7 @@ class Config:
 
 def configs_of(boards: Sequence[Board]) -> list[Config]:
     """One config a row, in the order of the boards; seeds of a row have one config but for the seed."""
-    import yaml
+    from recbench.core.yaml_text import dump_yaml
 
     found: dict[frozenset[str], Config] = {}
     for line in (line for board in boards for line in board.measured if line.row):
@@ -35,7 +35,7 @@ def configs_of(boards: Sequence[Board]) -> list[Config]:
         keys = frozenset(run.key for run in line.row.runs)
         shown = {name: value for name, value in line.row.runs[0].config.items() if name not in (*PLACES, "seed")}
         seeds = [run.seed for run in line.row.runs]
-        text = yaml.safe_dump({"seed": seeds[0] if len(seeds) == 1 else seeds, **shown}, sort_keys=False, width=120)
+        text = dump_yaml({"seed": seeds[0] if len(seeds) == 1 else seeds, **shown}, width=120)
         found.setdefault(keys, Config(f"config{len(found) + 1}", line.name, text, keys))
     return list(found.values())
 

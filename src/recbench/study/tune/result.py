@@ -13,6 +13,7 @@ import yaml
 from recbench.config.schemas import option_values
 from recbench.core.run_files import read_mapping
 from recbench.core.run_folder import RunFolder, replacing
+from recbench.core.yaml_text import dump_yaml
 from recbench.experiment.sweep import read_records
 
 logger = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ def write_tuned(folder: Path, name: str, best: Mapping[str, Any], spent: str) ->
     head = f"# Found by recbench tune: validation {best['value']:.4f}; {spent}. Run {best['key']}.\n"
     path = folder / f"{name}.yaml"
     with replacing(path) as temporary:  # two searches of one name may end together
-        temporary.write_text(head + yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        temporary.write_text(head + dump_yaml(values), encoding="utf-8")
     return path
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -20,7 +22,7 @@ FITTED = "protocol.fit_on_validation=true"
 WORDS = [
     *SASREC,
     "training.max_epochs=6",
-    "training.batch_size=200",
+    "training.batch_size=400",
     "training.lr=0.03",
     "training.patience=2",
     "model.dropout=0.3",
@@ -116,8 +118,8 @@ def test_it_goes_on_wherever_it_was_killed(run_config, made, tmp_path, part, mom
 def test_kill_9_in_the_second_part(cli, cli_process, tiny, tmp_path, run_config):
     words = [
         *words_of("leave_one_out", FITTED),
-        "training.max_epochs=60",
-        "training.patience=60",
+        "training.max_epochs=20",
+        "training.patience=20",
         "training.lr=0.001",
         "training.batch_size=100",
     ]
@@ -127,6 +129,7 @@ def test_kill_9_in_the_second_part(cli, cli_process, tiny, tmp_path, run_config)
     folder, history = RunFolder(tmp_path / "runs" / key), []
     while len(history) < 2:
         assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
         history = folder.history() if folder.path.is_dir() else []
     process.kill()
     process.communicate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from recbench.core.run_folder import RunFolder
+from tests.fixtures.warm import use_warm_processes
 
 STUDENT = [
     "model=slmrec_plain",
@@ -22,9 +24,9 @@ STUDENT = [
     "model.item_table.feedforward_size=16",
     "model.item_table.training.max_epochs=2",
     "training.max_epochs=1",
-    "training.batch_size=256",
+    "training.batch_size=700",
 ]
-SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "training.batch_size=100"]
+SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "training.batch_size=200"]
 SIDE = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
@@ -57,10 +59,12 @@ def wait_for(condition, process, seconds=400):
         time.sleep(0.02)
 
 
-def test_two_jobs_side_by_side_train_what_both_need_once(cli, tiny, tmp_path):
-    """Two processes that import everything: both students stand on one item table. It is the second sweep of this process, as from a
-    notebook: joblib would hand it the processes that stand in the folder of the first, and write its runs there."""
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+def test_two_jobs_side_by_side_train_what_both_need_once(cli, tiny, tmp_path, monkeypatch):
+    """Both students need one item table. It is the second sweep of this process, as from a notebook: joblib would hand it the processes
+    whose working folder is that of the first, and write its runs there."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher.joblib_launcher")
+    importlib.import_module("joblib.externals.loky.backend.fork_exec")  # which the patch looks for
+    use_warm_processes(monkeypatch)
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
@@ -113,14 +117,14 @@ def test_kill_9_of_a_sweep_loses_nothing_that_was_finished(cli, start, tiny, tmp
 
 
 def test_kill_9_of_one_job_leaves_the_others_and_is_made_good(start, tiny, tmp_path):
-    """Two worker processes, one of them killed (25 s): joblib gives up, and the launcher goes on with what is left."""
+    """Two worker processes, one of them killed: joblib gives up, and the launcher goes on with what is left."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    words = ["-m", *tiny, *SASREC, "training.max_epochs=25", "training.patience=25", "seed=1,2", *SIDE]
+    words = ["-m", *tiny, *SASREC, "training.max_epochs=20", "training.patience=20", "seed=1,2", *SIDE]
     process = start(*words, cwd=tmp_path)
 
     def victims():
         folders = [RunFolder(path.parent) for path in tmp_path.glob("runs/sasrec-*/history.jsonl")]
-        return [f for f in folders if f.state == "running" and 2 < len(f.history()) < 20]
+        return [f for f in folders if f.state == "running" and 2 < len(f.history()) < 14]
 
     wait_for(victims, process)
     victim = victims()[0]
@@ -130,7 +134,7 @@ def test_kill_9_of_one_job_leaves_the_others_and_is_made_good(start, tiny, tmp_p
     assert "a process of the sweep was killed" in err
     assert "2 of 2 jobs finished" in out
     assert "continuing" in (victim.path / "log.txt").read_text()
-    assert [epoch["epoch"] for epoch in victim.history()] == list(range(25))
+    assert [epoch["epoch"] for epoch in victim.history()] == list(range(20))
 
 
 def test_a_job_that_always_gets_its_process_killed_is_named(tmp_path, monkeypatch):

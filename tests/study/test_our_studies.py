@@ -19,6 +19,7 @@ from recbench.experiment.key import run_key
 from recbench.study.definition import load_study
 from recbench.study.jobs import Planner, choices
 from recbench.study.results import BEGIN, END
+from tests.fixtures.warm import WarmProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = sorted((ROOT / "experiments").glob("*/study.yaml"))
@@ -195,7 +196,7 @@ def test_the_answers_on_disk_are_those_of_the_teacher(measuring, tmp_path):
 
 
 def test_one_case_in_a_process_of_its_own():
-    """A real process (5 s), as measure.py starts one."""
+    """A process, as measure.py starts one."""
     case = {
         "layers": 1,
         "form": "none",
@@ -206,10 +207,11 @@ def test_one_case_in_a_process_of_its_own():
         "prompt": [3, 2],
         "repeats": 2,
     }
-    done = subprocess.run(
-        [sys.executable, str(EFFICIENCY / "one.py"), json.dumps(case)], capture_output=True, text=True, check=True
-    )
-    found = json.loads(done.stdout.splitlines()[-1])
+    command = [sys.executable, str(EFFICIENCY / "one.py"), json.dumps(case)]
+    process = WarmProcess(command, stdout=subprocess.PIPE, text=True)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    found = json.loads(out.splitlines()[-1])
     assert found["peak_bytes"] >= found["libraries_bytes"] > 1e7
     assert found["repeats"] == 2
 

@@ -105,7 +105,6 @@ def test_a_failure_of_both_is_told_once(cli_process, tiny, tmp_path):
 
 
 def test_torchrun_starts_one_run_of_two_processes(tiny, tmp_path):
-    """Two fresh interpreters."""
     words = [*tiny, *SASREC, "training.max_epochs=1", f"runs_dir={tmp_path}/runs"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "recbench"]
     process = WarmProcess([*launcher, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
-from recbench.evaluation.blocks import block_rows
+from recbench.evaluation import blocks
 from recbench.experiment import evaluate
 from recbench.experiment.build import load_model
 from recbench.experiment.context import FOLLOWER, RunContext
@@ -18,20 +18,22 @@ from recbench.training.processes.leader import team
 from recbench.training.processes.ranks import here
 from tests.fixtures.warm import use_warm_processes
 
-#: So long a history makes blocks of 26 cases of the evaluation: seven, of which the first process gets four and the last has 4 cases.
-BLOCKS = ["training.max_length=2500", "hardware.logits=float32"]
+#: So few history positions a block make blocks of 26 cases of the evaluation: seven, of which the first process gets four and the last has 4
+#: cases.
+POSITIONS = 26 * 20
+BLOCKS = ["training.max_length=20", "hardware.logits=float32"]
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", *BLOCKS]
 #: All windows in one batch, so an epoch is a step, and the epoch's loss is that of the step.
 STEPS = ["training.max_epochs=20", "training.patience=20", "training.batch_size=100000", "training.lr=5e-3"]
 EXACT = [*SASREC, *STEPS, "model.dropout=0", "training.gradient_clip=0.5", "training.weight_decay=0.1"]
-SHORT = [*SASREC, "training.max_epochs=3", "training.batch_size=100", "training.lr=5e-3", "model.dropout=0.2"]
+SHORT = [*SASREC, "training.max_epochs=3", "training.batch_size=400", "training.lr=5e-3", "model.dropout=0.2"]
 CANDIDATES = ["protocol=sampled_999", "protocol.n_candidates=20"]
 STUDENT = [
     *BLOCKS,
     *["model=slmrec", "model.n_layers=2", "model.tiny_hidden_size=16", "model.tiny_n_heads=2"],
     *["model.tiny_feedforward_size=16", "model.item_table.hidden_size=16", "model.item_table.feedforward_size=16"],
     *["model.item_table.training.max_epochs=1", "distillation.teacher.n_layers=4", "distillation.n_blocks=2"],
-    *["distillation.force=true", "training.max_epochs=1", "training.batch_size=256", "training.lr=5e-3"],
+    *["distillation.force=true", "training.max_epochs=1", "training.batch_size=1000", "training.lr=5e-3"],
 ]
 
 
@@ -40,6 +42,8 @@ def warm():
     """The second process of each pair is a warm one."""
     with pytest.MonkeyPatch.context() as patch:
         use_warm_processes(patch)
+        patch.setattr(blocks, "BLOCK_POSITIONS", POSITIONS)
+        patch.setenv("RECBENCH_TESTS_BLOCK_POSITIONS", str(POSITIONS))
         yield
 
 
@@ -86,7 +90,8 @@ def test_two_processes_find_the_very_figures_of_one(runs, tmp_path, name):
     assert here().world == 1
     alone = evaluate.test(model, stage.data, stage.split, made.config, RunFolder(tmp_path))
     assert made.metrics["cost/processes"] == 2
-    assert block_rows(stage.data.n_items, 2500) * 6 < len(stage.split.test) < block_rows(stage.data.n_items, 2500) * 7
+    assert blocks.block_rows(stage.data.n_items, 20) == 26
+    assert 26 * 6 < len(stage.split.test) < 26 * 7
     assert pl.read_parquet(made.folder.ranks).equals(pl.read_parquet(tmp_path / "ranks.parquet"))
     compared = {key: value for key, value in alone.items() if not key.startswith("cost/")}
     assert {

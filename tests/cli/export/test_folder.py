@@ -47,8 +47,16 @@ def without_recbench(code, cwd):
     return done.stdout
 
 
-def test_plain_torch_answers_as_recbench_does(made, exported, capsys):
-    told = eval(without_recbench(readme_code(exported), exported))
+@pytest.fixture(scope="module")
+def told_without_recbench(exported, timed):
+    """What the READMEs of both exports print, one after the other in one process."""
+    folders = (exported, timed)
+    code = "import os\n" + "".join(f"os.chdir({str(folder)!r})\n{readme_code(folder)}\n" for folder in folders)
+    return [eval(line) for line in without_recbench(code, exported).splitlines()]
+
+
+def test_plain_torch_answers_as_recbench_does(made, exported, told_without_recbench, capsys):
+    told = told_without_recbench[0]
     example = json.loads((exported / "items.json").read_text())[1][0]
     capsys.readouterr()
     assert recommend_main([str(made.folder.path), "--history", example, "--k", "10", "--json"]) == 0
@@ -57,7 +65,10 @@ def test_plain_torch_answers_as_recbench_does(made, exported, capsys):
     assert [title for _, title in told] == [row["title"] for row in expected]
 
 
-def test_the_readme_of_a_model_with_times_runs_too(run_config, tmp_path):
+@pytest.fixture(scope="module")
+def timed(run_config, tmp_path_factory):
+    """The export of a model that reads times."""
+    folder = tmp_path_factory.mktemp("timed")
     words = [
         "model=tim4rec",
         "model.hidden_size=16",
@@ -66,9 +77,14 @@ def test_the_readme_of_a_model_with_times_runs_too(run_config, tmp_path):
         "model.n_layers=1",
         "training.max_epochs=1",
     ]
-    timed = run(run_config(tmp_path, *words, "training.batch_size=256", "training.max_length=5"))
-    assert main([str(timed.folder.path), "--to", str(tmp_path / "out")]) == 0
-    assert len(eval(without_recbench(readme_code(tmp_path / "out"), tmp_path / "out"))) == 10
+    made = run(run_config(folder, *words, "training.batch_size=1024", "training.max_length=5"))
+    assert main([str(made.folder.path), "--to", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+def test_the_readme_of_a_model_with_times_runs_too(told_without_recbench):
+    assert len(told_without_recbench) == 2
+    assert len(told_without_recbench[1]) == 10
 
 
 def test_the_items_are_the_columns_of_the_scores(exported, tiny_data):

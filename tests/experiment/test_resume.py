@@ -18,7 +18,8 @@ from recbench.training import fit
 from tests.fixtures.words import DISTILLED_SLMREC as SLMREC
 from tests.fixtures.words import SASREC
 
-LONG = ["training.max_epochs=5", "training.batch_size=200", "training.lr=5e-3", "training.patience=5"]
+#: Two or three steps an epoch.
+LONG = ["training.max_epochs=5", "training.batch_size=700", "training.lr=5e-3", "training.patience=5"]
 CASES = {
     "sasrec": [*SASREC, *LONG, "model.dropout=0.3"],
     "seldom validated": [*SASREC, *LONG, "model.dropout=0.3", "training.validate_every=4", "training.patience=1"],
@@ -28,7 +29,7 @@ CASES = {
         "model.loss=sampled_softmax",
         "model.n_negatives=16",
         "training.schedule=cosine",
-        "training.warmup_steps=4",
+        "training.warmup_steps=2",
         "training.weight_decay=0.1",
         "training.gradient_clip=0.5",
     ],

@@ -16,7 +16,7 @@ from recbench.objectives.contrastive.base import build_auxiliaries
 from recbench.training import fit
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "model.dropout=0.3"]
-SHORT = ["training.max_epochs=2", "training.batch_size=200", "training.lr=5e-3"]
+SHORT = ["training.max_epochs=2", "training.batch_size=600", "training.lr=5e-3"]
 MARKOV = ["distillation=logits", "distillation.temperature=0.05", "distillation.teacher.model=markov"]
 CASES = {
     "cl4srec": (["model.auxiliary=[cl4srec]"], {"cl4srec"}),

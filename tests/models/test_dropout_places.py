@@ -53,7 +53,7 @@ PLACES = {
     ),
     **dict.fromkeys(("din", "tin"), ("head.layers.*",)),
     "dare": ("head.layers.*", "search_head.layers.*"),
-    "bigrec": ("start",),
+    **dict.fromkeys(("bigrec", "multivae"), ("start",)),
     "e4srec": ("item_to_state",),
     "gcegnn": ("global_graph.layers.*.query", "global_graph", "local_graph"),
     "gcsan": ("blocks.*.contract",),

@@ -16,20 +16,30 @@ from recbench.core.plug_ins import PlugIns
 from recbench.data.protocol_base import VERSION, ProtocolConfig
 from recbench.data.session_protocol import SessionRule, SessionsConfig
 from recbench.data.set_protocols import GivenConfig, HoldoutConfig
-from recbench.data.time_protocols import LeaveOneOutConfig, SampledConfig, TemporalConfig
+from recbench.data.time_protocols import (
+    FixedDateConfig,
+    LeaveKOutConfig,
+    LeaveOneOutConfig,
+    SampledConfig,
+    TemporalConfig,
+)
+from recbench.data.user_folds_protocol import UserFoldsConfig
 
 __all__ = [
     "PLUG_INS",
     "PROTOCOLS",
     "VERSION",
+    "FixedDateConfig",
     "GivenConfig",
     "HoldoutConfig",
+    "LeaveKOutConfig",
     "LeaveOneOutConfig",
     "ProtocolConfig",
     "SampledConfig",
     "SessionRule",
     "SessionsConfig",
     "TemporalConfig",
+    "UserFoldsConfig",
     "protocol_class",
     "protocol_names",
 ]
@@ -42,6 +52,9 @@ PROTOCOLS: dict[str, type[ProtocolConfig]] = {
     "sessions": SessionsConfig,
     "holdout": HoldoutConfig,
     "given": GivenConfig,
+    "leave_k_out": LeaveKOutConfig,
+    "fixed_date": FixedDateConfig,
+    "user_folds": UserFoldsConfig,
 }
 PLUG_INS = PlugIns("recbench.protocols", "protocol", PROTOCOLS)
 

@@ -19,19 +19,24 @@ from recbench.data.candidates import sampled_candidates
 from recbench.data.cases import Cases
 from recbench.data.given_parts import given_cases
 from recbench.data.holdout import holdout_cases, holdout_view
+from recbench.data.last_events import fixed_date_cases, leave_k_out_cases
 from recbench.data.protocol import (
+    FixedDateConfig,
     GivenConfig,
     HoldoutConfig,
+    LeaveKOutConfig,
     ProtocolConfig,
     SampledConfig,
     SessionsConfig,
     TemporalConfig,
+    UserFoldsConfig,
 )
 from recbench.data.session_protocol import published_of
 from recbench.data.session_view import session_cases, session_view
 from recbench.data.split_audit import audit
 from recbench.data.temporal import temporal_cases
 from recbench.data.training import TrainingData
+from recbench.data.user_folds import user_fold_cases
 
 if TYPE_CHECKING:
     from recbench.data.store import PreparedData
@@ -107,6 +112,12 @@ def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -
         train_start, train_end, validation, test, counts = session_cases(data, config)
     elif isinstance(config, HoldoutConfig):
         train_start, train_end, validation, test, counts = holdout_cases(data, config)
+    elif isinstance(config, LeaveKOutConfig):
+        train_start, train_end, validation, test, counts = leave_k_out_cases(data, config)
+    elif isinstance(config, FixedDateConfig):
+        train_start, train_end, validation, test, counts = fixed_date_cases(data, config)
+    elif isinstance(config, UserFoldsConfig):
+        train_start, train_end, validation, test, counts = user_fold_cases(data, config)
     else:
         train_start, train_end, validation, test, counts = leave_one_out_cases(data)
     by_view = isinstance(config, SessionsConfig)

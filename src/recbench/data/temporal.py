@@ -51,8 +51,8 @@ def temporal_cases(
         raise UserError("protocol=temporal needs timestamps and this data has none; use protocol=leave_one_out")
     first_cut, second_cut = cut_times(data, config)
     start, end = data.offsets[:-1], data.offsets[1:]
-    validation_start = start + _events_before(data, first_cut)
-    test_start = start + _events_before(data, second_cut)
+    validation_start = start + events_before(data, first_cut)
+    test_start = start + events_before(data, second_cut)
     train_end = test_start if config.fit_on_validation else validation_start
     counts: dict[str, int] = {"validation_cut": first_cut, "test_cut": second_cut}
     in_training = TrainingData(data, start, train_end).item_counts() > 0
@@ -72,7 +72,7 @@ def temporal_cases(
     return start.copy(), train_end, parts[0], parts[1], counts
 
 
-def _events_before(data: PreparedData, cut: int) -> np.ndarray:
+def events_before(data: PreparedData, cut: int) -> np.ndarray:
     """[U] how many events of each user lie before the cut."""
     running = np.concatenate([[0], np.cumsum(np.asarray(data.timestamps) < cut)])
     return running[data.offsets[1:]] - running[data.offsets[:-1]]

@@ -26,6 +26,67 @@ class LeaveOneOutConfig(ProtocolConfig):
 
 
 @dataclass
+class LeaveKOutConfig(ProtocolConfig):
+    """The last k events of a user are test, the k before them validation, all before that training; users with fewer than 2 k + 1 events only train.
+
+    target: ``all`` k as one set, ranked from what stands before them, or each in turn (``successive``), from all that precedes it.
+    """
+
+    name: str = "leave_k_out"
+    k: int = 5
+    target: str = "all"
+
+    def validate(self) -> None:
+        super().validate()
+        check_choice("protocol.target", self.target, ("all", "successive"))
+        if self.k < 1:
+            raise UserError(f"protocol.k={self.k} must be at least 1")
+
+    def identity(self, seen_items: str) -> str:
+        return "-".join([f"leave_{self.k}_out-{self.target}", *self.fitted, self.catalogue, seen_items, VERSION])
+
+
+@dataclass
+class FixedDateConfig(ProtocolConfig):
+    """A day on which the model goes live: training ends before ``date``, what follows is asked.
+
+    date: ISO date, UTC where no zone is given. test_days: how long is asked; null: to the end of the data. Events behind it are read by nobody.
+    validation_days: how long before the date validates; null: as long as the test is, but at most half of the time before the date.
+    target: as in ``temporal``, where both cuts are chosen and the test goes on to the end.
+    """
+
+    name: str = "fixed_date"
+    date: str = ""
+    test_days: int | None = None
+    validation_days: int | None = None
+    target: str = "last"
+    seed: int = 0
+
+    def validate(self) -> None:
+        super().validate()
+        check_choice("protocol.target", self.target, TARGETS)
+        if not self.date:
+            raise UserError("protocol.date is missing; give the first day of the test, as in protocol.date=2014-07-01")
+        _parse_date(self.date, "date")
+        for key in ("test_days", "validation_days"):
+            days = getattr(self, key)
+            if days is not None and days < 1:
+                raise UserError(f"protocol.{key}={days} must be at least 1")
+        if self.seed < 0:
+            raise UserError(f"protocol.seed={self.seed} must not be negative")
+
+    def cut(self) -> int:
+        """Unix seconds of the date. Raises UserError for one that cannot be read."""
+        return int(_parse_date(self.date, "date").timestamp())
+
+    def identity(self, seen_items: str) -> str:
+        windows = [f"{name}{days}" for name, days in (("t", self.test_days), ("v", self.validation_days)) if days]
+        target = f"random.s{self.seed}" if self.target == "random" else self.target
+        date = _short_date(_parse_date(self.date, "date"))
+        return "-".join(["fixed_date", date, *windows, target, *self.fitted, self.catalogue, seen_items, VERSION])
+
+
+@dataclass
 class SampledConfig(ProtocolConfig):
     """Leave-one-out cases, each target ranked among ``n_candidates`` uniform negatives instead of the catalogue.
 

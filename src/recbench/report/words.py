@@ -28,15 +28,28 @@ def protocol_words(protocol: str) -> str:
     'items of each user kept back, as the data say, 10 % of training drawn to validate, all items ranked, seen items left out'
     >>> protocol_words("given-all-lastval-full-keep-v1")
     'parts as given, all later events as targets, last training event as validation target, all items ranked, seen items ranked too'
+    >>> protocol_words("leave_5_out-all-full-keep-v1")
+    'last 5 events of each user as test, as one set, all items ranked, seen items ranked too'
+    >>> protocol_words("fixed_date-d20140701-t7-last-full-mask-v1")
+    'live on 2014-07-01, 7 days as test, last event of each user as target, all items ranked, seen items left out'
+    >>> protocol_words("user_folds-0of5.s0-rest0.8-full-mask-v1")
+    'users of fold 0 of 5 unknown to training, 80 % of their events known, all items ranked, seen items left out'
     >>> protocol_words("my_protocol")
     'my_protocol'
     """
-    found = re.fullmatch(r"(leave_one_out|temporal|sessions|holdout|given)-(.+)-(mask|keep)-v\d+", protocol)
+    found = re.fullmatch(
+        r"(leave_one_out|leave_\d+_out|fixed_date|user_folds|temporal|sessions|holdout|given)-(.+)-(mask|keep)-v\d+",
+        protocol,
+    )
     if found is None:
         return protocol
     kind, middle, seen = found.groups()
+    if re.fullmatch(r"leave_\d+_out", kind):
+        return ", ".join([*_leave_k_out(kind.split("_")[1], middle), SEEN[seen]])
     words = {
         "leave_one_out": _leave_one_out,
+        "fixed_date": _fixed_date,
+        "user_folds": _user_folds,
         "temporal": _temporal,
         "sessions": _sessions,
         "holdout": _holdout,
@@ -55,6 +68,42 @@ def _leave_one_out(middle: str) -> list[str]:
         known = " that training holds" if sampled[3] else ""
         return [*words, f"ranked among {int(sampled[1]):,} sampled items{known}{draw}"]
     return [*words, CATALOGUE.get(rest, rest)]
+
+
+def _leave_k_out(k: str, middle: str) -> list[str]:
+    target, *more, catalogue = middle.split("-")
+    asked = "as one set" if target == "all" else "one by one"
+    words = [OTHER.get(word, word) for word in more]
+    return [f"last {k} events of each user as test", asked, *words, CATALOGUE.get(catalogue, catalogue)]
+
+
+def _fixed_date(middle: str) -> list[str]:
+    date, *rest, catalogue = middle.split("-")
+    words = ["live on " + re.sub(r"d(\d{4})(\d{2})(\d{2}).*", r"\1-\2-\3", date)]
+    for part in rest:
+        days = re.fullmatch(r"([tv])(\d+)", part)
+        name, _, seed = part.partition(".s")
+        if days:
+            words.append(f"{days[2]} days as {'test' if days[1] == 't' else 'validation'}")
+        else:
+            draw = f" (draw {seed})" if seed not in ("", "0") else ""
+            words.append(TARGETS.get(name, OTHER.get(name, name)) + draw)
+    return [*words, CATALOGUE.get(catalogue, catalogue)]
+
+
+def _user_folds(middle: str) -> list[str]:
+    rule, target, *more, catalogue = middle.split("-")
+    which, _, seed = rule.partition(".s")
+    fold, _, folds = which.partition("of")
+    draw = f" (draw {seed})" if seed != "0" else ""
+    known = "their last event as target" if target == "last" else f"{100 * float(target[4:]):g} % of their events known"
+    words = [OTHER.get(word, word) for word in more]
+    return [
+        f"users of fold {fold} of {folds}{draw} unknown to training",
+        known,
+        *words,
+        CATALOGUE.get(catalogue, catalogue),
+    ]
 
 
 def _given(middle: str) -> list[str]:

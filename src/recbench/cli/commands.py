@@ -32,9 +32,16 @@ BUILT_IN = {
     "doctor": Command("recbench.cli.doctor.command", "what this machine has, and what is missing for which model"),
     "evaluate": Command("recbench.cli.evaluate.command", "test a finished run on other data, by another protocol"),
     "export": Command("recbench.cli.export.command", "the model of a run as a program for plain torch"),
+    "export-split": Command(
+        "recbench.cli.foreign.split_command", "a prepared split as files that RecBole or RecTools reads"
+    ),
+    "import-results": Command(
+        "recbench.cli.foreign.results_command", "ranks or lists of another framework, beside our runs"
+    ),
     "language-model": Command(
         "recbench.cli.language_model", "a small pretrained language model for model.backbone, without a model hub"
     ),
+    "mcp": Command("recbench.cli.mcp.command", "finished runs as tools for a language model (extra 'mcp')"),
     "recommend": Command("recbench.cli.recommend.command", "what a finished run recommends"),
     "report": Command("recbench.cli.report", "the page and the tables of a study, or of a folder of runs"),
     "runs": Command("recbench.cli.runs", "the runs of a folder: list, show, remove, and clear what nobody needs"),

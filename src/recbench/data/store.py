@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.core.disk import disk_errors
+from recbench.core.errors import UserError
 from recbench.data.once import build_once
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.schema import DataConfig, RawData, content_settings
@@ -39,10 +40,35 @@ def prepare(config: DataConfig, cache_dir: Path | str) -> PreparedData:
     source = lookup(config.name)
     config.validate()
     with disk_errors(cache_dir, "cache_dir"):
+        config = local_config(config, cache_dir)
         files = source.locate(config, cache_dir) if source.locate else {}
         folder = cache_dir / "prepared" / folder_name(config, files)
         build_once(folder, lambda working: _build(config, source, working, cache_dir), source.reading)
     return PreparedData.open(folder)
+
+
+def local_config(config: DataConfig, cache_dir: Path) -> DataConfig:
+    """The config of a table with the files of its addresses on this disk. Raises UserError for an address that another source is given."""
+    from recbench.data.sources.object_store import is_address, with_local_files
+    from recbench.data.sources.table_config import TableConfig
+
+    if isinstance(config, TableConfig):
+        named = [
+            config.raw_dir,
+            *_flat(config.path),
+            *_flat(config.items_path),
+            *map(str, config.parts.files().values()),
+        ]
+        return with_local_files(config, cache_dir) if any("://" in str(value) for value in named) else config
+    if is_address(config.raw_dir):
+        raise UserError(
+            f"data={config.name} reads its raw files from a folder of this machine; only data=table takes addresses"
+        )
+    return config
+
+
+def _flat(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def folder_name(config: DataConfig, files: dict[str, dict[str, Any]]) -> str:

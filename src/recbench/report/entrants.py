@@ -47,7 +47,10 @@ def _configuration(path: Path) -> tuple[dict[str, Any], int | None]:
     from recbench.models.registry import lookup
 
     folder = finished_run(path)
-    config = RunConfig.from_dict(folder.config())
+    stored = folder.config()
+    if stored["model"].get("imported"):  # results of another framework: its name is all that is known of it
+        return {"model.name": stored["model"]["name"]}, stored["seed"]
+    config = RunConfig.from_dict(stored)
     trained = lookup(config.model.name).model.trains_by_gradient
     # As it enters a run's key: a field that a config of before does not have is the same as that field at its default.
     parts = {

@@ -26,12 +26,7 @@ def read_pairs(path: Path) -> pl.DataFrame:
         raise UserError(f"there is no file {path}; name one with --candidates FILE")
     if path.suffix not in ENDINGS:
         raise UserError(f"cannot read {path}: its name must end in one of {', '.join(ENDINGS)}")
-    try:
-        table = _read(path)
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        raise UserError(
-            f"cannot read {path}: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
-        ) from error
+    table = read_table(path)
     columns = {}
     for ours, names in NAMES.items():
         found = [name for name in names if name in table.columns]
@@ -48,6 +43,18 @@ def read_pairs(path: Path) -> pl.DataFrame:
             f"{path}: {len(empty):,} of {pairs.height:,} pairs lack an id, the first is number {empty[0] + 1:,}"
         )
     return pairs
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """A table whose name ends in one of ENDINGS; columns of text files are text. Raises UserError for one that cannot be read."""
+    import polars as pl
+
+    try:
+        return _read(path)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        raise UserError(
+            f"cannot read {path}: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+        ) from error
 
 
 def _read(path: Path) -> pl.DataFrame:

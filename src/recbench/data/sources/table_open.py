@@ -50,7 +50,9 @@ def files_of(value: Any, base: Path, key: str) -> list[RawText]:
     found: list[RawText] = []
     for name in named:
         path = base / Path(str(name)).expanduser()
-        if any(c in str(name) for c in "*?[") and not path.exists():
+        if path.is_dir() and (parts := parquet_parts(path)):
+            found += [_text(p, key) for p in parts]
+        elif any(c in str(name) for c in "*?[") and not path.exists():
             fitting = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
             if not fitting:
                 raise UserError(f"{key}: no file fits {path}")
@@ -61,6 +63,16 @@ def files_of(value: Any, base: Path, key: str) -> list[RawText]:
     if twice:
         raise UserError(f"{key} names {twice[0].shown} twice; its rows would count twice")
     return found
+
+
+def parquet_parts(folder: Path) -> list[Path]:
+    """The Parquet files of a folder as Spark writes it, in order: parts at any depth (``day=2014-07-01/part-00000.parquet``), without what begins
+    with ``_`` or ``.``, such as ``_SUCCESS`` and files of a job that was cut off. None for a folder without any."""
+    return sorted(
+        path
+        for path in folder.rglob("*.parquet")
+        if path.is_file() and not any(part[0] in "_." for part in path.relative_to(folder).parts)
+    )
 
 
 def _text(path: Path, key: str) -> RawText:

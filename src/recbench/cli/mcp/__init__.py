@@ -1,0 +1,1 @@
+"""Finished runs as tools for a language model: the Model Context Protocol."""

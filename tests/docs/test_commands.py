@@ -24,6 +24,7 @@ RUN = [shown for shown in SHOWN if shown.reason is None]
 SLOW = {
     "hydra/launcher=joblib": "it starts two processes",
     "hardware=ddp": "it starts two processes",
+    "--mlflow": "it imports MLflow and makes a database",
     "tracking sync": "it imports MLflow and makes a database",
     "benchmarks.profile": "it measures the machine first",
     "make demo": "it trains a language model and its teacher",
@@ -59,6 +60,8 @@ def workplace(
     (folder / "new.csv").write_text(
         "user,item,timestamp\n" + "".join(f"v{u},{i},{9 * t + u}\n" for u in range(9) for t, i in enumerate(names))
     )
+    lists = cli("recommend", f"runs/{run}", "--all", "--as-in-test", "--k", "20", "--to", "lists.csv", cwd=folder)
+    assert lists.status == 0, lists.err
     spare = next(path.name for path in (folder / "runs").glob("popularity-*"))
     # A stored config of as many layers as the studies ask for stands for the pretrained model that they read.
     shape = json.loads((stored_llama / "config.json").read_text())

@@ -1,6 +1,7 @@
 """``recbench export RUN_FOLDER --to FOLDER``: the model of a finished run as a program that plain torch loads, with its items' names.
 
-With --format onnx it is an ONNX graph, which onnxruntime and others load without torch.
+With --format onnx it is an ONNX graph, which onnxruntime and others load without torch. With --mlflow NAME the program
+becomes a registered model of the run's MLflow store, for ``mlflow models serve``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from recbench.core.errors import UserError
+from recbench.core.secrets import redact
 from recbench.core.terminal import Parser, exit_status
 
 
@@ -15,7 +18,10 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command line. Raises UserError for wrong use."""
     parser = Parser(prog="recbench export", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/sasrec-3f9c2b71a0d4")
-    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--to", type=Path, metavar="FOLDER", help="a new folder")
+    where.add_argument("--mlflow", metavar="NAME", help="a registered model, new or with versions before this one")
+    parser.add_argument("--tracking-uri", help="of --mlflow: the store, if not that of the run")
     parser.add_argument(
         "--format",
         choices=["torch", "onnx"],
@@ -24,7 +30,10 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--cache-dir", type=Path, help="where prepared data are, if not where the run found them")
     parser.add_argument("--raw-dir", type=Path, help="where raw data are, if not where the run found them")
-    return parser.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
+    if chosen.mlflow is not None and chosen.format != "torch":
+        raise UserError("--mlflow registers the torch program; leave out --format onnx")
+    return chosen
 
 
 def main(arguments: list[str]) -> int:
@@ -37,6 +46,17 @@ def _main(arguments: list[str]) -> int:
     from recbench.cli.export.folder import export_run
     from recbench.cli.recommend.model_of_run import open_model
 
+    if chosen.mlflow is not None:
+        from recbench.cli.export.registered import register_run
+
+        opened = open_model(chosen.run, chosen.cache_dir, chosen.raw_dir)
+        uri = chosen.tracking_uri or opened.config.tracking.uri
+        made = register_run(opened, chosen.mlflow, uri)
+        print(f"{made.uri}: {made.described['model']}, {made.described['n_items']:,} items, of {opened.key}")
+        print(
+            f"serve it with: MLFLOW_TRACKING_URI={redact(uri)} mlflow models serve --model-uri {made.uri} --env-manager local --port 5001"
+        )
+        return 0
     described = export_run(open_model(chosen.run, chosen.cache_dir, chosen.raw_dir), chosen.to, chosen.format)
     print(
         f"{chosen.to}: {described['model']}, {described['n_items']:,} items; over {described['checked_histories']} histories its scores lie within "

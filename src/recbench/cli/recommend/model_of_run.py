@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opened:
-    """key: of the run; model: in evaluation mode and frozen, on the CPU or where it was asked for."""
+    """key: of the run; model: in evaluation mode and frozen, on the CPU or where it was asked for; metrics: its figures."""
 
     key: str
     config: RunConfig
     stage: RunContext
     model: Recommender
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -53,8 +55,9 @@ def open_model(path: Path, cache_dir: Path | None = None, raw_dir: Path | None =
     if not lookup(config.model.name).model.ranks:
         raise UserError(f"'{config.model.name}' is an item tokenizer and ranks nothing; name the run of a recommender")
     stage = stage_of_run(folder, config)
-    model = load_model(Run(folder, config, folder.read("metrics.json"), {}, reused=True), stage)
-    return Opened(folder.key, config, stage, model.to(device))
+    metrics = folder.read("metrics.json")
+    model = load_model(Run(folder, config, metrics, {}, reused=True), stage)
+    return Opened(folder.key, config, stage, model.to(device), metrics)
 
 
 def config_of_run(folder: RunFolder, cache_dir: Path | None = None, raw_dir: Path | None = None) -> RunConfig:

@@ -1,0 +1,94 @@
+"""``recbench export RUN --mlflow NAME``: an export as a registered model of the tracking store, which ``mlflow models serve`` answers with."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from recbench.cli.export.folder import export_run
+from recbench.core.errors import UserError
+from recbench.core.secrets import redact
+
+if TYPE_CHECKING:
+    from recbench.cli.recommend.model_of_run import Opened
+
+CODE = Path(__file__).with_name("served_model.py")
+
+
+class Registered(NamedTuple):
+    """uri: as ``mlflow models serve --model-uri`` takes it, such as models:/beauty/1."""
+
+    uri: str
+    described: dict[str, Any]
+
+
+def register_run(opened: Opened, name: str, tracking_uri: str) -> Registered:
+    """Export an opened run and register it under ``name``. Raises UserError for a model without a program, and for a store that cannot be asked."""
+    import mlflow
+    import torch
+    from mlflow.exceptions import MlflowException
+
+    if not name or "/" in name or ":" in name:
+        raise UserError(f"--mlflow {name}: the name of a registered model has no '/' and no ':'")
+    with tempfile.TemporaryDirectory() as place:
+        described = export_run(opened, Path(place) / "export")
+        needs = [name for name in described["inputs"] if name not in ("items", "lengths")]
+        before = mlflow.get_tracking_uri()
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        try:
+            mlflow.set_tracking_uri(tracking_uri)
+            mlflow.set_experiment(opened.config.tracking.experiment)
+            tags = {"recbench.key": opened.key, "recbench.model": opened.name, "recbench.kind": "export"}
+            with mlflow.start_run(run_name=f"export {opened.key}", tags=tags):
+                info = mlflow.pyfunc.log_model(
+                    name="model",
+                    python_model=str(CODE),
+                    artifacts={"export": str(Path(place) / "export")},
+                    signature=signature(needs),
+                    input_example=None,
+                    pip_requirements=[
+                        f"torch=={torch.__version__.split('+')[0]}",
+                        f"mlflow=={mlflow.__version__}",
+                        "pandas",
+                    ],
+                    registered_model_name=name,
+                    metadata={key: described[key] for key in ("run", "model", "protocol", "data_fingerprint")},
+                )
+            client = mlflow.MlflowClient()
+            version = str(info.registered_model_version)
+            client.update_model_version(name, version, description=_description(opened, described))
+        except MlflowException as error:
+            said = redact(str(error).splitlines()[0][:200])
+            raise UserError(f"{redact(tracking_uri)} did not take the model ({said})") from error
+        finally:
+            mlflow.set_tracking_uri(before)
+    return Registered(f"models:/{name}/{version}", described)
+
+
+def signature(needs: list[str]) -> Any:
+    """What is asked and answered; needs: "timestamps", "behaviours", where the model reads them."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array
+
+    words, numbers = Array(DataType.string), Array(DataType.long)
+    asked = [
+        ColSpec(words, "history"),
+        ColSpec(DataType.long, "k", required=False),
+        ColSpec(words, "excluded", required=False),
+        *([ColSpec(numbers, "times")] if "timestamps" in needs else []),
+        *([ColSpec(words, "behaviours")] if "behaviours" in needs else []),
+    ]
+    return ModelSignature(Schema(asked), Schema([ColSpec(words, "items"), ColSpec(Array(DataType.double), "scores")]))
+
+
+def _description(opened: Opened, described: dict[str, Any]) -> str:
+    figures = {name: value for name, value in opened.metrics.items() if name.startswith("test/") and "ndcg@10" in name}
+    said = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+    return (
+        f"{described['model']} of the run {described['run']}, protocol {described['protocol']}; {said or 'no ndcg@10'}. "
+        f"Its scores lie within {described['largest_difference']:.2g} of the model's over {described['checked_histories']} test histories."
+    )

@@ -40,6 +40,8 @@ SIZES = {
     "llamarec": {**TINY, "k": 4, "history": 4, "text_buckets": 256, "retriever": {"model": "markov"}},
     **{name: {**TINY, "text_buckets": 64, "text_tokens": 8} for name in ("lite_llm4rec", "hllm")},
     **{name: {"hidden_size": 16, "layers": [16, 8], "dropout": 0.2} for name in ("din", "tin", "dare")},
+    **{name: {"tiny_hidden_size": 16, "tiny_n_heads": 2, "tiny_feedforward_size": 16} for name in ("easyrec", "notellm2")},
+    "recformer": {**TINY, "text_tokens": 4, "history": 4, "text_buckets": 64},
     "bigrec": {**TINY, "title_words": 3, "text_buckets": 256},
     "rpg": {**BLOCK, "residual_dropout": 0.2, "tokenizer": {"model": "opq", "levels": 4, "codebook_size": 16, "components": 8}},
 }  # fmt: skip
@@ -94,6 +96,7 @@ PLACES = {
     "slmrec": ("item_to_state",),
     "srgnn": ("item_embedding",),
     "tagnn": ("item_embedding",),
+    "recformer": ("place_embedding",),
     "rec_lora": ("gate.*", "item_to_state"),
     "tiger": (
         "token_embedding",

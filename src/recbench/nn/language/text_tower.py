@@ -150,7 +150,7 @@ class TextTower(nn.Module):
             return self.table()[items]
         rows, of_item = self.texts()
         wanted, where = of_item[items].unique(return_inverse=True)
-        return self._read(rows[wanted])[where]
+        return self.read(rows[wanted])[where]
 
     def table(self) -> Tensor:
         """[V, H] of the whole catalogue, in blocks and without a gradient; kept until a weight changes or training goes on."""
@@ -165,14 +165,14 @@ class TextTower(nn.Module):
         found = torch.zeros(len(rows), self.width, device=rows.device)
         with torch.no_grad():
             for chosen in by_length((rows > 0).sum(1), TOKENS_AT_ONCE):
-                found[chosen] = self._read(rows[chosen])
+                found[chosen] = self.read(rows[chosen])
         super().train(was_training)
         table = found[of_item]
         if not was_training:
             self._table = (version, table)
         return table
 
-    def _read(self, rows: Tensor) -> Tensor:
+    def read(self, rows: Tensor) -> Tensor:
         """Token rows [U, T] -> vectors [U, H] float32; 0 of an empty one."""
         length = (rows > 0).sum(1)
         ids = (rows[:, : int(length.max()) if len(rows) else 0] - 1).clamp_min(0)

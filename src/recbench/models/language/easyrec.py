@@ -1,0 +1,104 @@
+"""EasyRec: one encoder reads the text of a user and the text of an item, and brings together those that belong together [Ren and Huang, 2024,
+arXiv 2408.08821].
+
+What is different about this model: there is no sequence and no id, only two texts and a cosine. It lends its item vectors to models that read a table
+(model.item_table.model=easyrec), where they are most useful.
+
+    p = tanh(W e),  e the pooled states of a text
+    loss of pair b = - log e^{cos(u_b, i_b) / t} / (sum over the items i of the batch and as many drawn ones of e^{cos(u_b, i) / t})
+
+Glossary (paper and released code -> here): user profile -> ``user_texts``; item profile -> the item's text; tau -> ``temperature``; pooler MLP ->
+``head``.
+
+Deviations, and why:
+- A user's text is the titles of the last ``recent`` items, the latest first, within ``user_text_tokens`` tokens. The paper's is a profile that a
+  large model wrote from interactions and reviews, which nobody can make again; its zero-shot figures stand or fall with it.
+- ``mask_same``: an item that is the target of two rows is no negative of either. The released code takes it for one.
+- No masked-word term beside (the paper's weighs .1).
+- ``targets_per_window`` targets of each training window, drawn anew; the text of a user holds what comes before the target alone.
+- head=none leaves out W and tanh: then the vectors start as the tower's own.
+- The paper trains RoBERTa of 110M to 355M parameters on six Amazon categories, 64 tokens, and evaluates on others.
+
+Shapes: B windows, N pairs of a step, K drawn items, T tokens, E width of the vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbench.core.errors import UserError
+from recbench.data.batches import Batch, prefixes_at
+from recbench.models.base import ModelContext
+from recbench.models.generative.generator import check_choices
+from recbench.models.language.item_encoder import ItemEncoder, ItemEncoderConfig
+from recbench.models.registry import register
+
+HEADS = ("tanh", "none")
+
+
+@dataclass
+class EasyRecConfig(ItemEncoderConfig):
+    """Keys of the tower, of a user's text, and of the contrast."""
+
+    name: str = "easyrec"
+    head: str = "tanh"
+    recent: int = 5
+    user_text_tokens: int = 64
+    temperature: float = 0.05
+    n_negatives: int = 64
+    targets_per_window: int = 4
+    mask_same: bool = True
+
+
+@register("easyrec", EasyRecConfig)
+class EasyRec(ItemEncoder):
+    """See the head of this file."""
+
+    def __init__(self, config: EasyRecConfig, context: ModelContext) -> None:
+        super().__init__(config, context)
+        check_choices(config, {"head": HEADS})
+        for key in ("recent", "user_text_tokens", "targets_per_window"):
+            if getattr(config, key) < 1:
+                raise UserError(f"model.{key} must be at least 1, not {getattr(config, key)}")
+        if not config.temperature > 0 or config.n_negatives < 0:
+            raise UserError("model.temperature must be positive, and model.n_negatives at least 0")
+        if config.head == "tanh":
+            self.head = nn.Sequential(nn.Linear(self.tower.width, self.tower.width), nn.Tanh())
+
+    def user_texts(self, histories: Batch) -> Tensor:
+        """[B, T] token rows: the texts of the last items, the latest first."""
+        back = torch.arange(min(self.config.recent, histories.items.shape[1]), device=histories.items.device)
+        place = histories.lengths[:, None] - 1 - back
+        items = histories.items.gather(1, place.clamp(min=0)) * (place >= 0)
+        tokens = self.tower.tokens[items].flatten(1).long()
+        order = (tokens == 0).byte().argsort(dim=1, stable=True)
+        return tokens.gather(1, order)[:, : self.config.user_text_tokens]
+
+    def asked(self, batch: Batch) -> Tensor:
+        return self.head(self.tower.read(self.user_texts(batch)))
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        assert batch.targets is not None
+        row = torch.arange(len(batch), device=batch.items.device).repeat_interleave(self.config.targets_per_window)
+        last = (torch.rand(len(row), device=row.device) * batch.lengths[row]).long()
+        targets = batch.targets[row, last]
+        others = torch.randint(1, self.n_items + 1, (self.config.n_negatives,), device=row.device)
+        return self.contrast(self.asked(prefixes_at(batch, row, last)), targets, others)
+
+    def contrast(self, users: Tensor, targets: Tensor, others: Tensor) -> Tensor:
+        """users [N, E], their items [N], further items [K] -> scalar. Raises UserError if no row has anything to be told from."""
+        items = torch.cat([targets, others])
+        logits = F.normalize(users, dim=-1) @ F.normalize(self.vectors_of(items), dim=-1).T / self.config.temperature
+        own = torch.arange(len(targets), device=targets.device)
+        same = targets[:, None] == items
+        out = same if self.config.mask_same else torch.zeros_like(same)
+        out[own, own] = False
+        if logits.shape[1] < 2 or bool((out.sum(1) == len(items) - 1).all()):
+            raise UserError(
+                "a step of 'easyrec' has nothing to tell its items from; raise model.n_negatives or training.batch_size"
+            )
+        return F.cross_entropy(logits.masked_fill(out, -torch.inf), own)

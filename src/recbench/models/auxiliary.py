@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from recbench.core.errors import UserError, nearest
-from recbench.core.key_fields import LATER
+from recbench.core.key_fields import LATER, NO_KEY
 from recbench.core.plug_ins import PlugIns
+from recbench.nn.text.generated import content_hash
 
 
 @dataclass
@@ -200,8 +202,39 @@ class RLMRecGenConfig(ContrastConfig):
         check_number(f"{where}.mask", self.mask, above=0.0, below=1.0)
 
 
+@dataclass
+class RationaleConfig(PairConfig):
+    """A history and a text that a language model wrote about it attract each other: see ``rationale.py``.
+
+    texts: the file. content: its hash, which enters the key in place of the path; filled in. shuffle: a seed gives every history another's text.
+    """
+
+    temperature: float = 0.07
+    texts: str = field(default="", metadata=NO_KEY)
+    content: str = ""
+    width: int = 64
+    shuffle: int | None = None
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        if self.n_contrasts:
+            raise UserError(
+                f"{where}.n_contrasts is of auxiliaries that draw prefixes; texts belong to windows: leave it at 0"
+            )
+        if self.width < 1:
+            raise UserError(f"{where}.width must be at least 1, not {self.width}")
+        if not self.texts and not self.content:
+            raise UserError(
+                f"{where}.texts is missing: name a file of generated texts (recbench.nn.text.generated says what it holds)"
+            )
+        if self.texts and Path(self.texts).expanduser().is_file():
+            self.content = content_hash(Path(self.texts).expanduser())
+        elif not self.content:
+            raise UserError(f"{where}.texts={self.texts} is not there; name a file of JSON lines")
+
+
 #: Our own auxiliaries of histories, for sequence models; each has a field of its name in AuxiliaryConfig.
-AUXILIARIES = ("cl4srec", "duorec", "mclrec")
+AUXILIARIES = ("cl4srec", "duorec", "mclrec", "rationale")
 #: Those of users and items; each has a field of its name in UserItemAuxiliaryConfig.
 OF_USERS_AND_ITEMS = ("directau", "sgl", "simgcl", "xsimgcl", "lightgcl", "rlmrec_con", "rlmrec_gen")
 #: Those that read the vectors of the items' texts.
@@ -234,11 +267,12 @@ def add_config(name: str, config: type[TermConfig]) -> None:
 class AuxiliaryConfig:
     """The part of a model's config that adds contrastive terms to its loss."""
 
-    # Any of cl4srec, duorec, mclrec, and what other packages add.
+    # Any of cl4srec, duorec, mclrec, rationale, and what other packages add.
     auxiliary: list[str] = field(default_factory=list, metadata=LATER)
     cl4srec: CL4SRecConfig = field(default_factory=CL4SRecConfig, metadata=LATER)
     duorec: DuoRecConfig = field(default_factory=DuoRecConfig, metadata=LATER)
     mclrec: MCLRecConfig = field(default_factory=MCLRecConfig, metadata=LATER)
+    rationale: RationaleConfig = field(default_factory=RationaleConfig, metadata=LATER)
     # Keys of the auxiliaries of other packages, by name. ``check_auxiliaries`` fills in the defaults, so that all of them enter the run's key.
     auxiliary_keys: dict[str, Any] = field(default_factory=dict, metadata=LATER)
 

@@ -25,7 +25,9 @@ OFF = {"dropout": 0.0, "embedding_dropout": 0.0}
 
 
 def offers(model, auxiliary):
-    """Whether a model can have an auxiliary: where items are the nodes of a graph, no single event can be hidden."""
+    """Whether a model can have an auxiliary: where items are the nodes of a graph, no single event can be hidden, and texts are apart."""
+    if auxiliary == "rationale":  # reads a file of texts: test_rationale
+        return False
     return auxiliary != "cl4srec" or lookup(model).model.looks_up_events
 
 

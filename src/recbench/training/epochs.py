@@ -98,8 +98,6 @@ class BestEpoch(Callback):
         # A sequence of seeds that no other run of a neighbouring seed shares, nor another process of this one.
         torch.manual_seed(self.seed * 1_000_003 + epoch + processes.here().rank * RANK_SEEDS)
         self.sampler.set_epoch(epoch)
-        assert isinstance(learner, Learner)
-        learner.student.train()  # also where no validation came between: a model may keep something for the length of an epoch
         self.started, self.counters = time.perf_counter(), self.meters.read()
         assert isinstance(learner, Learner)
         learner.start_epoch(epoch, self.seed)

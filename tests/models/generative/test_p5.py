@@ -35,7 +35,7 @@ def test_without_words_and_whole_words_it_is_tiger():
         losses = []
         for one in (tiger, model):
             torch.manual_seed(4)
-            losses.append(one.training_loss(world().windows))
+            losses.append(one.training_loss(world().rows["windows"]))
         assert torch.equal(*losses)
 
 
@@ -62,7 +62,7 @@ def test_the_order_of_the_prompts_changes_nothing_in_a_test():
 def test_a_user_alone_is_enough_for_the_direct_task():
     model = build().train()
     torch.manual_seed(0)
-    loss = model.direct_loss(world().windows)
+    loss = model.direct_loss(world().rows["windows"])
     loss.backward()
     assert model.user_embedding.weight.grad.any()
     assert not hasattr(build(**{**BARE, "user_tokens": 0}), "word_embedding")

@@ -27,7 +27,7 @@ def build(**keys):
 
 def drawn(model):
     torch.manual_seed(3)
-    return model.drawn(world().windows)
+    return model.drawn(world().rows["windows"])
 
 
 @pytest.mark.parametrize("name", ["tiger", "lcrec", "bigrec", "rpg", "sasrec"])
@@ -122,9 +122,9 @@ def test_permuted_pairs_are_the_same_items():
 def test_more_is_the_loss_of_the_start():
     model = build(objective="more").train()
     torch.manual_seed(5)
-    loss = model.training_loss(world().windows)
+    loss = model.training_loss(world().rows["windows"])
     torch.manual_seed(5)
-    assert torch.equal(loss, model.policy.train().training_loss(world().windows))
+    assert torch.equal(loss, model.policy.train().training_loss(world().rows["windows"]))
 
 
 def test_a_stage_that_harms_ends_where_it_began():
@@ -170,4 +170,4 @@ def test_prefix_rewards_need_codes():
         "preference", {"start": {"model": "sasrec", **SASREC}, "rollouts": 3, "objective": "grpo", "reward": "prefix"}
     )
     with pytest.raises(UserError, match=r"model.reward=prefix compares codes"):
-        model.training_loss(replace(world().windows))
+        model.training_loss(replace(world().rows["windows"]))

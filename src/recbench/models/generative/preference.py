@@ -133,6 +133,9 @@ class Preference(Recommender):
             else "model=preference draws lists of each window, and its loss is no mean over targets"
         )
 
+    def start_epoch(self, epoch: int, generator: torch.Generator) -> None:
+        self.tuned.start_epoch(epoch, generator)
+
     def train(self, mode: bool = True) -> Preference:
         super().train(mode)
         if self.policy is not None and self.config.objective != "more":

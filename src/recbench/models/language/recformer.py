@@ -152,6 +152,9 @@ class Recformer(Recommender):
             self._table = (version, F.normalize(self.made_table(), dim=-1))
         return self._table[1]
 
+    def start_epoch(self, epoch: int, generator: torch.Generator) -> None:
+        self._table = None
+
     def train(self, mode: bool = True) -> Recformer:
         self._table = None
         return super().train(mode)

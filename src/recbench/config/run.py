@@ -24,7 +24,7 @@ from recbench.core.errors import UserError, nearest
 from recbench.core.secrets import hide, redact_values
 from recbench.data.training_rows import ROWS
 from recbench.evaluation.added_metrics import check_metrics
-from recbench.evaluation.monitor import check_monitor
+from recbench.evaluation.monitor import CLICK_MONITORS, check_monitor
 from recbench.models.auxiliary import check_auxiliaries
 from recbench.models.registry import lookup
 from recbench.posthoc.compression.configs import CompressionConfig
@@ -61,6 +61,12 @@ class RunConfig:
     cache_dir: Path
     compression: CompressionConfig = field(default_factory=CompressionConfig)
     tuned: TunedConfig = field(default_factory=TunedConfig)
+
+    def __post_init__(self) -> None:
+        # What decides when a training stops: a ranking metric means nothing under a protocol that asks for clicks.
+        usual = self.evaluation.monitor == self.evaluation.usual_monitor
+        if usual and getattr(self.protocol, "asks_clicks", False):
+            object.__setattr__(self, "evaluation", replace(self.evaluation, monitor=CLICK_MONITORS[0]))
 
     @classmethod
     def from_hydra(cls, composed: DictConfig) -> RunConfig:
@@ -117,7 +123,7 @@ class RunConfig:
             )
         if not self.evaluation.cutoffs or min(self.evaluation.cutoffs) < 1:
             raise UserError(f"evaluation.cutoffs must be positive numbers, not {self.evaluation.cutoffs}")
-        check_monitor(self.evaluation.monitor)
+        check_monitor(self.evaluation.monitor, getattr(self.protocol, "asks_clicks", False))
         check_metrics(self.evaluation.metrics)
         for key, value, known in (
             ("accelerator", self.hardware.accelerator, ["auto", "cpu", "gpu"]),

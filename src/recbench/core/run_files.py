@@ -29,7 +29,13 @@ class Damaged(UserError):
     def __init__(self, path: Path, problem: str) -> None:
         self.path, self.problem = path, problem
         mend = f"remove the folder {path.parent} and give the command of that run again"
-        if path.name not in (*ESSENTIAL, "ranks.parquet", "weights.safetensors", "history.jsonl"):
+        if path.name not in (
+            *ESSENTIAL,
+            "ranks.parquet",
+            "predictions.parquet",
+            "weights.safetensors",
+            "history.jsonl",
+        ):
             mend = "delete the file, and give the command that wrote it again"
         super().__init__(f"{path} {problem}; {mend}")
 
@@ -126,7 +132,11 @@ def _is_number(value: object) -> bool:
 
 def _ranks(folder: Path) -> None:
     """A Parquet file ends with the length of its footer and the letters that it begins with."""
-    path = folder / "ranks.parquet"
+    for name in ("ranks.parquet", "predictions.parquet"):
+        _parquet(folder / name)
+
+
+def _parquet(path: Path) -> None:
     if not path.is_file():
         return
     size = path.stat().st_size

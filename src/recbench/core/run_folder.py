@@ -5,6 +5,7 @@ A run folder ``runs_dir/<key>/`` holds
     config.yaml         the resolved config            provenance.json   where it comes from
     status.json         state, times, reason           metrics.json      final figures
     history.jsonl       one line an epoch              ranks.parquet     one row a test case
+    predictions.parquet  in its place under protocol=clicks: one row an impression of the test
     weights.safetensors the chosen weights             log.txt           what was said
     resume.ckpt         state of an unfinished training; gone when it is finished
     taught/             what its model said as a teacher, for its students (``distillation/offline.py``)
@@ -58,6 +59,15 @@ class RunFolder:
     @property
     def ranks(self) -> Path:
         return self.path / "ranks.parquet"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.parquet"
+
+    @property
+    def answers(self) -> Path:
+        """What can be judged user by user: the predictions of a run that was asked for clicks, else the ranks."""
+        return self.predictions if self.predictions.is_file() else self.ranks
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder; {} if it is not there. Raises Damaged, a UserError that names the file, for one that is cut off."""

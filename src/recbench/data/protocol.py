@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from recbench.core.errors import UserError, nearest
 from recbench.core.plug_ins import PlugIns
+from recbench.data.clicks.protocol import ClicksConfig
 from recbench.data.protocol_base import VERSION, ProtocolConfig
 from recbench.data.session_protocol import SessionRule, SessionsConfig
 from recbench.data.set_protocols import GivenConfig, HoldoutConfig
@@ -29,6 +30,7 @@ __all__ = [
     "PLUG_INS",
     "PROTOCOLS",
     "VERSION",
+    "ClicksConfig",
     "FixedDateConfig",
     "GivenConfig",
     "HoldoutConfig",
@@ -55,6 +57,7 @@ PROTOCOLS: dict[str, type[ProtocolConfig]] = {
     "leave_k_out": LeaveKOutConfig,
     "fixed_date": FixedDateConfig,
     "user_folds": UserFoldsConfig,
+    "clicks": ClicksConfig,
 }
 PLUG_INS = PlugIns("recbench.protocols", "protocol", PROTOCOLS)
 

@@ -50,6 +50,11 @@ class ProtocolConfig:
         return False
 
     @property
+    def asks_clicks(self) -> bool:
+        """Whether it asks how likely clicks are, in place of which items come next."""
+        return False
+
+    @property
     def metric_prefix(self) -> str:
         """Stands before every metric name of this protocol; empty where the whole catalogue is ranked."""
         return ""

@@ -13,7 +13,7 @@ as many rows an epoch as there are events.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -51,8 +51,15 @@ def training_rows(train: TrainingData, trains_on: str, max_length: int) -> Windo
     return WindowDataset(train.data, windows, with_targets=trains_on == "windows")
 
 
+class HasWindows(Protocol):
+    """Rows that are batched as windows are."""
+
+    @property
+    def windows(self) -> Windows: ...
+
+
 def epoch_sampler(
-    dataset: WindowDataset, rows: str, batch_size: int, seed: int, part: int = 0, parts: int = 1
+    dataset: HasWindows, rows: str, batch_size: int, seed: int, part: int = 0, parts: int = 1
 ) -> EpochSampler:
     """The batches of an epoch of these rows, or of a process's part of each. rows: one of ROWS."""
     kind = UniformUsers if rows == "users_uniform" else EpochSampler

@@ -5,13 +5,20 @@ from __future__ import annotations
 from recbench.core.errors import UserError, nearest
 from recbench.evaluation.metrics import METRICS
 
+#: Those of ``protocol=clicks``, of all of which more is better; the first is the usual one.
+CLICK_MONITORS = ("auc", "gauc")
 
-def check_monitor(name: str) -> None:
+
+def check_monitor(name: str, of_clicks: bool = False) -> None:
     """Raise UserError, with the nearest right name, unless ``name`` is a metric of ours at a cutoff, or mrr.
 
     >>> check_monitor("hr@7"), check_monitor("mrr")
     (None, None)
     """
+    if of_clicks:
+        if name not in CLICK_MONITORS:
+            raise UserError(f"unknown evaluation.monitor={name} of clicks; {nearest(name, CLICK_MONITORS)}")
+        return
     metric, at, cutoff = name.partition("@")
     said = f"evaluation.monitor={name}"
     if metric not in METRICS:

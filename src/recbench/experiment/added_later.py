@@ -21,6 +21,8 @@ SHUFFLED = "shuffled_"
 
 def add_metrics(config: RunConfig, stage: RunContext, folder: RunFolder) -> None:
     """Give a finished run the metrics of ``evaluation.metrics`` that it lacks: its stored weights are tested once more, and nothing else changes."""
+    if config.protocol.asks_clicks:
+        return
     metrics, prefix = folder.read("metrics.json"), stage.split.metric_prefix
     first = config.evaluation.cutoffs[0]
     there = metrics.get(LIST_METRICS, [])

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from recbench.config.run import RunConfig
+from recbench.data.clicks.split import ClickSplit
 from recbench.data.features import item_features, shuffled_rows
 from recbench.data.item_text import item_texts
 from recbench.data.knowledge import knowledge
 from recbench.data.store import PreparedData
-from recbench.data.training import TrainingData
 from recbench.experiment.context import Run, RunContext
 from recbench.experiment.teacher import is_untrained
 from recbench.models.base import ModelContext, Recommender
@@ -30,7 +30,7 @@ def build_model(
     config: RunConfig, stage: RunContext, loaded: Mapping[str, Recommender], stored: bool = False
 ) -> Recommender:
     """The model of a config, untrained. stored: its weights will be read, so it needs no vectors and no graph that came with the items."""
-    train = TrainingData.of(stage.data, stage.split)
+    train = stage.train
     counts = torch.from_numpy(train.item_counts())
     model = lookup(config.model.name).model
     dealt = shuffled_rows(stage.data.n_items, config.data.text.shuffle)
@@ -59,6 +59,8 @@ def build_model(
         features_of(config, stage.data) if "features" in needs else {},
         knowledge(stage.data, config.data, config.cache_dir) if "knowledge" in needs else None,
     )
+    if isinstance(stage.split, ClickSplit):
+        context = replace(context, fields=stage.split.clicks.fields)
     # Weights that are never trained must not be those that a student of the same seed starts from.
     torch.manual_seed(config.seed + (UNTRAINED_SEEDS if is_untrained(config) else 0))
     return model(config.model, context)

@@ -8,8 +8,10 @@ from typing import Any
 
 from recbench.config.run import RunConfig
 from recbench.core.run_folder import RunFolder
-from recbench.data.split import Split, make_split, protocol_view
+from recbench.data.clicks.split import ClickSplit
+from recbench.data.split import make_split, protocol_view
 from recbench.data.store import PreparedData, prepare
+from recbench.data.training import TrainingData
 
 #: What another process of a run is started as.
 FOLLOWER = "recbench.experiment.follower"
@@ -37,14 +39,26 @@ class RunContext:
     """Data and split of a run; shared by the run and its dependencies, so that both are read once."""
 
     data: PreparedData
-    split: Split
+    split: Any  # a Split, or a ClickSplit under protocol=clicks
     made: dict[str, Run] = field(default_factory=dict)  # by key
     _choosing: RunContext | None = None
 
     @classmethod
     def of(cls, config: RunConfig) -> RunContext:
+        if config.protocol.asks_clicks:
+            from recbench.data.clicks.build import click_split
+
+            clicks = click_split(config.data, config.protocol, config.cache_dir)
+            return cls(clicks.clicks.log, clicks)
         data = protocol_view(prepare(config.data, config.cache_dir), config.protocol)
         return cls(data, make_split(data, config.protocol, data.folder))
+
+    @property
+    def train(self) -> TrainingData:
+        """What a model may learn from."""
+        if isinstance(self.split, ClickSplit):
+            return self.split.training()
+        return TrainingData.of(self.data, self.split)
 
     def of_part(self, config: RunConfig) -> RunContext:
         """Data and split of a run that another one of this context needs: the same, but for the run that chooses the epochs of

@@ -87,7 +87,10 @@ def check_requirements(config: RunConfig, data: PreparedData) -> None:
         "features": lambda: has_features(config.data),
         "knowledge": lambda: has_knowledge(config.data),
     }
-    needs = set(lookup(config.model.name).model.needs(config.model))
+    model = lookup(config.model.name).model
+    needs = set(model.needs(config.model))
+    if getattr(getattr(config, "protocol", None), "asks_clicks", False) and model.reads_histories:
+        needs.add("timestamps")  # without a clock nothing is known to come before a row
     missing = sorted(need for need in needs if not offered[need]())
     if "features" in needs and config.data.features.reads_titles and not offered["text_vectors"]():
         raise UserError(

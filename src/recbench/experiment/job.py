@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from recbench.config.run import RunConfig
 from recbench.config.tuned import tuned_lines
 from recbench.core.terminal import show, speak
+from recbench.data.clicks.split import ClickSplit
 from recbench.data.split_audit import audit_line
+from recbench.experiment.clicks import audit_line as click_audit
+from recbench.experiment.clicks import check_task
 from recbench.experiment.context import FOLLOWER, Run, RunContext
 from recbench.experiment.dependencies import check_dependencies, dependency_configs
-from recbench.experiment.run import reference, run
-from recbench.models.registry import lookup
+from recbench.experiment.run import floors, run
 from recbench.report.console import codes_tables, cold_lines, results_table
 from recbench.report.notes import Entry, doubts, tuned_notes
 from recbench.tracking.loggers import check_logger, is_logger
@@ -49,14 +51,14 @@ def run_config(
 
 
 def _run_job(config: RunConfig, in_sweep: bool, judge: Judge | None, tables: bool) -> list[Run]:
+    check_task(config)
     check_dependencies(config)
     check_logger(config.tracking)
     stage = RunContext.of(config)
     show_run_start(config, stage)
     show_tuned(config)
     made = run(config, stage, judge)
-    floor = [reference(config, stage)] if lookup(config.model.name).model.ranks else []
-    shown = [*floor, *made.dependencies.values(), made]
+    shown = [*floors(config, stage), *made.dependencies.values(), made]
     # A run may be its own reference or stand twice among the dependencies.
     unique = list({part.folder.key: part for part in reversed(shown)}.values())[::-1]
     if tables:
@@ -107,7 +109,8 @@ def show_run(runs: Sequence[Run], stage: RunContext) -> None:
     show(*codes_tables(rows))
     if any(name.startswith("test/") for name in rows[-1][1]):  # a tokenizer or an item table ranks nothing
         cold = cold_lines(rows[-1][1], stage.split.metric_prefix)
-        show(results_table(rows, stage.split.protocol_id), audit_line(stage.split.audit), *cold)
+        said = click_audit if isinstance(stage.split, ClickSplit) else audit_line
+        show(results_table(rows, stage.split.protocol_id), said(stage.split.audit), *cold)
     show(*tuned_notes(entries), *_doubts(entries))
     for part in runs:
         if part not in here:
@@ -122,7 +125,8 @@ def _entries(runs: Sequence[Run]) -> list[Entry]:
         role = next((name for name, part in runs[-1].dependencies.items() if part.folder.key == one.folder.key), "")
         said = (*getattr(one.config.model, "auxiliary", []), one.config.compression.label)
         detail = role or ", ".join(filter(None, said))
-        label = one.config.model.name + (f" ({detail})" if detail else "")
+        by = getattr(one.config.model, "by", "")
+        label = one.config.model.name + (f" by {by}" if by else "") + (f" ({detail})" if detail else "")
         found.append(Entry(label, one.config.as_dict(), one.metrics))
     return found
 

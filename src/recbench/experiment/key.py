@@ -46,7 +46,9 @@ def run_key(config: RunConfig, stage: RunContext) -> str:
         "distillation": key_values(config.distillation) if config.distillation.name != "none" else None,
         "dependencies": {name: run_key(part, stage.of_part(part)) for name, part in dependency_configs(config).items()},
     }
-    if not model.ranks:
+    if config.protocol.asks_clicks:
+        parts["cutoffs"] = None
+    elif not model.ranks:
         # It sees all training events whatever the length of a history, and no cutoff: one run for whoever needs it.
         parts |= {"training": None, "cutoffs": None}
     # Said only where there is one, so that the runs of before keep their keys.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbench.config.run import RunConfig
 from recbench.core.run_folder import RunFolder
+from recbench.data.clicks.split import ClickSplit
 from recbench.data.training import TrainingData
 from recbench.evaluation.cost.meters import Meters, spent_figures
 from recbench.experiment import busy_machine
@@ -34,7 +35,7 @@ def produce(
     config: RunConfig, stage: RunContext, needed: Mapping[str, Run], folder: RunFolder, judge: Judge | None = None
 ) -> dict[str, Any]:
     """The model of a run, trained and tested; returns its figures. Of several processes all do this, and the first one writes."""
-    from recbench.experiment import evaluate
+    from recbench.experiment import clicks, evaluate
     from recbench.experiment.cost_of_use import PeakMemory, sizes
     from recbench.experiment.device import device_of, prepare_device
     from recbench.experiment.shuffled import shuffled_figures
@@ -49,7 +50,7 @@ def produce(
     else:
         model = build_model(config, stage, loaded)
         started = warm_start(model, stage.data, config, needed).figures() if source_folder(config) else {}
-        train = TrainingData.of(stage.data, stage.split)
+        train = stage.train
         logger.info("%s: training on %s", folder.key, stage.data.folder.name)
         teaching = None
         if config.distillation.name != "none":
@@ -60,6 +61,9 @@ def produce(
         figures = {**fit(model, train, config, stage, folder, teaching, judge, needed.get(EPOCHS)), **started}
         figures |= doubt_of_loss(model, folder.history())
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
+    if isinstance(stage.split, ClickSplit):
+        outcome = clicks.test(model, stage.split, config, folder)
+        return {**outcome, **figures, **parameters, **sizes(model, folder), **memory.figures()}
     if EPOCHS in needed:
         tested, validated = evaluate.test_without_validation, chosen_on(needed[EPOCHS])
     else:
@@ -105,10 +109,15 @@ def fit(
     from recbench.training.quick_import import without_accessories
 
     with without_accessories():
-        from recbench.experiment import evaluate
+        from recbench.experiment import clicks, evaluate
         from recbench.training import fit as training
     from recbench.core.epoch_bar import Progress
     from recbench.experiment.early_stop import watchers
+
+    def validate(trained: Recommender) -> dict[str, float]:
+        if isinstance(stage.split, ClickSplit):
+            return clicks.validate(trained, stage.split, config)
+        return evaluate.validate(trained, stage.data, stage.split, config)
 
     epochs = None if choosing is None else int(choosing.metrics["cost/best_epoch"]) + 1
     figures = training.fit(
@@ -118,7 +127,7 @@ def fit(
         config.training,
         config.hardware,
         config.seed,
-        validate=lambda m: evaluate.validate(m, stage.data, stage.split, config),
+        validate=validate,
         monitor=stage.split.metric_prefix + config.evaluation.monitor,
         # The other processes draw no bar of their own.
         progress=Progress(

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from recbench.evaluation.cost.estimated_energy import estimated_energy
 from recbench.experiment.added_later import add_metrics
 from recbench.experiment.added_up import beside, started_from, with_dependencies
 from recbench.experiment.build import build_model, builder
+from recbench.experiment.clicks import check_task, protocol_id
 from recbench.experiment.context import FOLLOWER, Run, RunContext
 from recbench.experiment.dependencies import check_lists, check_requirements, check_users, dependency_configs
 from recbench.experiment.device import reads_energy
@@ -48,6 +50,7 @@ def run(
     judge: of a search that may give this run up, though none of those that it needs; then StoppedEarly is raised. made_for: key of the run
     that needs this one; None if it was asked for.
     """
+    check_task(config)
     stage = stage or RunContext.of(config)
     check_requirements(config, stage.data)
     check_lists(config, stage)
@@ -121,7 +124,7 @@ def make(
     metrics = {
         **found,
         **with_dependencies(found, {**needed, **started_from(config)}),
-        "protocol": stage.split.protocol_id,
+        "protocol": protocol_id(config, stage.split),
         "audit": stage.split.audit,
         "oracle": stage.data.manifest.get("extra", {}).get("oracle", {}),
         "dependencies": {
@@ -137,6 +140,21 @@ def reference(config: RunConfig, stage: RunContext) -> Run:
     """The popularity run on the same data and protocol: the floor that stands beside every table."""
     model, _ = compose_model({"model": "popularity"}, "reference", config.data.name)
     return run(config.uncompressed().undistilled(model=model, tuned=TunedConfig()), stage)
+
+
+#: What the models that stand beside every table of clicks count by.
+CLICK_FLOORS = ("nothing", "item", "pair")
+
+
+def floors(config: RunConfig, stage: RunContext) -> list[Run]:
+    """What a run is shown beside: popularity, or under ``protocol=clicks`` the three counters."""
+    if not config.protocol.asks_clicks:
+        return [reference(config, stage)] if lookup(config.model.name).model.ranks else []
+    found = []
+    for by in CLICK_FLOORS:
+        model, _ = compose_model({"model": "click_rate", "by": by}, "reference", config.data.name)
+        found.append(run(replace(config, model=model, tuned=TunedConfig()), stage))
+    return found
 
 
 def open_run(path: Path) -> tuple[Run, RunContext]:

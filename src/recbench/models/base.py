@@ -20,6 +20,8 @@ from recbench.nn.losses.catalogue import CatalogueLoss, LossConfig
 from recbench.nn.transformer.attention import at_position
 
 if TYPE_CHECKING:
+    from recbench.data.clicks.known_fields import Fields
+    from recbench.data.clicks.rows import ClickBatch
     from recbench.data.knowledge import Knowledge
 
 #: Items whose scores are one product where a catalogue is wide: their vectors stay in cache while all rows are multiplied with them.
@@ -66,6 +68,8 @@ class ModelContext:
     features: Mapping[str, Tensor] = field(default_factory=dict)
     #: Given to models that require "knowledge" when they are made, not when they are read.
     knowledge: Knowledge | None = None
+    #: The fields of impressions; given under ``protocol=clicks`` alone.
+    fields: Fields | None = None
 
 
 @runtime_checkable
@@ -102,6 +106,12 @@ class Recommender(nn.Module):
     trains_on: ClassVar[str] = "windows"
     #: Whether it holds a vector for each training user. It then has a key ``cold_users``: users without training events are refused, or folded in.
     reads_users: ClassVar[bool] = False
+    #: What a model can be asked: "ranking" (which items come next), "clicks" (how likely a row of impressions is a click: ``logits``), or both.
+    tasks: ClassVar[frozenset[str]] = frozenset({"ranking"})
+    #: Whether ``logits`` are log-odds, so that log loss and calibration mean something.
+    gives_odds: ClassVar[bool] = True
+    #: Whether the answer to a row depends on what was clicked before it.
+    reads_histories: ClassVar[bool] = False
     #: False for a run that only serves others, such as an item tokenizer: in place of ranks it leaves the figures of its ``report``.
     ranks: ClassVar[bool] = True
     #: Whether a fresh model has learned weights already: then they are validated before the first epoch, and kept if no epoch beats them.
@@ -137,6 +147,19 @@ class Recommender(nn.Module):
     def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
         """Scalar loss from the states of the batch, so that a distillation objective can share one forward pass."""
         raise NotImplementedError(f"{type(self).__name__} is not trained by gradient")
+
+    def logits(self, rows: ClickBatch) -> Tensor:
+        """[B] of impressions, or [B, T] of a model that answers for T labels; the larger, the likelier a click."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be asked for clicks")
+
+    def click_loss(self, rows: ClickBatch) -> Tensor:
+        """Scalar loss of impressions, for a model that learns from them. One that does not is trained on the clicks alone, as ever."""
+        raise NotImplementedError(f"{type(self).__name__} does not learn from impressions")
+
+    @property
+    def learns_clicks(self) -> bool:
+        """Whether it is trained on impressions under ``protocol=clicks``."""
+        return type(self).click_loss is not Recommender.click_loss
 
     def score(self, batch: Batch) -> Tensor:
         """[B, n_items + 1] scores of the item that follows each history; column 0 is the pad and is never ranked."""
@@ -201,6 +224,9 @@ class SequenceModel(Recommender):
     loss: CatalogueLoss
     #: D, the width of every hidden state.
     width: int
+    tasks: ClassVar[frozenset[str]] = frozenset({"ranking", "clicks"})
+    gives_odds: ClassVar[bool] = False
+    reads_histories: ClassVar[bool] = True
     #: Whether ``item_embedding`` is looked up at every event [B, L]; not so where items are the nodes of a graph.
     looks_up_events: ClassVar[bool] = True
 
@@ -241,6 +267,16 @@ class SequenceModel(Recommender):
     def score(self, batch: Batch) -> Tensor:
         return self.queries(self.last_states(batch)[-1]) @ self.item_vectors().T
 
+    def logits(self, rows: ClickBatch) -> Tensor:
+        """The product of the state behind the history with the item's vector: an order of rows, no chance. 0 for a row without a history."""
+        found = rows.label.new_zeros(len(rows))
+        some = rows.history.lengths > 0
+        if some.any():
+            history = histories_at(rows.history, some)
+            queries = self.queries(self.last_states(history)[-1])
+            found[some] = (queries * self.item_vectors()[rows.item[some]]).sum(-1)
+        return found
+
     def score_into(self, out: Tensor, batch: Batch) -> Tensor:
         """``score`` written into ``out`` [at least B, n_items + 1] of the scores' type; returns its first B rows."""
         queries, vectors = self.queries(self.last_states(batch)[-1]), self.item_vectors()
@@ -249,6 +285,14 @@ class SequenceModel(Recommender):
             items = slice(first, first + ITEMS_AT_ONCE)
             torch.mm(queries, vectors[items].T, out=out[:, items])
         return out
+
+
+def histories_at(batch: Batch, chosen: Tensor) -> Batch:
+    """The histories of the rows where ``chosen`` [B] is True."""
+    behaviours = None if batch.behaviours is None else batch.behaviours[chosen]
+    return Batch(
+        batch.items[chosen], batch.timestamps[chosen], batch.lengths[chosen], batch.user[chosen], behaviours=behaviours
+    )
 
 
 class ClosedForm(Recommender):

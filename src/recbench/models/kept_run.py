@@ -33,6 +33,7 @@ class KeptRun(nn.Module):
                 context.item_counts,
                 item_texts=context.item_texts,
                 seed=context.seed,
+                fields=context.fields,
                 seen_items=context.seen_items,
             )
         ]

@@ -22,7 +22,8 @@ FAMILIES = {
     "collaborative": ("gfcf", "ials", "bpr_mf", "lightgcn", "multivae"),
     "sequential": ("sasrec", "gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec"),
     "session": ("srgnn", "gcsan", "tagnn", "gcegnn", "hicg"),
-    "target": ("din", "tin", "dare"),
+    "target": ("din", "tin", "dare", "qin"),
+    "clicks": ("click_rate", "lr", "fm", "deepfm", "dcn_v2", "apem", "reloop2"),
     "language": (
         "slmrec",
         "e4srec",

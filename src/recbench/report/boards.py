@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from recbench.core.errors import UserError, nearest
+from recbench.evaluation.clicks import LESS_IS_BETTER
+from recbench.evaluation.clicks import METRICS as CLICK_METRICS
 from recbench.evaluation.lists.stability import stability
 from recbench.report.board import BOUND, Board, Line, Place
 from recbench.report.collect import StoredRun
@@ -61,7 +63,8 @@ def _board(
         for row in rows
     ]
     if ranked_by is not None:
-        lines.sort(key=lambda line: -(line.mean(ranked_by) or 0.0))
+        up = 1 if ranked_by in LESS_IS_BETTER else -1
+        lines.sort(key=lambda line: up * (line.mean(ranked_by) or 0.0))
     main = all(view.main for view in found)
     oracle: Mapping[str, Any] = found[0].run.metrics.get("oracle") or {}
     bound = {
@@ -107,6 +110,8 @@ def main_metric(names: set[str], wanted: str | None) -> tuple[str, str | None]:
 
     >>> main_metric({"sampled999_ndcg@5", "sampled999_ndcg@10", "epochs"}, None)
     ('sampled999_', 'sampled999_ndcg@10')
+    >>> main_metric({"auc", "logloss"}, None)
+    ('', 'auc')
     """
     cutoffs = {}
     for name in names:
@@ -114,7 +119,8 @@ def main_metric(names: set[str], wanted: str | None) -> tuple[str, str | None]:
         if found and cutoff.isdigit() and not prefix.startswith("validation"):
             cutoffs[int(cutoff)] = prefix
     if not cutoffs:
-        return "", None
+        clicks = [name for name in (wanted, "auc") if name and name in names]
+        return "", clicks[0] if clicks else None
     k = 10 if 10 in cutoffs else max(cutoffs)
     prefix = cutoffs[k]
     chosen = f"{prefix}{wanted}" if wanted and f"{prefix}{wanted}" in names else f"{prefix}ndcg@{k}"
@@ -139,7 +145,7 @@ def _check_choices(boards: Sequence[Board], metric: str | None, reference: str |
             for b in ranked
             for line in b.measured
             for name in line.figures
-            if "@" in name or name == "mrr"
+            if "@" in name or name in ("mrr", *CLICK_METRICS)
         }
         raise UserError(f"no run has the metric '{metric}'; {nearest(metric, sorted(known))}")
     names = list(dict.fromkeys(line.name for board in boards for line in board.measured))

@@ -123,6 +123,7 @@ COSTS: Sequence[Cost] = (
     ),
     Cost("latency_p95_ms", "latency p95 ms", milliseconds, "time within which 95 % of the answers are given"),
     Cost("users_per_second", "users/s", amount, "users that are answered in a second, in batches"),
+    Cost("rows_per_second", "rows/s", amount, "impressions that are answered in a second, in batches"),
     Cost("alone_latency_p50_ms", "latency alone ms", milliseconds, "median latency, nothing else on the machine"),
     Cost("alone_latency_p95_ms", "latency alone p95 ms", milliseconds, "latency of 95 %, nothing else on the machine"),
     Cost("alone_users_per_second", "users/s alone", amount, "users a second, nothing else on the machine"),

@@ -11,6 +11,7 @@ from recbench.config.run_name import run_name
 from recbench.core.terminal import show
 from recbench.data.split_audit import audit_line
 from recbench.evaluation.added_metrics import TAKEN
+from recbench.evaluation.clicks import METRICS as CLICK_METRICS
 from recbench.report.collect import StoredRun, read_run, say_damaged
 from recbench.report.columns import ON_TERMINAL
 from recbench.report.notes import Entry, doubts, entry_of, tuned_notes
@@ -185,6 +186,8 @@ def _columns(metrics: Mapping[str, Any], protocol: str) -> list[str]:
 
     Sessions show hit rate and MRR at 20 as well: what the papers on them call P@20 and MRR@20.
     """
+    if "test/auc" in metrics:
+        return [name for name in (f"test/{metric}" for metric in CLICK_METRICS) if name in metrics]
     prefix = next(
         name.removeprefix("test/").split("ndcg@")[0] for name in metrics if "ndcg@" in name and name.startswith("test/")
     )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from recbench.config.tuned import tuned_file
+from recbench.evaluation.clicks import METRICS as CLICK_METRICS
 from recbench.report.board import BOUND, MEASURED, PUBLISHED, Board, Line
 from recbench.report.cells import EMPTY, Cell, Column, Heading, Table, decimals_of, number
 from recbench.report.columns import BY_NAME, ON_PAGE
@@ -20,6 +21,12 @@ HELP = {
     "coverage": "share of the catalogue that is recommended to anybody",
     "novelty": "mean self-information of what is recommended, in bits",
     "mean_popularity": "mean training count of what is recommended: popularity bias",
+    "auc": "chance that a click stands above a row without one",
+    "gauc": "AUC among the rows of one user, weighted by rows",
+    "logloss": "mean of -log p of what happened",
+    "ne": "log loss over that of the constant model",
+    "calibration": "sum of p over the number of clicks",
+    "ece": "distance of p from the rate of clicks, over 20 bins",
     "gini": "how unequally items are recommended, 0 to 1",
     "ild_category": "intra-list diversity: how far the categories of a list's items are from each other",
     "ild_text": "intra-list diversity: how far the texts of a list's items are from each other",
@@ -39,7 +46,7 @@ HELP = {
 #: Figures that ``evaluation.metrics`` asks for.
 OF_LISTS = tuple(HELP)[tuple(HELP).index("gini") + 1 :]
 #: Figures of which more is better without a doubt; the best of a column is bold.
-MORE_IS_BETTER = ("ndcg", "hr", "mrr", "recall", "precision")
+MORE_IS_BETTER = ("ndcg", "hr", "mrr", "recall", "precision", "auc", "gauc")
 #: Figures that a reader must choose on the page.
 ASIDE = ("novelty", "mean_popularity", "gini")
 
@@ -101,6 +108,10 @@ def _all_names(board: Board) -> list[str]:
 def _accuracy(board: Board, columns: Sequence[str]) -> list[str]:
     """The figures beside the metric: what a study asks for of this protocol, then accuracy, coverage, novelty and bias at the same cutoff."""
     assert board.metric is not None
+    if board.plain_metric in CLICK_METRICS:
+        there = _all_names(board)
+        asked = [name for name in columns if name.partition(":")[0] in CLICK_METRICS]
+        return [n for n in dict.fromkeys([*asked, *CLICK_METRICS]) if n in there and n != board.metric]
     there, cutoff = set(_all_names(board)), board.plain_metric.partition("@")[2] or "10"
     usual = [
         f"ndcg@{cutoff}",

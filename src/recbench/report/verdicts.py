@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from recbench.core.errors import UserError
+from recbench.evaluation.clicks import BY_USER
+from recbench.evaluation.statistics.answers import PREDICTIONS, user_answers
 from recbench.evaluation.statistics.compare import judge_values
 from recbench.evaluation.statistics.panel import Panel
 from recbench.evaluation.statistics.per_user import UserValues, same_users, user_values
@@ -20,7 +22,7 @@ from recbench.report.ranks import NEEDED, ranks_problem, read_ranks
 from recbench.report.rows import Row
 
 #: Models that look at nothing of the user: what everything personal must beat.
-FLOORS = ("popularity", "recent_popularity")
+FLOORS = ("popularity", "recent_popularity", "click_rate")
 #: Resamples of the one comparison that the headline tells, at most.
 LEAD_RESAMPLES = 2000
 
@@ -81,6 +83,9 @@ def _values(rows: Sequence[Row], twins: dict[str, str], metric: str) -> _Judged:
     runs = [run for row in rows for run in row.runs]
     values: list[UserValues] = []
     for run in runs:
+        if metric in BY_USER:
+            values.append(user_answers(run.path / PREDICTIONS, metric))
+            continue
         table = read_ranks(run, NEEDED)
         values.append(user_values(metric, table["rank"], table["case"], table["user"]))
     same_users(values, [Path(run.key) for run in runs])
@@ -151,9 +156,16 @@ def _noted(board: Board, note: str) -> Board:
 
 def row_problem(row: Row) -> str:
     """Why the ranks of a row cannot be judged; empty if they can."""
-    return next((f"{problem} in {run.key}" for run in row.runs if (problem := ranks_problem(run))), "")
+    return next(
+        (
+            f"{problem} in {run.key}"
+            for run in row.runs
+            if not (run.path / PREDICTIONS).is_file() and (problem := ranks_problem(run))
+        ),
+        "",
+    )
 
 
 def usable(lines: Sequence[Line]) -> list[Line]:
     """The lines whose runs all have readable ranks."""
-    return [line for line in lines if line.row is not None and not row_problem(line.row)]
+    return [line for line in lines if line.row is not None and not any(ranks_problem(run) for run in line.row.runs)]

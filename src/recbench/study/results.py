@@ -12,12 +12,15 @@ import numpy as np
 
 from recbench.config.tuned import tuned_file
 from recbench.core.errors import UserError
-from recbench.core.run_folder import LATENCY_FILE, replacing, rule_file, sampled_file
+from recbench.core.run_folder import LATENCY_FILE, RunFolder, replacing, rule_file, sampled_file
 from recbench.core.terminal import short_number
+from recbench.evaluation.clicks import BY_USER
+from recbench.evaluation.clicks import METRICS as CLICK_METRICS
 from recbench.evaluation.lists.families import STABILITY
 from recbench.evaluation.lists.stability import stability
+from recbench.evaluation.statistics.answers import user_answers
 from recbench.evaluation.statistics.bootstrap import Difference, bootstrap
-from recbench.evaluation.statistics.per_user import MEASURES, mean_per_user, stores
+from recbench.evaluation.statistics.per_user import MEASURES, mean_per_user, same_users, stores
 from recbench.report.columns import RECORDED
 from recbench.report.notes import Entry, doubts, tuned_notes, unequal
 from recbench.study.ranks_file import StudyRanks, user_totals
@@ -64,7 +67,8 @@ def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
     """One line of results.csv for a finished job."""
     folder, prefix = job.folder, job.config.protocol.metric_prefix
     metrics = folder.read("metrics.json")
-    wanted = dict.fromkeys([*METRICS, *(name for name in study.columns if "@" in name or name in MEASURES)])
+    ours = CLICK_METRICS if job.config.protocol.asks_clicks else METRICS
+    wanted = dict.fromkeys([*ours, *(name for name in study.columns if "@" in name or name in MEASURES)])
     plain = [name for name in wanted if not name.startswith(("sampled", "validation_", "mask_", "keep_"))]
     figures: Record = {f"validation_{prefix}{name}": metrics.get(f"validation/{prefix}{name}") for name in plain}
     figures |= {f"{prefix}{name}": metrics.get(f"test/{prefix}{name}") for name in plain}
@@ -244,6 +248,11 @@ def _user_totals(
     part: Sequence[Record], column: str, runs_dir: Path, kept: StudyRanks
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """(users [U], sums of the metric over their cases [U]), from run folders or else from ranks.npz; None where both lack a run."""
+    answers = [RunFolder(runs_dir / record["key"]).predictions for record in part]
+    if column in BY_USER and all(path.is_file() for path in answers):
+        found = [user_answers(path, column) for path in answers]
+        same_users(found, answers)
+        return found[0].users, np.mean([values.totals for values in found], axis=0)
     paths = [runs_dir / record["key"] / "ranks.parquet" for record in part]
     ours = column.split("@")[0] in MEASURES
     if all(path.is_file() for path in paths) and (ours or all(stores(path, column) for path in paths)):

@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader
 from recbench.config.settings import HardwareConfig, TrainingConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
+from recbench.data.batches import WindowDataset
+from recbench.data.clicks.rows import ClickDataset, ClickTraining
 from recbench.data.training import TrainingData
 from recbench.data.training_rows import epoch_sampler, training_rows
 from recbench.models.base import Recommender, SequenceModel
@@ -63,7 +65,7 @@ def fit(
     Continues from ``folder.resume_checkpoint`` if an earlier attempt left one. With ``max_epochs`` 0 the weights are stored as they are.
     Raises UserError if there is nothing to train on, or if the loss diverges.
     """
-    dataset = training_rows(train, model.trains_on, config.max_length)
+    dataset = rows_of(model, train, config)
     windows = dataset.windows
     ranks = processes.here()
     if config.max_epochs == 0:
@@ -125,6 +127,13 @@ def fit(
             config.max_epochs, folder.key, best.best_epoch + 1, config.patience,
         )  # fmt: skip
     return {**figures, **(teaching.figures if teaching is not None else {})}
+
+
+def rows_of(model: Recommender, train: TrainingData, config: TrainingConfig) -> WindowDataset | ClickDataset:
+    """What an epoch walks through: the rows that the model trains on, or those of impressions for a model that learns from these."""
+    if isinstance(train, ClickTraining) and model.learns_clicks:
+        return ClickDataset(train, config.max_length if model.reads_histories else 0)
+    return training_rows(train, model.trains_on, config.max_length)
 
 
 def make_trainer(

@@ -22,6 +22,7 @@ SOURCES = {
     "diginetica": ("recbench.data.sources.diginetica", "DigineticaConfig"),
     "retailrocket": ("recbench.data.sources.retailrocket", "RetailrocketConfig"),
     "session_file": ("recbench.data.sources.session_file", "SessionFileConfig"),
+    "impressions": ("recbench.data.sources.impressions", "ImpressionsConfig"),
     "movielens": ("recbench.data.sources.movielens", "MovieLensConfig"),
     "synthetic": ("recbench.data.sources.synthetic", "SyntheticConfig"),
     "table": ("recbench.data.sources.table", "TableConfig"),

@@ -13,9 +13,11 @@ import numpy as np
 
 from recbench.core.errors import UserError, nearest
 from recbench.core.run_folder import RunFolder
+from recbench.evaluation.clicks import LESS_IS_BETTER
+from recbench.evaluation.statistics.answers import check_answers, user_answers
 from recbench.evaluation.statistics.families import benjamini_hochberg, holm, letters
 from recbench.evaluation.statistics.panel import LEVEL, Panel
-from recbench.evaluation.statistics.per_user import UserValues, check_measurable, per_user, same_users
+from recbench.evaluation.statistics.per_user import UserValues, same_users
 
 #: Holm's p value below which two entrants are told apart.
 ALPHA = 1 - LEVEL
@@ -65,15 +67,16 @@ def judge(
     """
     _check_entrants(entrants, reference, resamples)
     folders = [path for entrant in entrants for path in entrant.runs]
-    ranks = [RunFolder(path).ranks for path in folders]
-    check_measurable(metric, ranks)
+    ranks = [RunFolder(path).answers for path in folders]
+    check_answers(metric, ranks)
     check_comparable(folders)
-    values = [per_user(path, metric) for path in ranks]
+    values = [user_answers(path, metric) for path in ranks]
     same_users(values, ranks)
     totals = _totals(entrants, values)
     names = [entrant.name for entrant in entrants]
     place = None if reference is None else names.index(reference)
-    return judge_values(names, totals, values[0].cases, place, resamples, seed)
+    verdicts = judge_values(names, totals, values[0].cases, place, resamples, seed)
+    return verdicts[::-1] if metric in LESS_IS_BETTER else verdicts
 
 
 def judge_values(
@@ -170,7 +173,7 @@ def check_comparable(folders: Sequence[Path]) -> None:
         folder = RunFolder(path)
         if not folder.finished:
             raise UserError(f"{path} holds no finished run (its state is '{folder.state}')")
-        if not folder.ranks.is_file():
+        if not folder.answers.is_file():
             raise UserError(f"{path} ranks nothing, so there is nothing to compare; leave it out")
         made = folder.read("provenance.json")
         asked = {

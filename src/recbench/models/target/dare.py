@@ -31,10 +31,12 @@ import math
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
+from recbench.data.clicks.rows import ClickBatch
 from recbench.models.base import ModelContext, check_sizes
 from recbench.models.registry import register
 from recbench.models.target.pairs import PairModel, PairsConfig
@@ -117,6 +119,16 @@ class DARE(PairModel):
         soft = self._features(histories, items, found, found.shape[2])
         searched = self.search_head(soft).squeeze(-1) + bias
         return loss + self.config.search_weight * self.loss_of_scores(searched, taken)
+
+    def click_loss(self, rows: ClickBatch) -> Tensor:
+        loss = super().click_loss(rows)
+        if self.search_head is None:
+            return loss
+        items = rows.item[:, None]
+        found = self.event_scores(rows.history, items)
+        soft = joined(self._features(rows.history, items, found, found.shape[2]), self.row_vectors(rows))
+        searched = self.search_head(soft)[:, 0, 0] + self.bias[rows.item]
+        return loss + self.config.search_weight * F.binary_cross_entropy_with_logits(searched, rows.label[:, 0])
 
     def values_per_pair(self, length: int) -> int:
         return 3 * length + 5 * self.config.hidden_size + sum(self.config.layers)

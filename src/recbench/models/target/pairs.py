@@ -7,6 +7,9 @@
     the catalogue   every item is scored as a pair, in pieces that stay small. That is exact, and costs one network a user and item
     ``retriever``   with ``model.retriever.model=sasrec`` another run finds the best ``k`` items, and only these are scored (``models.reranker``)
 
+Under ``protocol=clicks`` a row is a pair too. The network then reads the row's further fields as well, each ``field_size`` wide, and every row is
+learned by binary cross-entropy.
+
 Shapes: B rows, C candidates of a row, L events, V = n_items + 1, E features of a pair, P real positions of a batch.
 """
 
@@ -21,10 +24,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError, nearest
+from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch, prefixes
+from recbench.data.clicks.rows import ClickBatch
 from recbench.models.base import ModelContext, check_sizes
 from recbench.models.reranker import Reranker, RerankerConfig
-from recbench.nn.fields.mlp import MLP
+from recbench.nn.fields.embedding import FieldEmbedding
+from recbench.nn.fields.mlp import MLP, joined
 from recbench.nn.losses.catalogue import softmax_over
 
 LOSSES = ("softmax", "bce")
@@ -46,13 +52,16 @@ class PairsConfig(RerankerConfig):
     loss: str = "softmax"
     n_negatives: int = 16
     sampling: str = "uniform"
+    field_size: int = field(default=8, metadata=LATER)
 
 
 class PairModel(Reranker):
     """See the head of this file. A subclass sets ``head`` with ``make_head`` and gives ``features`` and ``values_per_pair``."""
 
     is_causal: ClassVar[bool] = False  # it has no states
-    head: MLP
+    tasks: ClassVar[frozenset[str]] = frozenset({"ranking", "clicks"})
+    reads_histories: ClassVar[bool] = True
+    head: nn.Module
     sampling_weights: Tensor
 
     @classmethod
@@ -66,6 +75,17 @@ class PairModel(Reranker):
             if (value := getattr(config, key)) not in known:
                 raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
         self.bias = nn.Parameter(torch.zeros(context.n_items + 1))
+        self.further = None
+        if context.fields is not None:
+            known = context.fields
+            self.further = FieldEmbedding(
+                [size for name, size in known.categories.items() if name != "item"],
+                len(known.numbers),
+                list(known.several.values()),
+                config.field_size,
+                std=config.field_size**-0.5,
+            )
+            self.item_place = list(known.categories).index("item")
         weights = self.counts + 1.0 if config.sampling == "popularity" else torch.ones(context.n_items + 1)
         weights[0] = 0.0
         self.register_buffer("sampling_weights", weights, persistent=False)
@@ -78,10 +98,15 @@ class PairModel(Reranker):
             table.weight[0] = 0.0
         return table
 
-    def make_head(self, width: int) -> MLP:
+    @property
+    def further_width(self) -> int:
+        """What the further fields of a row add to the features of a pair."""
+        return 0 if self.further is None else self.further.n_fields * self.config.field_size
+
+    def make_head(self, width: int) -> nn.Module:
         """The network from E features to a score."""
         config = self.config
-        return MLP(width, config.layers, config.dropout, config.activation)
+        return MLP(width + self.further_width, config.layers, config.dropout, config.activation)
 
     def features(self, batch: Batch, items: Tensor) -> Tensor:
         """Histories and items [B, C] -> what the network reads of each pair, [B, C, E]."""
@@ -122,7 +147,24 @@ class PairModel(Reranker):
     def controls(self) -> dict[str, tuple[Callable[[Batch], Tensor], Callable[[Batch, Tensor], Tensor]]]:
         return super().controls() if self.config.retriever else {}
 
-    def training_loss(self, batch: Batch) -> Tensor:
+    def row_vectors(self, rows: ClickBatch) -> Tensor:
+        """[B, 1, fields * field_size]: the further fields of rows of impressions."""
+        assert self.further is not None
+        place = self.item_place
+        others = torch.cat([rows.categories[:, :place], rows.categories[:, place + 1 :]], 1)
+        return self.further(others, rows.numbers, rows.several).flatten(1)[:, None]
+
+    def logits(self, rows: ClickBatch) -> Tensor:
+        items = rows.item[:, None]
+        read = joined(self.features(rows.history, items), self.row_vectors(rows))
+        return self.head(read)[:, 0, 0] + self.bias[rows.item]
+
+    def click_loss(self, rows: ClickBatch) -> Tensor:
+        return F.binary_cross_entropy_with_logits(self.logits(rows), rows.label[:, 0])
+
+    def training_loss(self, batch: Any) -> Tensor:
+        if isinstance(batch, ClickBatch):
+            return self.click_loss(batch)
         assert batch.targets is not None
         real = batch.mask
         return self.loss_of_targets(prefixes(batch), batch.targets[real])

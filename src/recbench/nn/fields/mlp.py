@@ -17,10 +17,19 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoi
 
 
 class MLP(nn.Module):
-    """Linear layers of the given sizes, with an activation and dropout behind each; with ``out`` one more layer without either."""
+    """Linear layers of the given sizes, with an activation and dropout behind each; with ``out`` one more layer without either.
+
+    batch_norm: normalise each layer over the batch before its activation; then the input is [B, E].
+    """
 
     def __init__(
-        self, width: int, sizes: Sequence[int], dropout: float = 0.0, activation: str = "relu", out: int | None = 1
+        self,
+        width: int,
+        sizes: Sequence[int],
+        dropout: float = 0.0,
+        activation: str = "relu",
+        out: int | None = 1,
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
@@ -29,7 +38,8 @@ class MLP(nn.Module):
             raise UserError(f"the layers of a network must have at least one unit, not {list(sizes)}")
         layers: list[nn.Module] = []
         for size in sizes:
-            layers += [nn.Linear(width, size), ACTIVATIONS[activation](), Dropout(dropout)]
+            normed = [nn.BatchNorm1d(size)] if batch_norm else []
+            layers += [nn.Linear(width, size), *normed, ACTIVATIONS[activation](), Dropout(dropout)]
             width = size
         if out is not None:
             layers.append(nn.Linear(width, out))

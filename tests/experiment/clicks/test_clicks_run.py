@@ -1,0 +1,141 @@
+"""Runs under protocol=clicks: what every model of clicks owes, what stands beside it, and what is answered to bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from recbench.cli.main import main
+from recbench.core.errors import UserError
+from recbench.core.run_folder import RunFolder
+from recbench.evaluation.clicks import auc
+from recbench.evaluation.ranking import ScoreError
+from recbench.experiment import clicks
+from recbench.experiment.build import build_model, load_model
+from recbench.experiment.context import RunContext
+from recbench.experiment.run import floors, run
+from recbench.models.base import Recommender
+from recbench.models.registry import lookup, model_names
+from tests.experiment.clicks.conftest import planted, write_parts
+
+LEARNERS = [name for name in model_names() if lookup(name).model.click_loss is not Recommender.click_loss]
+
+
+def built(config, stage=None):
+    stage = stage or RunContext.of(config)
+    return stage, build_model(config, stage, {}).eval()
+
+
+@pytest.mark.parametrize("model", [*LEARNERS, "sasrec"])
+def test_order_company_and_block_size_of_rows_change_nothing(model, config):
+    asked = config(model)
+    stage, built_model = built(asked)
+    rows = stage.split.test_rows
+    together = clicks.predict(built_model, stage.split, rows, asked)
+    order = np.random.default_rng(0).permutation(len(rows))
+    shuffled = clicks.predict(built_model, stage.split, rows[order], asked, rows=7)
+    np.testing.assert_allclose(shuffled, together[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("model", [*LEARNERS, "sasrec"])
+def test_a_later_impression_never_changes_an_earlier_score(model, config, tmp_path):
+    later = planted(seed=1).with_columns(time=pl.col("time") + 2000)[:80]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first = config(model, parts=write_parts(tmp_path / "a", planted()))
+    second = config(model, parts=write_parts(tmp_path / "b", planted(), later))
+    found = []
+    for asked in (first, second):
+        stage, built_model = built(asked)
+        found.append(clicks.predict(built_model, stage.split, stage.split.test_rows, asked))
+    np.testing.assert_allclose(found[1][: len(found[0])], found[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("model", LEARNERS)
+def test_every_parameter_gets_a_finite_gradient(model, config):
+    asked = config(model)
+    stage, built_model = built(asked)
+    built_model.train()
+    for parameter in built_model.parameters():  # off any flat place
+        torch.nn.init.normal_(parameter, std=0.3)
+    batch = stage.split.clicks.batch(stage.split.train_rows[-200:], 10)
+    built_model.training_loss(batch).backward()
+    grads = {name: p.grad for name, p in built_model.named_parameters()}
+    never = {"sampling_weights"}
+    assert [
+        n for n, g in grads.items() if (g is None or not g.isfinite().all() or not g.any()) and n not in never
+    ] == []
+
+
+@pytest.mark.parametrize("model", LEARNERS)
+def test_finds_the_planted_rule_and_keeps_its_predictions(model, config):
+    done = run(config(model, "training.max_epochs=12"))
+    stored = pl.read_parquet(done.folder.predictions)
+    assert auc(stored["label"].to_numpy(), stored["logit"].to_numpy()) == pytest.approx(done.metrics["test/auc"])
+    # The rule is a sum modulo 3 of two fields: regression over single values cannot know it.
+    assert done.metrics["test/auc"] > (0.45 if model == "lr" else 0.7)
+    stage = RunContext.of(done.config)
+    again = clicks.predict(load_model(done, stage), stage.split, stage.split.test_rows, done.config)
+    np.testing.assert_array_equal(again[:, 0], stored["logit"].to_numpy())
+
+
+def test_the_floors_count_and_the_constant_has_ne_1(config):
+    asked = config("lr")
+    stage = RunContext.of(asked)
+    nothing, item, pair = floors(asked, stage)
+    assert nothing.metrics["test/auc"] == 0.5
+    assert nothing.metrics["test/ne"] == pytest.approx(1.0, abs=1e-6)
+    rows, data = stage.split.train_rows, stage.split.clicks
+    one = rows[data.item[rows] == 5]
+    rate = (data.label[one, 0].sum() + 10 * data.label[rows, 0].mean()) / (len(one) + 10)
+    assert float(load_model(item, stage).item_rate[5]) == pytest.approx(rate)
+    assert pair.metrics["test/auc"] > item.metrics["test/auc"]
+
+
+def test_a_sequential_model_is_trained_on_the_clicks_and_gives_an_order(config):
+    done = run(config("sasrec", "training.max_epochs=2"))
+    assert {"test/auc", "test/gauc"} <= done.metrics.keys()
+    assert not {"test/logloss", "test/calibration"} & done.metrics.keys()
+
+
+def test_nan_is_refused_by_the_number_of_its_row(config):
+    asked = config("fm")
+    stage, model = built(asked)
+    with torch.no_grad():
+        model.vectors.table.weight[int(stage.split.clicks.categories[stage.split.test_rows[3], 0])] = torch.nan
+    first = next(
+        r
+        for r in stage.split.test_rows
+        if stage.split.clicks.user[r] == stage.split.clicks.user[stage.split.test_rows[3]]
+    )
+    with pytest.raises(ScoreError, match=rf"row {first} "):
+        clicks.predict(model, stage.split, stage.split.test_rows, asked)
+
+
+def test_models_that_cannot_are_refused_by_name(config):
+    for model, protocol, said in (
+        ("popularity", "clicks", "'popularity' cannot say how likely"),
+        ("fm", "leave_one_out", "'fm' predicts clicks and ranks no items"),
+        ("sasrec", "clicks", "no distillation"),
+    ):
+        more = ["distillation=logits"] if model == "sasrec" else []
+        with pytest.raises(UserError, match=said):
+            run(config(model, f"protocol={protocol}", *more))
+    with pytest.raises(UserError, match=r"evaluation\.monitor=ndcg@5"):
+        config("fm", "evaluation.monitor=ndcg@5")
+
+
+def test_the_command_shows_the_floors_and_compares_by_auc(words, capsys):
+    assert main(words("fm")) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("click_rate by pair", "auc", "calibration", "rows to train"))
+    runs = next(word for word in words("fm") if word.startswith("runs_dir=")).partition("=")[2]
+    folders = [str(folder.path) for folder in map(RunFolder, sorted(Path(runs).glob("*-*"))) if folder.finished]
+    assert main(["compare", *folders, "--metric", "logloss", "--resamples", "200"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "fm" in line or "click_rate" in line]
+    assert len(lines) == 4
+    assert main(["compare", *folders, "--metric", "ndcg@10"]) == 2

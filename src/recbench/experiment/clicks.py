@@ -27,12 +27,12 @@ def check_task(config: RunConfig) -> None:
 
     model, name, asks = lookup(config.model.name).model, config.model.name, config.protocol.asks_clicks
     if not asks:
-        if "ranking" not in model.tasks:
+        if "ranking" not in model.answers:
             raise UserError(
                 f"the model '{name}' predicts clicks and ranks no items; use protocol=clicks, or another model"
             )
         return
-    if TASK not in model.tasks:
+    if TASK not in model.answers:
         raise UserError(
             f"the model '{name}' cannot say how likely a click is; use a protocol that ranks, or one of its kind such as model=deepfm"
         )
@@ -42,7 +42,7 @@ def check_task(config: RunConfig) -> None:
         raise UserError(
             "model.retriever finds items of a catalogue, and protocol=clicks has rows that were shown; set model.retriever={}"
         )
-    if hasattr(model, "observe") and config.protocol.order != "time":
+    if model.learns_while_asked and config.protocol.order != "time":
         raise UserError(f"the model '{name}' learns while it serves, in order of time; use protocol.order=time")
     if config.hardware.devices * config.hardware.nodes > 1:
         raise UserError("protocol=clicks runs in one process; set hardware.devices=1")
@@ -60,7 +60,7 @@ def predict(
     """[n, T] float64 logits of the rows ``index`` [n]. rows: at a time. Raises ScoreError, with the row, for NaN and infinite ones."""
     device = device_of(config.hardware)
     model = model.to(device).eval()
-    streams = hasattr(model, "observe")
+    streams = model.learns_while_asked
     # A model that learns while it serves meets the rows in order of time, chunk by chunk.
     order = np.argsort(split.clicks.time[index], kind="stable") if streams else np.arange(len(index))
     index, rows = index[order], model.config.chunk if streams else rows
@@ -85,7 +85,7 @@ def protocol_id(config: RunConfig, split: Any) -> str:
     from recbench.models.registry import lookup
 
     return (
-        f"{split.protocol_id}-stream" if hasattr(lookup(config.model.name).model, "observe") else str(split.protocol_id)
+        f"{split.protocol_id}-stream" if lookup(config.model.name).model.learns_while_asked else str(split.protocol_id)
     )
 
 
@@ -106,14 +106,8 @@ def figures_of(model: Recommender, split: ClickSplit, index: np.ndarray, logits:
 
 def validate(model: Recommender, split: ClickSplit, config: RunConfig) -> dict[str, float]:
     """Validation metrics by plain name."""
-    fresh(model)
+    model.forget()
     return figures_of(model, split, split.validation_rows, predict(model, split, split.validation_rows, config))
-
-
-def fresh(model: Recommender) -> None:
-    """Forget what a model saw while it served."""
-    if hasattr(model, "forget"):
-        model.forget()
 
 
 def test(model: Recommender, split: ClickSplit, config: RunConfig, folder: RunFolder) -> dict[str, Any]:

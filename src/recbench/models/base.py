@@ -107,9 +107,11 @@ class Recommender(nn.Module):
     #: Whether it holds a vector for each training user. It then has a key ``cold_users``: users without training events are refused, or folded in.
     reads_users: ClassVar[bool] = False
     #: What a model can be asked: "ranking" (which items come next), "clicks" (how likely a row of impressions is a click: ``logits``), or both.
-    tasks: ClassVar[frozenset[str]] = frozenset({"ranking"})
+    answers: ClassVar[frozenset[str]] = frozenset({"ranking"})
     #: Whether ``logits`` are log-odds, so that log loss and calibration mean something.
     gives_odds: ClassVar[bool] = True
+    #: Whether it meets the rows of a test in order of time and sees their labels on its way (``observe``).
+    learns_while_asked: ClassVar[bool] = False
     #: Whether the answer to a row depends on what was clicked before it.
     reads_histories: ClassVar[bool] = False
     #: False for a run that only serves others, such as an item tokenizer: in place of ranks it leaves the figures of its ``report``.
@@ -155,6 +157,12 @@ class Recommender(nn.Module):
     def click_loss(self, rows: ClickBatch) -> Tensor:
         """Scalar loss of impressions, for a model that learns from them. One that does not is trained on the clicks alone, as ever."""
         raise NotImplementedError(f"{type(self).__name__} does not learn from impressions")
+
+    def observe(self, rows: ClickBatch) -> None:
+        """See the labels of the rows that were answered last; of a model that ``learns_while_asked``."""
+
+    def forget(self) -> None:
+        """Forget what was observed."""
 
     @property
     def learns_clicks(self) -> bool:
@@ -224,7 +232,7 @@ class SequenceModel(Recommender):
     loss: CatalogueLoss
     #: D, the width of every hidden state.
     width: int
-    tasks: ClassVar[frozenset[str]] = frozenset({"ranking", "clicks"})
+    answers: ClassVar[frozenset[str]] = frozenset({"ranking", "clicks"})
     gives_odds: ClassVar[bool] = False
     reads_histories: ClassVar[bool] = True
     #: Whether ``item_embedding`` is looked up at every event [B, L]; not so where items are the nodes of a graph.

@@ -109,9 +109,9 @@ def _accuracy(board: Board, columns: Sequence[str]) -> list[str]:
     """The figures beside the metric: what a study asks for of this protocol, then accuracy, coverage, novelty and bias at the same cutoff."""
     assert board.metric is not None
     if board.plain_metric in CLICK_METRICS:
-        there = _all_names(board)
-        asked = [name for name in columns if name.partition(":")[0] in CLICK_METRICS]
-        return [n for n in dict.fromkeys([*asked, *CLICK_METRICS]) if n in there and n != board.metric]
+        of_clicks = [name for name in columns if name.partition(":")[0] in CLICK_METRICS]
+        measured = _all_names(board)
+        return [n for n in dict.fromkeys([*of_clicks, *CLICK_METRICS]) if n in measured and n != board.metric]
     there, cutoff = set(_all_names(board)), board.plain_metric.partition("@")[2] or "10"
     usual = [
         f"ndcg@{cutoff}",

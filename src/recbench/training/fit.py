@@ -94,10 +94,11 @@ def fit(
     trainer = make_trainer(config, hardware, callbacks, epochs)
     objective, lessons = None, None
     if teaching is not None:
+        assert isinstance(dataset, WindowDataset)
         objective = teaching.objective
         with processes.first_before_others():
             lessons = teaching.lessons(dataset, config.max_length, trainer.strategy.root_device)
-    auxiliaries = build_auxiliaries(trained, dataset)
+    auxiliaries = build_auxiliaries(trained, dataset) if isinstance(dataset, WindowDataset) else []
     learner = Learner(trained, config, config.max_epochs * len(sampler), objective, lessons, auxiliaries)
     resume = folder.resume_checkpoint if processes.from_first(folder.resume_checkpoint.is_file()) else None
     if resume is not None:

@@ -195,7 +195,7 @@ def _with_negatives(rows: pl.DataFrame, protocol: ClicksConfig) -> tuple[pl.Data
     )
     order = np.argsort(np.concatenate([np.arange(rows.height), source]), kind="stable")
     cast = rows.with_columns(pl.col("label").cast(pl.Int8))
-    return pl.concat([cast, more.select(cast.columns).cast(dict(cast.schema))])[order], len(source)
+    return pl.concat([cast, more.select(cast.columns).cast(cast.schema)])[order], len(source)
 
 
 def _check_classes(rows: pl.DataFrame, part: np.ndarray, protocol: ClicksConfig) -> None:

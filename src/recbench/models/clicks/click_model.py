@@ -42,7 +42,7 @@ class DeepClickConfig(ClickConfig):
 class ClickModel(Recommender):
     """See the head of this file. A subclass gives ``logits``."""
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"clicks"})
+    answers: ClassVar[frozenset[str]] = frozenset({"clicks"})
     ranks: ClassVar[bool] = False
     is_causal: ClassVar[bool] = False
     bias: nn.Parameter

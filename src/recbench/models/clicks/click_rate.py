@@ -43,7 +43,7 @@ class ClickRateConfig(ModelConfig):
 class ClickRate(ClosedForm):
     """See the head of this file."""
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"clicks"})
+    answers: ClassVar[frozenset[str]] = frozenset({"clicks"})
     ranks: ClassVar[bool] = False
     state_names: ClassVar[tuple[str, ...]] = ("item_rate", "pairs", "pair_rate")
     item_rate: Tensor

@@ -58,13 +58,14 @@ class ReLoop2Config(ModelConfig):
 class ReLoop2(ClosedForm):
     """See the head of this file."""
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"clicks"})
+    answers: ClassVar[frozenset[str]] = frozenset({"clicks"})
     ranks: ClassVar[bool] = False
+    learns_while_asked: ClassVar[bool] = True
 
     @classmethod
     def dependencies(cls, config: Any) -> dict[str, dict[str, Any]]:
         named = config.base.get("model")
-        if named in model_names() and not ("clicks" in lookup(named).model.tasks and lookup(named).model.gives_odds):
+        if named in model_names() and not ("clicks" in lookup(named).model.answers and lookup(named).model.gives_odds):
             raise UserError(
                 f"model.base.model={named} gives no chances of clicks, so it has no errors to remember; name one such as deepfm"
             )

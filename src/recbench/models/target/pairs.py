@@ -59,7 +59,7 @@ class PairModel(Reranker):
     """See the head of this file. A subclass sets ``head`` with ``make_head`` and gives ``features`` and ``values_per_pair``."""
 
     is_causal: ClassVar[bool] = False  # it has no states
-    tasks: ClassVar[frozenset[str]] = frozenset({"ranking", "clicks"})
+    answers: ClassVar[frozenset[str]] = frozenset({"ranking", "clicks"})
     reads_histories: ClassVar[bool] = True
     head: nn.Module
     sampling_weights: Tensor
@@ -77,15 +77,15 @@ class PairModel(Reranker):
         self.bias = nn.Parameter(torch.zeros(context.n_items + 1))
         self.further = None
         if context.fields is not None:
-            known = context.fields
+            fields = context.fields
             self.further = FieldEmbedding(
-                [size for name, size in known.categories.items() if name != "item"],
-                len(known.numbers),
-                list(known.several.values()),
+                [size for name, size in fields.categories.items() if name != "item"],
+                len(fields.numbers),
+                list(fields.several.values()),
                 config.field_size,
                 std=config.field_size**-0.5,
             )
-            self.item_place = list(known.categories).index("item")
+            self.item_place = list(fields.categories).index("item")
         weights = self.counts + 1.0 if config.sampling == "popularity" else torch.ones(context.n_items + 1)
         weights[0] = 0.0
         self.register_buffer("sampling_weights", weights, persistent=False)

@@ -65,8 +65,9 @@ class CrossLayers(nn.Module):
 
     def __init__(self, width: int, n_layers: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(n_layers))
-        for layer in self.layers:
+        layers = [nn.Linear(width, width) for _ in range(n_layers)]
+        self.layers = nn.ModuleList(layers)
+        for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 

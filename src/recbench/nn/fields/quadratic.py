@@ -20,9 +20,10 @@ class QuadraticLayer(nn.Module):
 
     def __init__(self, width: int, rows: int, dropout: float) -> None:
         super().__init__()
-        self.maps = nn.ModuleList(nn.Linear(width, width) for _ in range(rows))
+        maps = [nn.Linear(width, width) for _ in range(rows)]
+        self.maps = nn.ModuleList(maps)
         self.norm, self.activation, self.dropout = nn.BatchNorm1d(width), nn.PReLU(), Dropout(dropout)
-        for layer in self.maps:
+        for layer in maps:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -33,7 +34,8 @@ class QuadraticLayer(nn.Module):
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """(weight, bias) of the one linear map that all rows are."""
-        return torch.stack([m.weight for m in self.maps]).sum(0), torch.stack([m.bias for m in self.maps]).sum(0)
+        maps = [layer for layer in self.maps if isinstance(layer, nn.Linear)]
+        return torch.stack([m.weight for m in maps]).sum(0), torch.stack([m.bias for m in maps]).sum(0)
 
 
 class QuadraticNetwork(nn.Sequential):

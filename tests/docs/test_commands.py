@@ -89,6 +89,10 @@ def _write_raw_files(folder: Path, raw: Path) -> None:
     )
     (raw / "reviews_Beauty_5.json.gz").write_bytes(gzip.compress(reviews.encode()))
     (folder / "events.csv").write_text("uid,sku,t\n" + "".join(f"u{u},i{i},{t}\n" for u, i, t in events))
+    (folder / "impressions.csv").write_text(
+        "user,item,click,time,device\n"
+        + "".join(f"u{k % 60},i{k * 7 % 50},{k * k % 3 == 1:d},{k},d{k % 3}\n" for k in range(3_000))
+    )
     (folder / "ml-1m.txt.gz").write_bytes(gzip.compress("".join(f"{u + 1} {i + 1}\n" for u, i, _ in events).encode()))
     sessions = [
         " ".join(f"i{(3 * session + 7 * step + step * step) % 20}" for step in range(8)) for session in range(40)

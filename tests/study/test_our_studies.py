@@ -39,6 +39,8 @@ def jobs_of(tiny, tmp_path_factory, stored_llama):
             own = tuple(word for word in row.overrides if not word.startswith("data") or word.startswith("data.text"))
             # Nobody else dealt these data out.
             ours = ("protocol.order=random",) if "protocol.order=given" in row.overrides else ()
+            if "protocol=sampled_999" in row.overrides:  # of the few items there are not so many
+                ours += ("protocol.n_candidates=20",)
             rows[label] = type(row)(label, ("data=synthetic", *own, *ours), row.seeds, row.search)
         runs = tmp_path_factory.mktemp("runs")
         planner = Planner(type(study)(**{**vars(study), "rows": rows}), tuple(words), runs)

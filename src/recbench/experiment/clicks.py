@@ -66,7 +66,7 @@ def predict(
     index, rows = index[order], model.config.chunk if streams else rows
     parts = []
     for places, batch in split.clicks.blocks(index, read_length(model, config), rows):
-        found = model.logits(batch.to(device)).double().cpu().numpy()
+        found = model.click_logits(batch.to(device)).double().cpu().numpy()
         found = found[:, None] if found.ndim == 1 else found
         if not np.isfinite(found).all():
             at = int(np.argmax(~np.isfinite(found).all(axis=1)))

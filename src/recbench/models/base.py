@@ -106,9 +106,9 @@ class Recommender(nn.Module):
     trains_on: ClassVar[str] = "windows"
     #: Whether it holds a vector for each training user. It then has a key ``cold_users``: users without training events are refused, or folded in.
     reads_users: ClassVar[bool] = False
-    #: What a model can be asked: "ranking" (which items come next), "clicks" (how likely a row of impressions is a click: ``logits``), or both.
+    #: What a model can be asked: "ranking" (which items come next), "clicks" (how likely a row of impressions is a click: ``click_logits``), or both.
     answers: ClassVar[frozenset[str]] = frozenset({"ranking"})
-    #: Whether ``logits`` are log-odds, so that log loss and calibration mean something.
+    #: Whether ``click_logits`` are log-odds, so that log loss and calibration mean something.
     gives_odds: ClassVar[bool] = True
     #: Whether it meets the rows of a test in order of time and sees their labels on its way (``observe``).
     learns_while_asked: ClassVar[bool] = False
@@ -150,7 +150,7 @@ class Recommender(nn.Module):
         """Scalar loss from the states of the batch, so that a distillation objective can share one forward pass."""
         raise NotImplementedError(f"{type(self).__name__} is not trained by gradient")
 
-    def logits(self, rows: ClickBatch) -> Tensor:
+    def click_logits(self, rows: ClickBatch) -> Tensor:
         """[B] of impressions, or [B, T] of a model that answers for T labels; the larger, the likelier a click."""
         raise NotImplementedError(f"{type(self).__name__} cannot be asked for clicks")
 
@@ -275,7 +275,7 @@ class SequenceModel(Recommender):
     def score(self, batch: Batch) -> Tensor:
         return self.queries(self.last_states(batch)[-1]) @ self.item_vectors().T
 
-    def logits(self, rows: ClickBatch) -> Tensor:
+    def click_logits(self, rows: ClickBatch) -> Tensor:
         """The product of the state behind the history with the item's vector: an order of rows, no chance. 0 for a row without a history."""
         found = rows.label.new_zeros(len(rows))
         some = rows.history.lengths > 0

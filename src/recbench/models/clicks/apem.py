@@ -65,7 +65,7 @@ class APEM(ClickModel):
         self.select = nn.Linear(d, e * config.n_heads)
         self.towers = nn.ModuleList(MLP(e * d, config.layers, config.dropout) for _ in range(self.n_tasks))
 
-    def logits(self, rows: ClickBatch) -> Tensor:
+    def click_logits(self, rows: ClickBatch) -> Tensor:
         """[B, T]."""
         x = self.vectors(rows.categories, rows.numbers, rows.several)
         points = self.points.expand(len(x), -1, -1)
@@ -79,7 +79,7 @@ class APEM(ClickModel):
 
     def click_loss(self, rows: ClickBatch) -> Tensor:
         labels = rows.label[:, : self.n_tasks]
-        return F.binary_cross_entropy_with_logits(self.logits(rows), labels) + self.penalties()
+        return F.binary_cross_entropy_with_logits(self.click_logits(rows), labels) + self.penalties()
 
 
 def n_labels(context: ModelContext) -> int:

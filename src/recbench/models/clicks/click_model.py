@@ -40,7 +40,7 @@ class DeepClickConfig(ClickConfig):
 
 
 class ClickModel(Recommender):
-    """See the head of this file. A subclass gives ``logits``."""
+    """See the head of this file. A subclass gives ``click_logits``."""
 
     answers: ClassVar[frozenset[str]] = frozenset({"clicks"})
     ranks: ClassVar[bool] = False
@@ -68,7 +68,7 @@ class ClickModel(Recommender):
         )
 
     def click_loss(self, rows: ClickBatch) -> Tensor:
-        return F.binary_cross_entropy_with_logits(self.logits(rows), rows.label[:, 0]) + self.penalties()
+        return F.binary_cross_entropy_with_logits(self.click_logits(rows), rows.label[:, 0]) + self.penalties()
 
     def training_loss(self, batch: Any) -> Tensor:
         return self.click_loss(batch)

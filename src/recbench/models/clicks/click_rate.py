@@ -80,7 +80,7 @@ class ClickRate(ClosedForm):
             "pair_rate", torch.from_numpy((clicked + config.pair_smoothing * of_item) / (shown + config.pair_smoothing))
         )
 
-    def logits(self, rows: ClickBatch) -> Tensor:
+    def click_logits(self, rows: ClickBatch) -> Tensor:
         rate = self.item_rate[rows.item]
         if len(self.pairs):
             pair = rows.user * (self.n_items + 1) + rows.item

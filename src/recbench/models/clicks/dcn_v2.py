@@ -51,6 +51,6 @@ class DCNv2(ClickModel):
         self.last = nn.Linear(width + self.network.width, 1, bias=False)
         nn.init.xavier_uniform_(self.last.weight)
 
-    def logits(self, rows: ClickBatch) -> Tensor:
+    def click_logits(self, rows: ClickBatch) -> Tensor:
         x = self.vectors(rows.categories, rows.numbers, rows.several).flatten(1)
         return self.bias + self.last(torch.cat([self.cross(x), self.network(x)], 1)).squeeze(-1)

@@ -40,7 +40,7 @@ class DeepFM(ClickModel):
         width = self.vectors.n_fields * config.embedding_size
         self.network = MLP(width, config.layers, config.dropout, batch_norm=config.batch_norm)
 
-    def logits(self, rows: ClickBatch) -> Tensor:
+    def click_logits(self, rows: ClickBatch) -> Tensor:
         fields = rows.categories, rows.numbers, rows.several
         vectors = self.vectors(*fields)
         deep = self.network(vectors.flatten(1)).squeeze(-1)

@@ -37,6 +37,6 @@ class FM(ClickModel):
         super().__init__(config, context)
         self.weights, self.vectors = self.embedding(1), self.embedding(config.embedding_size)
 
-    def logits(self, rows: ClickBatch) -> Tensor:
+    def click_logits(self, rows: ClickBatch) -> Tensor:
         fields = rows.categories, rows.numbers, rows.several
         return self.bias + self.weights(*fields).sum((1, 2)) + pairwise_products(self.vectors(*fields))

@@ -35,5 +35,5 @@ class LR(ClickModel):
         super().__init__(config, context)
         self.weights = self.embedding(1)
 
-    def logits(self, rows: ClickBatch) -> Tensor:
+    def click_logits(self, rows: ClickBatch) -> Tensor:
         return self.bias + self.weights(rows.categories, rows.numbers, rows.several).sum((1, 2))

@@ -127,9 +127,9 @@ class ReLoop2(ClosedForm):
         signs = (z @ self.planes > 0).view(len(z), t, b).long()
         return (signs << torch.arange(b, device=z.device)).sum(-1), 2**b
 
-    def logits(self, rows: ClickBatch) -> Tensor:
+    def click_logits(self, rows: ClickBatch) -> Tensor:
         assert self.base.model is not None, "the memory corrects the model that it was made from"
-        p = torch.sigmoid(self.base.model.logits(rows))
+        p = torch.sigmoid(self.base.model.click_logits(rows))
         cell, n_cells = self.cells(rows)
         self.last = p, cell
         if self.sums is None or self.counts is None:

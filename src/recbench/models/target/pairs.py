@@ -154,13 +154,13 @@ class PairModel(Reranker):
         others = torch.cat([rows.categories[:, :place], rows.categories[:, place + 1 :]], 1)
         return self.further(others, rows.numbers, rows.several).flatten(1)[:, None]
 
-    def logits(self, rows: ClickBatch) -> Tensor:
+    def click_logits(self, rows: ClickBatch) -> Tensor:
         items = rows.item[:, None]
         read = joined(self.features(rows.history, items), self.row_vectors(rows))
         return self.head(read)[:, 0, 0] + self.bias[rows.item]
 
     def click_loss(self, rows: ClickBatch) -> Tensor:
-        return F.binary_cross_entropy_with_logits(self.logits(rows), rows.label[:, 0])
+        return F.binary_cross_entropy_with_logits(self.click_logits(rows), rows.label[:, 0])
 
     def training_loss(self, batch: Any) -> Tensor:
         if isinstance(batch, ClickBatch):

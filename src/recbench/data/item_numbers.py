@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from recbench.data.prepared import PreparedData
 
 
 def item_numbers(data: PreparedData, names: Sequence[str] | pl.Series) -> np.ndarray:
     """[N] int64: the number of each raw id, 0 for one that the data do not have."""
+    import polars as pl
+
     table = data.item_table()
     asked = names if isinstance(names, pl.Series) else pl.Series(list(names), dtype=pl.String)
     found = asked.replace_strict(table["item"], table["item_id"].cast(pl.Int64), default=0, return_dtype=pl.Int64)

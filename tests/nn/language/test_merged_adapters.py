@@ -52,3 +52,14 @@ def test_a_step_of_training_is_seen(stored):
 
 def test_weights_of_less_precision_are_left_alone(stored):
     assert not merged_weights(made(stored, "llama", precision="bfloat16"))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2"])
+def test_the_map_that_ends_attention_works_at_one_position_a_row(stored, family):
+    backbone = made(stored, family)
+    (part,) = backbone._last_attention
+    shapes = []
+    part.register_forward_hook(lambda module, given, result: shapes.append(tuple(result.shape)))
+    with torch.no_grad():
+        backbone.last(torch.randn(4, 6, 16), LENGTHS, inner=False)
+    assert shapes == [(4, 1, 16)]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError, nearest
 from recbench.nn.language import attention
 from recbench.nn.language.backbone_config import INITS, PRECISIONS, PROMPTS, BackboneConfig, is_frozen
-from recbench.nn.language.last_position import is_traced, last_feedforward, read_at
+from recbench.nn.language.last_position import is_traced, last_attention_end, last_feedforward, read_at
 from recbench.nn.language.lora import with_lora
 from recbench.nn.language.merged_adapters import in_place, merged_weights
 from recbench.nn.language.pretrained import (
@@ -113,6 +113,7 @@ class Backbone(nn.Module):
             attention.widen(model)
         # In a list, so that it is not a module of this one a second time.
         self._last_feedforward = [last_feedforward(model)]
+        self._last_attention = [last_attention_end(model)]
         #: False makes the prompt's prefix a part of every row's sequence, as in the paper's code: for measuring what reuse saves.
         self.reuse_prefix = True
         self._kept: tuple[Any, Any] | None = None
@@ -153,6 +154,11 @@ class Backbone(nn.Module):
             parts = [self._last(some, ends, inner) for some, ends in pieces]
         return parts[0] if len(parts) == 1 else [torch.cat(states) for states in zip(*parts, strict=True)]
 
+    @property
+    def _one_position(self) -> list[nn.Module | None]:
+        """Parts of the last layer that need compute only what is read."""
+        return [*self._last_attention, *self._last_feedforward]
+
     def _merged_weights(self) -> list[tuple[Any, Tensor]]:
         """Kept until a weight changes, or the model is trained on."""
         if not self.frozen:
@@ -167,7 +173,7 @@ class Backbone(nn.Module):
 
     def _last(self, vectors: Tensor, lengths: Tensor, inner: bool) -> list[Tensor]:
         if self.prompt is None:
-            with read_at(self._last_feedforward, lengths - 1, vectors.shape[1]):
+            with read_at(self._one_position, lengths - 1, vectors.shape[1]):
                 n_suffix, states = 0, self._states(vectors, inner=inner)
         else:
             prefix, suffix = self.prompt.ends(self.model.get_input_embeddings())
@@ -175,7 +181,7 @@ class Backbone(nn.Module):
             body = placed(vectors, lengths, suffix.to(vectors.dtype))
             positions = torch.arange(len(prefix) + body.shape[1], device=body.device)
             kept = 0 if self.reuse_prefix else len(prefix)
-            with read_at(self._last_feedforward, lengths - 1 + n_suffix + kept, body.shape[1] + kept):
+            with read_at(self._one_position, lengths - 1 + n_suffix + kept, body.shape[1] + kept):
                 states = self._behind(prefix, body, None, positions, inner)
         rows = torch.arange(vectors.shape[0], device=vectors.device)
         return [s[rows, lengths - 1 + n_suffix] for s in states]

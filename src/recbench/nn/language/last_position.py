@@ -1,8 +1,8 @@
 """Reading a language model at one position of each row: its last layer need not compute the others.
 
 Keys and values of all positions are needed in every layer, and states of all in every layer but the last. There the feed-forward part, three
-quarters of a layer, works on each position by itself, so the one that is read is enough. Its result at the others is left at 0, and nobody
-reads it.
+quarters of a layer, works on each position by itself, so the one that is read is enough; and so does the map that ends attention. Their results
+at the others are left at 0, and nobody reads them.
 
 Shapes: B rows, L positions, H width.
 """
@@ -16,30 +16,53 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 #: What families call the feed-forward part of a layer where it takes and gives [B, L, H] and sees one position at a time.
 FEEDFORWARD_PART = re.compile(r"(?:^|\.)(\d+)\.mlp$")
+#: What they call the map that ends attention, where it sees one position at a time.
+ATTENTION_END = re.compile(r"(?:^|\.)(\d+)\.(?:self_attn\.o_proj|attn\.c_proj)$")
 
 
 def last_feedforward(model: nn.Module) -> nn.Module | None:
     """The feed-forward part of the last layer of a decoder; None in families that build it otherwise, as BERT's, or with several experts."""
-    found = [(int(match[1]), part) for name, part in model.named_modules() if (match := FEEDFORWARD_PART.search(name))]
+    part = _last(model, FEEDFORWARD_PART)
+    return None if hasattr(part, "experts") else part
+
+
+def last_attention_end(model: nn.Module) -> nn.Module | None:
+    """The map that ends attention in the last layer of a decoder; None in families that build it otherwise."""
+    return _last(model, ATTENTION_END)
+
+
+def _last(model: nn.Module, called: re.Pattern[str]) -> nn.Module | None:
+    """The one part of the topmost layer that is called so."""
+    found = [(int(match[1]), part) for name, part in model.named_modules() if (match := called.search(name))]
     if not found:
         return None
     number, part = max(found, key=lambda pair: pair[0])
-    return part if sum(other == number for other, _ in found) == 1 and not hasattr(part, "experts") else None
+    return part if sum(other == number for other, _ in found) == 1 else None
 
 
 @contextmanager
-def read_at(feedforward: Sequence[nn.Module | None], position: Tensor, length: int) -> Iterator[None]:
-    """While this is open, the part computes one position of each row only, in a pass of ``length`` positions. position [B].
+def read_at(parts: Sequence[nn.Module | None], position: Tensor, length: int) -> Iterator[None]:
+    """While this is open, the parts compute one position of each row only, in a pass of ``length`` positions. position [B].
 
-    Nothing happens where the part is None, in training, where every position is read, and in a program that is traced.
+    Nothing happens where a part is None, in training, where every position is read, and in a program that is traced.
     """
-    (part,) = feedforward
-    if part is None or torch.is_grad_enabled() or is_traced():
+    if torch.is_grad_enabled() or is_traced():
         yield
         return
+    handles = [handle for part in parts if part is not None for handle in _cut(part, position, length)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _cut(part: nn.Module, position: Tensor, length: int) -> list[RemovableHandle]:
+    """Hooks that give a part one position of each row, and spread its answer."""
     rows = torch.arange(len(position), device=position.device)
     whole: list[Tensor] = []
 
@@ -59,12 +82,7 @@ def read_at(feedforward: Sequence[nn.Module | None], position: Tensor, length: i
         full[rows, position] = result[:, 0]
         return full
 
-    handles = [part.register_forward_pre_hook(cut), part.register_forward_hook(put_back)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return [part.register_forward_pre_hook(cut), part.register_forward_hook(put_back)]
 
 
 def is_traced() -> bool:

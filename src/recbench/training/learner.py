@@ -69,7 +69,8 @@ class Learner(pl.LightningModule):
 
     def start_epoch(self, epoch: int, seed: int) -> None:
         """Let the model and the auxiliaries draw what they draw once an epoch."""
-        for number, part in enumerate([self.student, *self.auxiliaries]):
+        parts: list[Any] = [self.student, *self.auxiliaries]
+        for number, part in enumerate(parts):
             part.start_epoch(epoch, torch.Generator().manual_seed((seed * 1_000_003 + epoch) * 17 + number))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:

@@ -5,6 +5,7 @@ A model that is not ours says so by a class attribute ``dropout_places``. The na
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from torch import nn
 from recbench.config.schemas import compose_model
 from recbench.data.batches import WindowDataset, training_windows
 from recbench.data.item_text import item_texts
+from recbench.data.knowledge import Knowledge
 from recbench.data.training import TrainingData
 from recbench.models.base import ClosedForm, ModelContext
 from recbench.models.dropout_places import constant_dropout, dropout_places
@@ -53,6 +55,10 @@ PLACES = {
         "layers.*.attention",
         "layers.*.contract",
     ),
+    "bm3": ("start", "predictor"),
+    "dgvae": ("start",),
+    "diffkg": ("compare",),
+    "kgat": ("products.*",),
     **dict.fromkeys(("din", "tin"), ("head.layers.*",)),
     "dare": ("head.layers.*", "search_head.layers.*"),
     **dict.fromkeys(("bigrec", "multivae"), ("start",)),
@@ -135,7 +141,11 @@ def build(name, data, split, keys=None):
         parts[role] = build(inner.pop("model"), data, split, inner)
     vectors = nn.functional.pad(torch.randn(data.n_items, 12), (0, 0, 1, 0))
     counts = torch.from_numpy(train.item_counts())
-    context = ModelContext(data.n_items, data.n_users, 20, counts, parts, item_texts(data), train, 0, vectors)
+    beside = {
+        "features": {"image": vectors},
+        "knowledge": Knowledge(np.array([[1, 0, 2]]), data.n_items + 1, 1, [], [], {}),
+    }
+    context = ModelContext(data.n_items, data.n_users, 20, counts, parts, item_texts(data), train, 0, vectors, **beside)
     model = lookup(name).model(config, context)
     if isinstance(model, ClosedForm):
         model.fit_to(train)

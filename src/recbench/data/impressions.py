@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ import numpy as np
 
 from recbench.core.disk import disk_errors, remove_leftovers, whole_folder
 from recbench.core.errors import UserError
+from recbench.core.key_fields import enters_no_key
 from recbench.data.schema import DataConfig
 from recbench.data.sources import lookup
 
@@ -122,8 +123,13 @@ def impressions(data: PreparedData, config: DataConfig) -> Impressions:
 
 
 def beside_values(config: DataConfig) -> dict[str, Any]:
-    """All settings of a source but where files lie and how what stands beside the events is read: what decides what it offers beside them."""
-    return {name: value for name, value in vars(config).items() if name not in ELSEWHERE}
+    """What decides what a source offers beside the events: its settings but where files lie and how they are read, less those marked LATER that are
+    at their default, so that a setting that comes later leaves keys as they are."""
+    return {
+        entry.name: value
+        for entry in fields(config)
+        if entry.name not in ELSEWHERE and not enters_no_key(entry, value := getattr(config, entry.name))
+    }
 
 
 def _store(data: PreparedData, folder: Path, counts: dict[str, int]) -> None:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 PATH_ONLY = {"path_only": True}
 
 #: Marks a config field about what stands beside the events, such as vectors of items: it changes neither the prepared data nor their key, and
-#: enters the keys of those runs alone that read it.
-BESIDE = PATH_ONLY
+#: enters the keys of those runs alone that read it, and only while it is not at its default.
+BESIDE = PATH_ONLY | LATER
 
 #: Columns of the spooled interactions, in file order. A source may leave out the last three; they then read as null.
 INTERACTION_COLUMNS = ("user", "item", "timestamp", "rating", "behaviour", "session")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Our own models by family, each in a module of its own name. Kept as strings so that listing names costs no import.
 FAMILIES = {
     "counting": ("popularity", "recent_popularity", "markov", "itemknn", "ease", "next_number"),
-    "collaborative": ("gfcf", "ials", "bpr_mf", "lightgcn", "multivae"),
+    "collaborative": ("gfcf", "ials", "bpr_mf", "lightgcn", "multivae", "freedom", "bm3", "dgvae", "kgat", "diffkg"),
     "sequential": ("sasrec", "gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec"),
     "session": ("srgnn", "gcsan", "tagnn", "gcegnn", "hicg"),
     "target": ("din", "tin", "dare", "qin"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 #: Words are runs of letters and digits; a single letter is one too.
 WORD = r"(?u)\w+"
@@ -29,3 +31,14 @@ def tfidf_svd(texts: Sequence[str], width: int) -> np.ndarray:
         return np.asarray(weighted.toarray(), dtype=np.float32)
     svd = TruncatedSVD(width, n_iter=7, random_state=0)
     return np.ascontiguousarray(svd.fit_transform(weighted), dtype=np.float32)
+
+
+def item_words(texts: Sequence[str], most: int) -> Tensor:
+    """[N, 1 + W] float32 TF-IDF of the ``most`` most frequent words, rows of length 1; the first column is nobody's, as the first item is the pad."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    try:
+        found = TfidfVectorizer(token_pattern=WORD, max_features=most, dtype=np.float32).fit_transform(texts).toarray()
+    except ValueError:  # sklearn's word for texts without any word
+        found = np.zeros((len(texts), 1), dtype=np.float32)
+    return torch.from_numpy(np.pad(found, ((0, 0), (1, 0))))

@@ -75,7 +75,7 @@ def signature(needs: list[str]) -> Any:
     from mlflow.types.schema import Array
 
     words, numbers = Array(DataType.string), Array(DataType.long)
-    asked = [
+    asked: list[Any] = [
         ColSpec(words, "history"),
         ColSpec(DataType.long, "k", required=False),
         ColSpec(words, "excluded", required=False),

@@ -25,11 +25,11 @@ ENDINGS = (".parquet", ".npz", ".npy", ".npy.gz")
 
 def ready_file(path: str | Path, key: str = "data.text.path") -> Path:
     """Raises UserError, that names the key, for a file that is not there or of another kind."""
-    found = Path(path).expanduser()
+    found, how = Path(path).expanduser(), HOW if key == "data.text.path" else HOW + BY_NUMBER
     if not found.name.endswith(ENDINGS):
-        raise UserError(f"{key}={path} is of no known kind; give {HOW}")
+        raise UserError(f"{key}={path} is of no known kind; give {how}")
     if not found.is_file():
-        raise UserError(f"{key}={path} is not there; give {HOW}")
+        raise UserError(f"{key}={path} is not there; give {how}")
     return found
 
 

@@ -46,6 +46,15 @@ class Slurm(_Delegate, Launcher):
         return launch(self, job_overrides, initial_job_idx)
 
 
+class OnRay(_Delegate, Launcher):
+    """``hydra/launcher=ray``, which ``hardware=ray`` chooses: jobs as tasks of a Ray cluster."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from recbench.experiment.launchers.on_ray import launch
+
+        return launch(self, job_overrides, initial_job_idx)
+
+
 class Search(_Delegate, Sweeper):
     """``hydra/sweeper=tune``: Optuna's sweeper with a budget."""
 

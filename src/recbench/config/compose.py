@@ -55,10 +55,13 @@ LAUNCHERS = {
 
 
 def launcher_words(arguments: list[str]) -> list[str]:
-    """``hardware=slurm`` sends the jobs of a sweep to the cluster, unless another launcher is named."""
+    """``hardware=slurm`` and ``hardware=ray`` send the jobs of a sweep to the cluster, unless another launcher is named."""
     named = any(argument.startswith("hydra/launcher=") for argument in arguments)
     is_sweep = {"-m", "--multirun"} & set(arguments)
-    return ["hydra/launcher=cluster"] if is_sweep and "hardware=slurm" in arguments and not named else []
+    if not is_sweep or named:
+        return []
+    launchers = {"hardware=slurm": "cluster", "hardware=ray": "ray"}
+    return [f"hydra/launcher={launcher}" for word, launcher in launchers.items() if word in arguments]
 
 
 def explain(error: Exception) -> str:

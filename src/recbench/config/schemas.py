@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import recbench
-from recbench.config.settings import HardwareConfig, SlurmConfig, TrackingConfig, TrainingConfig
+from recbench.config.settings import HardwareConfig, RayConfig, SlurmConfig, TrackingConfig, TrainingConfig
 from recbench.core.errors import UserError, nearest
 from recbench.core.yaml_text import load_yaml
 from recbench.models.registry import lookup, model_names
@@ -47,7 +47,7 @@ def schema_of(group: str, name: str) -> type:
     if group == "compression":
         return compression_class(name)
     if group == "hardware":
-        return SlurmConfig if name == "slurm" else HardwareConfig
+        return {"slurm": SlurmConfig, "ray": RayConfig}.get(name, HardwareConfig)
     return TrackingConfig
 
 

@@ -91,6 +91,16 @@ class SlurmConfig(HardwareConfig):
 
 
 @dataclass
+class RayConfig(HardwareConfig):
+    """What each job of a sweep asks of a Ray cluster; read by the launcher, since a run inside the job has it already."""
+
+    name: str = "ray"
+    cpus: int = 1
+    gpus: float = 0.0  # a part of one shares it between jobs
+    memory_gb: float | None = None
+
+
+@dataclass
 class TrackingConfig:
     """Where finished runs are sent."""
 

@@ -71,11 +71,11 @@ def register_run(opened: Opened, name: str, tracking_uri: str) -> Registered:
 def signature(needs: list[str]) -> Any:
     """What is asked and answered; needs: "timestamps", "behaviours", where the model reads them."""
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from mlflow.types.schema import Array
 
     words, numbers = Array(DataType.string), Array(DataType.long)
-    asked: list[Any] = [
+    asked: list[ColSpec | TensorSpec] = [
         ColSpec(words, "history"),
         ColSpec(DataType.long, "k", required=False),
         ColSpec(words, "excluded", required=False),

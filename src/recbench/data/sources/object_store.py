@@ -55,8 +55,8 @@ def with_local_files(config: TableConfig, cache_dir: Path) -> TableConfig:
             return value
         found: list[Any] = []
         for name in [value] if isinstance(value, str | int | float) else list(value):
-            address = f"{base}/{name}" if base is not None and not is_address(name) else name
-            found += fetched(str(address), cache_dir, key) if is_address(address) else [name]
+            address = f"{base}/{name}" if base is not None and not is_address(name) else str(name)
+            found += fetched(address, cache_dir, key) if is_address(address) else [name]
         return found if len(found) > 1 or not isinstance(value, str) else found[0]
 
     parts = {name: local(value, f"data.parts.{name}") for name, value in config.parts.files().items()}

@@ -7,7 +7,6 @@ its checkpoint and goes on. One job that dies leaves the others alone.
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from hydra.core.utils import JobReturn
 from recbench.config.settings import SlurmConfig
 from recbench.core.errors import UserError
 from recbench.experiment.launchers.records import needs_extra, write_lost
+from recbench.experiment.launchers.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -41,24 +41,8 @@ ENDED = (
 )
 
 
-class Task:
-    """One job as submitit stores and starts it, in every process of the job."""
-
-    def __init__(self, plugin: Any) -> None:
-        self.hydra_context, self.task_function, self.config = plugin.hydra_context, plugin.task_function, plugin.config
-
-    def __call__(self, overrides: list[str], number: int, state: dict[Any, Any]) -> JobReturn:
-        from hydra.core.singleton import Singleton
-        from hydra.core.utils import run_job, setup_globals
-        from omegaconf import open_dict
-
-        Singleton.set_state(state)
-        setup_globals()
-        composed = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        job = composed.hydra.job
-        with open_dict(job):
-            job.id, job.num = os.environ.get("SLURM_JOB_ID", str(number)), number
-        return run_job(self.task_function, composed, "hydra.sweep.dir", "hydra.sweep.subdir", self.hydra_context)
+class QueuedAgain(Task):
+    """A job that submitit stores, starts in every process of it, and can queue again."""
 
     def checkpoint(self, *arguments: Any) -> Any:
         """What submitit queues again: the same job, which finds its own checkpoint."""
@@ -88,7 +72,9 @@ def launch(plugin: Any, job_overrides: Sequence[Sequence[str]], first: int) -> l
     numbers = range(first, first + len(job_overrides))
     state = Singleton.get_state()
     try:
-        jobs = executor.map_array(Task(plugin), [list(o) for o in job_overrides], numbers, [state] * len(numbers))
+        jobs = executor.map_array(
+            QueuedAgain(plugin), [list(o) for o in job_overrides], numbers, [state] * len(numbers)
+        )
     except FailedSubmissionError as error:
         raise UserError(
             f"Slurm refuses the jobs: {' '.join(str(error).split())[-300:]}; change hardware.* accordingly"

@@ -29,6 +29,9 @@ REFUSED = {
     "llamarec": "reading their texts",
     "tiger": "search over item codes",
     "lcrec": "search over item codes",
+    "p5": "search over item codes",
+    "preference": "search over item codes",
+    **dict.fromkeys(("din", "tin", "dare"), "reading their texts"),
 }
 
 #: The layers of a model are all alike and each is traced anew: one is enough, but for a model of which two are tried.

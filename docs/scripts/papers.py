@@ -24,6 +24,7 @@ FAMILY_TITLES = {
     "language": "Language models",
     "generative": "Generators of item codes",
     "tokenizers": "Item codes",
+    "selection": "Selections of training events",
 }
 #: Beside the models: what is laid over a loss, and what is done to a finished model.
 BESIDE = {

@@ -42,6 +42,9 @@ BUILT_IN = {
         "recbench.cli.language_model", "a small pretrained language model for model.backbone, without a model hub"
     ),
     "mcp": Command("recbench.cli.mcp.command", "finished runs as tools for a language model (extra 'mcp')"),
+    "probe": Command(
+        "recbench.cli.probe.command", "ask a finished run what its figures do not say: probe sae RUN_FOLDER"
+    ),
     "recommend": Command("recbench.cli.recommend.command", "what a finished run recommends"),
     "report": Command("recbench.cli.report", "the page and the tables of a study, or of a folder of runs"),
     "runs": Command("recbench.cli.runs", "the runs of a folder: list, show, remove, and clear what nobody needs"),

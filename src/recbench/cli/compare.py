@@ -30,9 +30,14 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--reference", help="the entrant, or one of its runs, that the others are compared with")
     parser.add_argument("--resamples", type=int, default=10_000, help="of the users (default: 10,000)")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
+    parser.add_argument(
+        "--lists", type=int, metavar="K", help="also how far any two agree in their top K, from their stored weights"
+    )
     chosen = parser.parse_intermixed_args(arguments)
     if chosen.seed < 0:
         raise UserError(f"--seed must not be negative, not {chosen.seed}")
+    if chosen.lists is not None and chosen.lists < 1:
+        raise UserError(f"--lists must be at least 1, not {chosen.lists}")
     return chosen
 
 
@@ -115,6 +120,10 @@ def run_compare(arguments: list[str]) -> int:
     overlaps = {e.name: found for e in entrants if (found := stability(e.runs, cutoff)) is not None}
     table = verdict_table(verdicts, chosen.metric, protocol, reference, marks, overlaps, cutoff)
     show(table, notes(verdicts), *tuned_notes(told, warn=True), *doubts(told))
+    if chosen.lists is not None:
+        from recbench.cli.agreement import agreement_table
+
+        show(agreement_table([(entrant.name, entrant.runs[0]) for entrant in entrants], chosen.lists))
     return 0
 
 

@@ -35,7 +35,7 @@ keys (change with key=value):
   training.{{max_epochs,batch_size,lr,weight_decay,patience,max_length,warmup_steps,schedule,step_epochs,l2,gradient_clip,validate_every,init_from}}
   evaluation.{{cutoffs,metrics,monitor}}   monitor: the validation metric that stops training, as hr@7 (default: ndcg@10)
   tracking.{{enabled,uri,experiment}}   hardware.{{accelerator,devices,nodes,strategy,precision,compile,threads,logits,estimate_energy}}
-  model.*  data.*  protocol.*  distillation.*  compression.*   as `--cfg job` prints them for the chosen options
+  model.*  data.*  protocol.*  attack.*  distillation.*  compression.*   as `--cfg job` prints them for the chosen options
 
 also:  hydra/launcher=joblib   jobs of a sweep side by side (extra 'sweep'); hardware=slurm: on a cluster
        mlflow ui               compare runs

@@ -29,6 +29,7 @@ OPEN_NODES = (
     "model.start.",
     "model.guide.",
     "model.auxiliary_keys.",
+    "training.selection_keys.",
 )
 
 

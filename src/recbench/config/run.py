@@ -22,11 +22,15 @@ from recbench.config.settings import (
 )
 from recbench.core.errors import UserError, nearest
 from recbench.core.secrets import hide, redact_values
+from recbench.data.attack import AttackConfig
 from recbench.data.training_rows import ROWS
 from recbench.evaluation.added_metrics import check_metrics
 from recbench.evaluation.monitor import CLICK_MONITORS, check_monitor
 from recbench.models.auxiliary import check_auxiliaries
+from recbench.models.head_config import check_heads_of_items
+from recbench.models.items import check_items
 from recbench.models.registry import lookup
+from recbench.models.selected_targets import check_selection
 from recbench.posthoc.compression.configs import CompressionConfig
 
 SCHEDULES = ("constant", "cosine", "step", "inverse_sqrt")
@@ -61,6 +65,7 @@ class RunConfig:
     cache_dir: Path
     compression: CompressionConfig = field(default_factory=CompressionConfig)
     tuned: TunedConfig = field(default_factory=TunedConfig)
+    attack: AttackConfig = field(default_factory=AttackConfig)
 
     def __post_init__(self) -> None:
         # What decides when a training stops: a ranking metric means nothing under a protocol that asks for clicks.
@@ -96,7 +101,10 @@ class RunConfig:
                 raise UserError(f"{group} is missing; choose one with {group}=OPTION")
             if type(part) is not schema_of(group, part.name):
                 raise UserError(f"{group}.name is not a key to change; choose with {group}={part.name}")
+        self.attack.check()
         check_auxiliaries(self.model)
+        check_items(self.model)
+        check_heads_of_items(self.model, self.distillation.name != "none")
         self.distillation.check()
         self.compression.check(self.model, lookup(self.model.name).model.trains_by_gradient)
         for key, least in LEAST.items():
@@ -115,6 +123,8 @@ class RunConfig:
             raise UserError("training.schedule=inverse_sqrt falls after training.warmup_steps; set it to at least 1")
         if self.training.rows not in ROWS:
             raise UserError(f"unknown training.rows '{self.training.rows}'; {nearest(self.training.rows, ROWS)}")
+        check_selection(self.training, self.model, self.distillation.name != "none")
+        self.training.sparsity.check()
         self._check_optimizer()
         self._check_embedding_gradients()
         if self.training.init_from is not None and not lookup(self.model.name).model.trains_by_gradient:
@@ -146,6 +156,8 @@ class RunConfig:
         if kind not in known:
             raise UserError(f"unknown training.embedding_gradients '{kind}'; {nearest(kind, known)}")
         if kind == "sparse":
+            if self.training.sparsity.density < 1:
+                raise UserError("training.sparsity needs the whole gradient: use training.embedding_gradients=dense")
             for key in ("l2", "gradient_clip"):
                 if getattr(self.training, key):
                     raise UserError(
@@ -180,7 +192,7 @@ class RunConfig:
 
     @classmethod
     def _from_plain(cls, plain: Mapping[str, Any]) -> RunConfig:
-        typed: dict[str, Any] = {"compression": {"name": "none"}, **plain}
+        typed: dict[str, Any] = {"compression": {"name": "none"}, "attack": {"name": "none"}, **plain}
         refuse_interpolation(plain)
         for group in GROUPS:
             typed[group] = OmegaConf.to_object(with_schema(group, typed[group]["name"], typed[group]))

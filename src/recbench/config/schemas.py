@@ -25,7 +25,7 @@ from recbench.posthoc.compression.configs import config_class as compression_cla
 HERE = "here/"
 
 #: The Hydra groups of a run, each with a schema.
-GROUPS = ("model", "data", "protocol", "distillation", "compression", "hardware", "tracking")
+GROUPS = ("model", "data", "protocol", "attack", "distillation", "compression", "hardware", "tracking")
 
 
 def schema_of(group: str, name: str) -> type:
@@ -40,6 +40,10 @@ def schema_of(group: str, name: str) -> type:
         from recbench.data.protocol import protocol_class
 
         return protocol_class(name)
+    if group == "attack":
+        from recbench.data.attack import attack_class
+
+        return attack_class(name)
     if group == "distillation":
         from recbench.objectives.distillation.configs import config_class as distillation_class
 

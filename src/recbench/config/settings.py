@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER, NO_KEY
+
+
+@dataclass
+class SparsityConfig:
+    """Tensors that stay sparse while they are trained (``recbench.training.sparsity``); at density 1 there are none."""
+
+    density: float = 1.0  # share of the values that are not 0
+    every: int = 200  # steps from one exchange of weights to the next
+    update_ratio: float = 0.5  # share of the non-zeros that the first exchange takes; 0: the mask stays as it was drawn
+    stop: float = 0.75  # share of all steps after which the masks stay
+    tensors: str = "embeddings"  # embeddings (of items) | all
+
+    def check(self) -> None:
+        """Raise UserError for numbers that make no sense."""
+        if not 0 < self.density <= 1:
+            raise UserError(f"training.sparsity.density={self.density:g} must lie above 0 and be at most 1")
+        if self.every < 1 or not 0 <= self.update_ratio < 1 or not 0 <= self.stop <= 1:
+            raise UserError(
+                f"training.sparsity: every={self.every} must be at least 1, update_ratio={self.update_ratio:g} at least 0 and below 1, "
+                f"stop={self.stop:g} in 0..1"
+            )
+        if self.tensors not in ("embeddings", "all"):
+            raise UserError(f"unknown training.sparsity.tensors '{self.tensors}'; known: embeddings, all")
 
 
 @dataclass
@@ -34,6 +59,16 @@ class TrainingConfig:
     rows: str = field(default="events", metadata=LATER)
     # Folder or key of a finished run of the same model whose weights the training starts from (experiment.warm_start). Its key enters ours.
     init_from: str | None = field(default=None, metadata=LATER)
+    # Which training events are targets: none (all) | random | dealrec | denoise | propensity | holdout, each a run of its own (select_NAME).
+    selection: str = field(default="none", metadata=LATER)
+    selection_keys: dict[str, Any] = field(default_factory=dict, metadata=LATER)  # of that run
+    # An epoch has as many steps as without the selection: what is kept comes round several times.
+    equal_steps: bool = field(default=False, metadata=LATER)
+    sparsity: SparsityConfig = field(default_factory=SparsityConfig, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sparsity, Mapping):  # as a stored config holds it
+            self.sparsity = SparsityConfig(**self.sparsity)
 
 
 @dataclass
@@ -137,6 +172,7 @@ class RootConfig:
     model: Any = None
     data: Any = None
     protocol: Any = None
+    attack: Any = None
     distillation: Any = None
     compression: Any = None
     hardware: Any = None

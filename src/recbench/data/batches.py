@@ -37,6 +37,8 @@ class Batch:
     windows [B] int64, number of each row's training window (training only): an address for the host, which never leaves it.
     next_timestamps [B, L] int64, the time of the event after each position; at the end of an evaluated history that is the target's time,
     which is not known when a recommendation is made: no model may read it unless a key of its config says so by name.
+    target_weights [B, L] float32: how much each target counts, 0: not at all (only with ``training.selection``) ·
+    next_behaviours [B, L] int64: of the targets (training only, where the data has them).
     weight: of this batch's loss, where it is a process's part of a batch (``EpochSampler.part_of``); 1 for a whole one.
     """
 
@@ -49,6 +51,20 @@ class Batch:
     windows: Tensor | None = None
     next_timestamps: Tensor | None = None
     weight: float = 1.0
+    target_weights: Tensor | None = None
+    next_behaviours: Tensor | None = None
+
+    @property
+    def trained(self) -> Tensor:
+        """[B, L] bool, True where the target is trained on: at every real position, unless a selection leaves some out."""
+        return self.mask if self.target_weights is None else self.mask & (self.target_weights > 0)
+
+    def weights_of(self, chosen: Tensor) -> Tensor | None:
+        """Weights of the targets at the chosen positions; None where all weigh the same, which costs nothing."""
+        if self.target_weights is None:
+            return None
+        weights = self.target_weights[chosen]
+        return None if not len(weights) or bool((weights == weights[0]).all()) else weights
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         moved: dict[str, Any] = {
@@ -107,20 +123,33 @@ def gather(data: PreparedData, user: np.ndarray, start: np.ndarray, length: np.n
         batch.next_timestamps = torch.from_numpy(np.where(real, data.timestamps[after], 0))
     if data.behaviours is not None:
         batch.behaviours = torch.from_numpy(np.where(real, data.behaviours[position], 0).astype(np.int64))
+        if with_targets:
+            batch.next_behaviours = torch.from_numpy(np.where(real, data.behaviours[after], 0).astype(np.int64))
     return batch
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Training windows: user [W], start [W] (flat position of the first input), length [W] (inputs, equal to targets)."""
+    """Training windows: user [W], start [W] (flat position of the first input), length [W] (inputs, equal to targets).
+
+    kept [W], mass [W]: of a selection, how many of a window's targets are trained on, and the sum of their weights; None: all, each with 1.
+    """
 
     user: np.ndarray
     start: np.ndarray
     length: np.ndarray
+    kept: np.ndarray | None = None
+    mass: np.ndarray | None = None
 
     @property
     def n_targets(self) -> int:
+        """Positions that have a target, trained on or not."""
         return int(self.length.sum())
+
+    @property
+    def counts(self) -> np.ndarray:
+        """[W] targets that are trained on."""
+        return self.length if self.kept is None else self.kept
 
 
 def training_windows(train_start: np.ndarray, train_end: np.ndarray, max_length: int) -> Windows:
@@ -148,10 +177,18 @@ class Part(NamedTuple):
 class WindowDataset(Dataset[Batch]):
     """Map-style dataset over windows; indexed by an array of window numbers, or by a Part, it returns a whole Batch.
 
-    with_targets: False for rows that are no sequences (``recbench.data.training_rows``)."""
+    with_targets: False for rows that are no sequences (``recbench.data.training_rows``). target_weights [N], of each interaction as a target; None:
+    all alike."""
 
-    def __init__(self, data: PreparedData, windows: Windows, with_targets: bool = True) -> None:
+    def __init__(
+        self,
+        data: PreparedData,
+        windows: Windows,
+        with_targets: bool = True,
+        target_weights: np.ndarray | None = None,
+    ) -> None:
         self.data, self.windows, self.with_targets = data, windows, with_targets
+        self.target_weights = target_weights
 
     def __len__(self) -> int:
         return len(self.windows.user)
@@ -162,6 +199,10 @@ class WindowDataset(Dataset[Batch]):
         w = self.windows
         batch = gather(self.data, w.user[index], w.start[index], w.length[index], self.with_targets)
         batch.windows = torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))
+        if self.target_weights is not None:
+            after = w.start[index][:, None] + np.arange(1, batch.items.shape[1] + 1)
+            weights = self.target_weights[np.minimum(after, len(self.target_weights) - 1)]
+            batch.target_weights = torch.from_numpy(weights) * batch.mask
         return batch
 
 
@@ -172,8 +213,11 @@ class EpochSampler(Sampler["np.ndarray | Part"]):
     processes, each takes its part of every batch of the one plan; together they take what a single process takes.
     """
 
-    def __init__(self, windows: Windows, batch_size: int, seed: int, part: int = 0, parts: int = 1) -> None:
-        self.windows, self.batch_size, self.seed = windows, batch_size, seed
+    def __init__(
+        self, windows: Windows, batch_size: int, seed: int, part: int = 0, parts: int = 1, steps: int = 0
+    ) -> None:
+        """steps: batches of an epoch, for which the windows come round again and again; 0: each window once."""
+        self.windows, self.batch_size, self.seed, self.steps = windows, batch_size, seed, steps
         self.part, self.parts = part, parts
         self.epoch = 0
 
@@ -188,13 +232,21 @@ class EpochSampler(Sampler["np.ndarray | Part"]):
         self.epoch = state["epoch"]
 
     def plan(self, epoch: int) -> list[np.ndarray]:
-        generator = np.random.default_rng((self.seed, epoch))
+        """The batches of an epoch, as numbers of windows."""
+        batches = self._round(epoch, ())
+        while self.steps and len(batches) < self.steps:
+            batches += self._round(epoch, (len(batches),))
+        return batches[: self.steps] if self.steps else batches
+
+    def _round(self, epoch: int, more: tuple[int, ...]) -> list[np.ndarray]:
+        """Every window once."""
+        generator = np.random.default_rng((self.seed, epoch, *more))
         order = generator.permutation(len(self.windows.length))
         length = self.windows.length[order]
         # Pools of shuffled windows, each sorted by length, then cut wherever another batch_size targets are full.
-        pool = np.cumsum(length) // (self.batch_size * POOL_BATCHES)
+        pool = np.cumsum(self.windows.counts[order]) // (self.batch_size * POOL_BATCHES)
         order = order[np.lexsort((length, pool))]
-        filled = np.cumsum(self.windows.length[order]) - 1
+        filled = np.cumsum(self.windows.counts[order]) - 1
         cuts = np.flatnonzero(np.diff(filled // self.batch_size)) + 1
         batches = np.split(order, cuts)
         return [batches[i] for i in generator.permutation(len(batches))]
@@ -214,12 +266,12 @@ class EpochSampler(Sampler["np.ndarray | Part"]):
         own = batch[self.part :: self.parts]
         if not len(own):
             return Part(batch[:1], 0.0)
-        length = self.windows.length
-        return Part(own, float(self.parts * length[own].sum() / length[batch].sum()))
+        mass = self.windows.length if self.windows.mass is None else self.windows.mass
+        return Part(own, float(self.parts * mass[own].sum() / mass[batch].sum()))
 
     def __len__(self) -> int:
         """Batches of an epoch; an upper bound where a window alone is longer than ``batch_size``."""
-        return max(1, -(-self.windows.n_targets // self.batch_size))
+        return self.steps or max(1, -(-int(self.windows.counts.sum()) // self.batch_size))
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

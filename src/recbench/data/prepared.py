@@ -44,6 +44,9 @@ class PreparedData:
         self.manifest = manifest
         self.fingerprint: str = manifest["fingerprint"]
         self.n_users: int = manifest["n_users"]
+        self.n_real_users: int = manifest[
+            "n_users"
+        ]  # all, unless an attack laid others behind them (``recbench.data.attack``)
         self.n_items: int = manifest["n_items"]
         self.n_interactions: int = manifest["n_interactions"]
         self.has_timestamps: bool = manifest["has_timestamps"]

@@ -40,6 +40,12 @@ class TrainingData:
     def of(cls, data: PreparedData, split: HasTraining) -> TrainingData:
         return cls(data, split.train_start, split.train_end)
 
+    @classmethod
+    def of_real_users(cls, data: PreparedData, split: HasTraining) -> TrainingData:
+        """Without the fake users of an attack: what evaluation counts."""
+        n = data.n_real_users
+        return cls(data, split.train_start[:n], split.train_end[:n])
+
     @property
     def n_items(self) -> int:
         return self.data.n_items

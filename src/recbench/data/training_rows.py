@@ -59,11 +59,12 @@ class HasWindows(Protocol):
 
 
 def epoch_sampler(
-    dataset: HasWindows, rows: str, batch_size: int, seed: int, part: int = 0, parts: int = 1
+    dataset: HasWindows, rows: str, batch_size: int, seed: int, part: int = 0, parts: int = 1, steps: int = 0
 ) -> EpochSampler:
-    """The batches of an epoch of these rows, or of a process's part of each. rows: one of ROWS."""
+    """The batches of an epoch of these rows, or of a process's part of each. rows: one of ROWS. steps: batches of an epoch, 0: each row
+    once."""
     kind = UniformUsers if rows == "users_uniform" else EpochSampler
-    return kind(dataset.windows, batch_size, seed, part, parts)
+    return kind(dataset.windows, batch_size, seed, part, parts, steps)
 
 
 class UniformUsers(EpochSampler):

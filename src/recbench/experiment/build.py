@@ -18,6 +18,7 @@ from recbench.data.store import PreparedData
 from recbench.experiment.context import Run, RunContext
 from recbench.experiment.teacher import is_untrained
 from recbench.models.base import ModelContext, Recommender
+from recbench.models.laid_over import made, needs_of
 from recbench.models.registry import lookup
 from recbench.models.weights import load_weights
 from recbench.nn.text.vectors import text_vectors
@@ -33,18 +34,19 @@ def build_model(
     train = stage.train
     counts = torch.from_numpy(train.item_counts())
     model = lookup(config.model.name).model
+    needs = needs_of(model, config.model)
     dealt = shuffled_rows(stage.data.n_items, config.data.text.shuffle)
-    texts = item_texts(stage.data) if "text" in model.needs(config.model) else None
+    texts = item_texts(stage.data) if "text" in needs else None
     if texts is not None and dealt is not None:
         texts = [texts[item] for item in dealt]
     vectors = None
-    if "text_vectors" in model.needs(config.model) and not stored:
+    if "text_vectors" in needs and not stored:
         from recbench.experiment.device import device_of
 
         vectors = text_vectors(stage.data, config.data.text, config.cache_dir, device_of(config.hardware))
         if dealt is not None:
             vectors = vectors[dealt]
-    needs = frozenset() if stored else model.needs(config.model)
+    needs = frozenset() if stored else needs
     context = ModelContext(
         stage.data.n_items,
         stage.data.n_users,
@@ -63,7 +65,7 @@ def build_model(
         context = replace(context, fields=stage.split.clicks.fields)
     # Weights that are never trained must not be those that a student of the same seed starts from.
     torch.manual_seed(config.seed + (UNTRAINED_SEEDS if is_untrained(config) else 0))
-    return model(config.model, context)
+    return made(model, config.model, context)
 
 
 def features_of(config: RunConfig, data: PreparedData) -> dict[str, Tensor]:

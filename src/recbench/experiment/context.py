@@ -8,6 +8,7 @@ from typing import Any
 
 from recbench.config.run import RunConfig
 from recbench.core.run_folder import RunFolder
+from recbench.data.attack import attacked
 from recbench.data.clicks.split import ClickSplit
 from recbench.data.split import make_split, protocol_view
 from recbench.data.store import PreparedData, prepare
@@ -51,7 +52,7 @@ class RunContext:
             clicks = click_split(config.data, config.protocol, config.cache_dir)
             return cls(clicks.clicks.log, clicks)
         data = protocol_view(prepare(config.data, config.cache_dir), config.protocol)
-        return cls(data, make_split(data, config.protocol, data.folder))
+        return cls(*attacked(data, make_split(data, config.protocol, data.folder), config.attack))
 
     @property
     def train(self) -> TrainingData:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,12 @@ from recbench.data.text_config import FILE
 from recbench.experiment.context import RunContext
 from recbench.experiment.teacher import teacher_config
 from recbench.experiment.warm_start import without_source
+from recbench.models.laid_over import needs_of, parts_of
 from recbench.models.registry import lookup
+from recbench.models.selected_targets import selection_part
+
+#: Training keys of a run that is trained on all its events.
+UNSELECTED: dict[str, Any] = {"selection": "none", "selection_keys": {}, "equal_steps": False}
 
 #: How data come to have what they lack.
 MENDS = {
@@ -41,9 +47,13 @@ def dependency_configs(config: RunConfig) -> dict[str, RunConfig]:
     choosing = choosing_config(config)
     config = without_source(config)
     wanted = {
-        name: (keys, f"model.{name}")
-        for name, keys in lookup(config.model.name).model.dependencies(config.model).items()
+        name: (keys, f"model.{name}") for name, keys in parts_of(lookup(config.model.name).model, config.model).items()
     }
+    chosen = selection_part(config.training)
+    if chosen is not None:
+        wanted["selection"] = chosen, "training.selection_keys"
+        # What a run stands on is trained on all events, unless its own keys say otherwise.
+        config = replace(config, training=replace(config.training, **UNSELECTED))
     found = {} if choosing is None else {EPOCHS: choosing}
     for name, (keys, where) in wanted.items():
         model, training = compose_model(keys, where, config.data.name, use_tuned=config.tuned.name != OFF)
@@ -88,7 +98,7 @@ def check_requirements(config: RunConfig, data: PreparedData) -> None:
         "knowledge": lambda: has_knowledge(config.data),
     }
     model = lookup(config.model.name).model
-    needs = set(model.needs(config.model))
+    needs = set(needs_of(model, config.model))
     if getattr(getattr(config, "protocol", None), "asks_clicks", False) and model.reads_histories:
         needs.add("timestamps")  # without a clock nothing is known to come before a row
     missing = sorted(need for need in needs if not offered[need]())

@@ -61,7 +61,7 @@ def test_figures(
     started = time.perf_counter()
     ranked = rank_cases(model, data, split, split.test, config, top_k=min(max(cutoffs), data.n_items))
     seconds = time.perf_counter() - started
-    counts = TrainingData.of(data, split).item_counts()
+    counts = TrainingData.of_real_users(data, split).item_counts()
     added, means, listed = chosen_metrics(ranked, counts, data, split, config, folder)
     if processes.here().leads:
         write_ranks(ranked, added, folder)
@@ -70,6 +70,7 @@ def test_figures(
         **{f"test/{split.metric_prefix}{name}": value for name, value in measured.items()},
         **control_figures(model, data, split, config),
         **cold_figures(ranked, counts, split, cutoffs),
+        **tail_figures(ranked, counts, split, cutoffs),
         "test/cases": len(split.test),
         "test/skipped_cases": ranked.cases_without_targets,
         "cost/test_seconds": seconds,
@@ -129,6 +130,23 @@ def cold_figures(ranked: Evaluation, counts: np.ndarray, split: Split, cutoffs: 
     return found
 
 
+#: A target whose item has at most so many training events, and one at least, belongs to the tail.
+TAIL_EVENTS = 5
+
+
+def tail_figures(ranked: Evaluation, counts: np.ndarray, split: Split, cutoffs: Sequence[int]) -> dict[str, float]:
+    """The slice of targets whose item has 1 to TAIL_EVENTS training events: ``tail/targets``, ``tail/ndcg@10`` ...; none where there is no such
+    target. counts [n_items + 1]: training events."""
+    held = counts[ranked.target]
+    chosen = (held > 0) & (held <= TAIL_EVENTS)
+    if not chosen.any():
+        return {}
+    rank, prefix = ranked.rank[chosen], f"tail/{split.metric_prefix}"
+    names = [f"{name}@{k}" for k in cutoffs for name in ("hr", "ndcg")]
+    values = {name: per_case(name, rank, np.arange(len(rank)), ranked.n_ranked).mean() for name in names}
+    return {"tail/targets": int(chosen.sum()), **{prefix + name: float(value) for name, value in values.items()}}
+
+
 def add_metrics(
     model: Recommender, data: PreparedData, split: Split, config: RunConfig, folder: RunFolder
 ) -> dict[str, Any]:
@@ -137,7 +155,7 @@ def add_metrics(
 
     cutoffs = config.evaluation.cutoffs
     ranked = rank_cases(model, data, split, split.test, config, top_k=min(max(cutoffs), data.n_items))
-    counts = TrainingData.of(data, split).item_counts()
+    counts = TrainingData.of_real_users(data, split).item_counts()
     added, means, listed = chosen_metrics(ranked, counts, data, split, config, folder)
     _, row = np.unique(ranked.case, return_inverse=True)
     stored = pl.read_parquet(folder.ranks)

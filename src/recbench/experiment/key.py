@@ -14,11 +14,13 @@ from typing import Any
 
 from recbench.config.run import RunConfig
 from recbench.core.key_fields import key_values
+from recbench.data.attack import AttackConfig
 from recbench.data.download import hash_file
 from recbench.data.features import features_key
 from recbench.data.knowledge import knowledge_key
 from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import dependency_configs
+from recbench.models.laid_over import needs_of
 from recbench.models.registry import lookup
 from recbench.nn.language.conversion import identity
 from recbench.nn.text.vectors import text_key
@@ -56,16 +58,19 @@ def run_key(config: RunConfig, stage: RunContext) -> str:
         parts["monitor"] = config.evaluation.monitor  # it decides which epoch is kept
     if config.compression.name != "none":
         parts["compression"] = key_values(config.compression)
-    if "text_vectors" in model.needs(config.model):
+    needs = needs_of(model, config.model)
+    if config.attack != AttackConfig() and model.ranks:
+        parts["attack"] = key_values(config.attack)
+    if "text_vectors" in needs:
         parts["text"] = text_key(config.data.text, config.cache_dir)
-    if config.data.text.shuffle is not None and model.needs(config.model) & {"text", "text_vectors"}:
+    if config.data.text.shuffle is not None and needs & {"text", "text_vectors"}:
         parts["text_shuffle"] = config.data.text.shuffle
     return make_key(config.model.name, parts | beside_parts(config))
 
 
 def beside_parts(config: RunConfig) -> dict[str, Any]:
     """What a model reads beside the events and texts, by the content of the files: vectors of items, a knowledge graph."""
-    needs, parts = lookup(config.model.name).model.needs(config.model), {}
+    needs, parts = needs_of(lookup(config.model.name).model, config.model), {}
     if "features" in needs:
         parts["features"] = features_key(config.data, config.cache_dir)
         if config.data.features.reads_titles:

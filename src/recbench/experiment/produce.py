@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from recbench.config.run import RunConfig
 from recbench.core.run_folder import RunFolder
 from recbench.data.clicks.split import ClickSplit
+from recbench.data.selected import Selected
 from recbench.data.training import TrainingData
 from recbench.evaluation.cost.meters import Meters, spent_figures
 from recbench.experiment import busy_machine
@@ -36,8 +37,10 @@ def produce(
 ) -> dict[str, Any]:
     """The model of a run, trained and tested; returns its figures. Of several processes all do this, and the first one writes."""
     from recbench.experiment import clicks, evaluate
+    from recbench.experiment.attack_figures import attack_figures
     from recbench.experiment.cost_of_use import PeakMemory, sizes
     from recbench.experiment.device import device_of, prepare_device
+    from recbench.experiment.oracle_class import oracle_figures
     from recbench.experiment.shuffled import shuffled_figures
     from recbench.models.base import count_parameters
 
@@ -51,6 +54,7 @@ def produce(
         model = build_model(config, stage, loaded)
         started = warm_start(model, stage.data, config, needed).figures() if source_folder(config) else {}
         train = stage.train
+        selected = selected_targets(loaded.get("selection"), train)
         logger.info("%s: training on %s", folder.key, stage.data.folder.name)
         teaching = None
         if config.distillation.name != "none":
@@ -58,7 +62,7 @@ def produce(
 
             taught_by = needed["teacher"].folder if "teacher" in needed else None
             teaching = Teaching.of(config.distillation, model, loaded.get("teacher"), taught_by)
-        figures = {**fit(model, train, config, stage, folder, teaching, judge, needed.get(EPOCHS)), **started}
+        figures = {**fit(model, train, config, stage, folder, teaching, judge, needed.get(EPOCHS), selected), **started}
         figures |= doubt_of_loss(model, folder.history())
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
     if isinstance(stage.split, ClickSplit):
@@ -69,6 +73,9 @@ def produce(
     else:
         tested, validated = evaluate.test if model.ranks else evaluate.report, {}
     outcome = {**tested(model, stage.data, stage.split, config, folder), **validated}
+    if model.ranks:
+        outcome |= oracle_figures(model, stage.data, stage.split, config)
+        outcome |= attack_figures(model, stage.data, stage.split, config)
     if model.ranks and config.evaluation.shuffled_histories:
         outcome |= shuffled_figures(model, stage.data, stage.split, config)
     return {**outcome, **figures, **parameters, **sizes(model, folder), **memory.figures()}
@@ -95,6 +102,7 @@ def fit(
     teaching: Teaching | None,
     judge: Judge | None = None,
     choosing: Run | None = None,
+    selected: Selected | None = None,
 ) -> dict[str, float]:
     """Train or compute a model and leave its weights in the folder; returns figures on the training. choosing: the run whose best epoch says for
     how many epochs this one is trained, without a validation of its own."""
@@ -137,8 +145,17 @@ def fit(
         keep_last=stage.split.validation_in_training,
         watchers=[*watchers(judge, config, folder), *busy_machine.watchers()],
         epochs=epochs,
+        selected=selected,
     )
     return figures if choosing is None else {**figures, EPOCHS_TRIED: choosing.metrics["cost/epochs"]}
+
+
+def selected_targets(selection: Recommender | None, train: TrainingData) -> Selected | None:
+    """What a selection's run keeps of the training events; None without one, and where it keeps all with one weight."""
+    if selection is None:
+        return None
+    state = selection.stored_state()
+    return Selected.of(state["keep"].cpu().numpy(), state["weight"].cpu().numpy(), train)
 
 
 def chosen_on(choosing: Run) -> dict[str, Any]:

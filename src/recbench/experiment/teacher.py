@@ -11,6 +11,7 @@ from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
 from recbench.config.tuned import OFF, tuned_for_part
 from recbench.core.errors import UserError
+from recbench.models.laid_over import parts_of
 from recbench.models.registry import lookup
 
 WHERE = "distillation.teacher"
@@ -74,9 +75,9 @@ def _on_shared_runs(teacher: RunConfig, student: RunConfig) -> RunConfig:
     changed = {
         key: value
         for key, value in dataclasses.asdict(student.training).items()
-        if value != getattr(teacher.training, key)
+        if getattr(student.training, key) != getattr(teacher.training, key)
     }
-    for name, keys in lookup(teacher.model.name).model.dependencies(teacher.model).items():
+    for name, keys in parts_of(lookup(teacher.model.name).model, teacher.model).items():
         _, decided = compose_model(keys, f"{WHERE}.{name}", student.data.name, student.tuned.name != OFF)
         kept = {key: value for key, value in changed.items() if key not in decided}
         if kept:

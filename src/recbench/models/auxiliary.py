@@ -233,12 +233,54 @@ class RationaleConfig(PairConfig):
             raise UserError(f"{where}.texts={self.texts} is not there; name a file of JSON lines")
 
 
+@dataclass
+class VATConfig(PairConfig):
+    """The same loss once more, over vectors that are moved where it hurts: see ``vat.py``."""
+
+    weight: float = 1.0  # lambda, of the loss over moved vectors
+    eps: float = 0.5  # length of a move, as a share of the mean length of an item vector
+    adaptive: bool = True  # further for windows that are fitted well; false: all alike (APR)
+    direction: str = "gradient"  # gradient | random, the control
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        check_number(f"{where}.eps", self.eps, least=0.0)
+        if self.direction not in ("gradient", "random"):
+            raise UserError(
+                f"unknown {where}.direction '{self.direction}'; {nearest(self.direction, ('gradient', 'random'))}"
+            )
+
+
+@dataclass
+class SRACLConfig(PairConfig):
+    """Histories whose texts are alike attract each other: see ``sra_cl.py``."""
+
+    weight: float = 0.1  # beta, of two views of a history with items exchanged for neighbours
+    user_weight: float = 0.1  # alpha, of a history and one of another user with a like text
+    k: int = 10  # neighbours
+    replaced: float = 0.2  # share of the events that are exchanged in a view
+    neighbours: str = (
+        "text"  # text | random | popularity (the text neighbours of another item that is as popular), the controls
+    )
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        check_number(f"{where}.user_weight", self.user_weight, least=0.0)
+        check_number(f"{where}.replaced", self.replaced, least=0.0, most=1.0)
+        check_number(f"{where}.k", self.k, least=1)
+        known = ("text", "random", "popularity")
+        if self.neighbours not in known:
+            raise UserError(f"unknown {where}.neighbours '{self.neighbours}'; {nearest(self.neighbours, known)}")
+
+
 #: Our own auxiliaries of histories, for sequence models; each has a field of its name in AuxiliaryConfig.
-AUXILIARIES = ("cl4srec", "duorec", "mclrec", "rationale")
+AUXILIARIES = ("cl4srec", "duorec", "mclrec", "rationale", "sra_cl", "vat")
 #: Those of users and items; each has a field of its name in UserItemAuxiliaryConfig.
 OF_USERS_AND_ITEMS = ("directau", "sgl", "simgcl", "xsimgcl", "lightgcl", "rlmrec_con", "rlmrec_gen")
 #: Those that read the vectors of the items' texts.
 OF_TEXTS = ("rlmrec_con", "rlmrec_gen")
+#: Those of histories that do.
+READ_TEXT = ("sra_cl",)
 OURS = (*AUXILIARIES, *OF_USERS_AND_ITEMS)
 PLUG_INS = PlugIns("recbench.auxiliaries", "auxiliary", OURS)
 #: Config dataclasses of the auxiliaries that other packages registered.
@@ -267,12 +309,14 @@ def add_config(name: str, config: type[TermConfig]) -> None:
 class AuxiliaryConfig:
     """The part of a model's config that adds contrastive terms to its loss."""
 
-    # Any of cl4srec, duorec, mclrec, rationale, and what other packages add.
+    # Any of cl4srec, duorec, mclrec, rationale, sra_cl, vat, and what other packages add.
     auxiliary: list[str] = field(default_factory=list, metadata=LATER)
     cl4srec: CL4SRecConfig = field(default_factory=CL4SRecConfig, metadata=LATER)
     duorec: DuoRecConfig = field(default_factory=DuoRecConfig, metadata=LATER)
     mclrec: MCLRecConfig = field(default_factory=MCLRecConfig, metadata=LATER)
     rationale: RationaleConfig = field(default_factory=RationaleConfig, metadata=LATER)
+    sra_cl: SRACLConfig = field(default_factory=SRACLConfig, metadata=LATER)
+    vat: VATConfig = field(default_factory=VATConfig, metadata=LATER)
     # Keys of the auxiliaries of other packages, by name. ``check_auxiliaries`` fills in the defaults, so that all of them enter the run's key.
     auxiliary_keys: dict[str, Any] = field(default_factory=dict, metadata=LATER)
 

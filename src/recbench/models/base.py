@@ -16,7 +16,10 @@ from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
 from recbench.models.auxiliary import AuxiliaryConfig
+from recbench.models.head_config import HeadsConfig
+from recbench.models.items import ItemsConfig
 from recbench.nn.losses.catalogue import CatalogueLoss, LossConfig
+from recbench.nn.losses.class_heads import BehaviourHeads, Heads, ItemHeads
 from recbench.nn.transformer.attention import at_position
 
 if TYPE_CHECKING:
@@ -36,8 +39,9 @@ class ModelConfig:
 
 
 @dataclass
-class SequenceConfig(AuxiliaryConfig, LossConfig, ModelConfig):
-    """What the config of every SequenceModel holds: its loss, and the contrastive terms that may stand beside it."""
+class SequenceConfig(HeadsConfig, ItemsConfig, AuxiliaryConfig, LossConfig, ModelConfig):
+    """What the config of every SequenceModel holds: its loss, what its items are made of, how many heads score them, and
+    the terms that may stand beside the loss."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,8 @@ class Recommender(nn.Module):
     ranks: ClassVar[bool] = True
     #: Whether a fresh model has learned weights already: then they are validated before the first epoch, and kept if no epoch beats them.
     starts_trained: ClassVar[bool] = False
+    #: Whether a loss of the model's own reads ``Batch.target_weights``. That of SequenceModel does.
+    reads_target_weights: ClassVar[bool] = False
 
     def __init__(self, config: Any, context: ModelContext) -> None:
         super().__init__()
@@ -237,6 +243,8 @@ class SequenceModel(Recommender):
     reads_histories: ClassVar[bool] = True
     #: Whether ``item_embedding`` is looked up at every event [B, L]; not so where items are the nodes of a graph.
     looks_up_events: ClassVar[bool] = True
+    #: [n_items + 1, E] of the items' texts, for auxiliaries that read them (``recbench.models.laid_over``); no part of the model's state.
+    lent_text_vectors: Tensor | None = None
 
     def item_vectors(self) -> Tensor:
         """[n_items + 1, E]; row 0 is the pad."""
@@ -259,21 +267,40 @@ class SequenceModel(Recommender):
         """The D of a model with this config, before it is built; None where the config does not tell."""
         return getattr(config, "hidden_size", None)
 
-    def catalogue_loss(self, queries: Tensor, targets: Tensor) -> Tensor:
-        """queries [N, E], targets [N] -> scalar loss over the catalogue."""
-        return self.loss(queries, self.item_vectors(), targets)
+    @property
+    def heads(self) -> Heads | None:
+        """Those that ``model.heads`` laid over it (``recbench.models.heads``)."""
+        found = self._modules.get("item_heads")
+        return found if isinstance(found, Heads) else None
+
+    def catalogue_loss(self, queries: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """queries [N, E], targets [N] -> scalar loss over the catalogue; weights [N] of the targets, all alike if None."""
+        if isinstance(self.heads, ItemHeads):
+            return self.heads.loss(queries, self.item_vectors(), targets, weights)
+        if weights is None:
+            return self.loss(queries, self.item_vectors(), targets)
+        return self.loss(queries, self.item_vectors(), targets, weights=weights)
 
     def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
         assert batch.targets is not None
-        real = batch.mask
-        return self.catalogue_loss(self.queries(states[-1][real]), batch.targets[real])
+        trained = batch.trained
+        queries, weights = self.queries(states[-1][trained]), batch.weights_of(trained)
+        if not isinstance(self.heads, BehaviourHeads):
+            return self.catalogue_loss(queries, batch.targets[trained], weights)
+        assert batch.next_behaviours is not None
+        done = batch.next_behaviours[trained]
+        own = self.heads.own_queries(queries, done)
+        return self.heads.class_loss(queries, done, weights) + self.catalogue_loss(own, batch.targets[trained], weights)
 
     def last_states(self, batch: Batch) -> list[Tensor]:
         """The hidden states at the last event of each history only, [B, D] each: all that ranking needs."""
         return [at_position(states, batch.lengths - 1) for states in self.hidden_states(batch)]
 
     def score(self, batch: Batch) -> Tensor:
-        return self.queries(self.last_states(batch)[-1]) @ self.item_vectors().T
+        queries, vectors = self.queries(self.last_states(batch)[-1]), self.item_vectors()
+        if isinstance(self.heads, ItemHeads | BehaviourHeads):
+            return self.heads.scores(queries, vectors)
+        return queries @ vectors.T
 
     def click_logits(self, rows: ClickBatch) -> Tensor:
         """The product of the state behind the history with the item's vector: an order of rows, no chance. 0 for a row without a history."""
@@ -287,6 +314,8 @@ class SequenceModel(Recommender):
 
     def score_into(self, out: Tensor, batch: Batch) -> Tensor:
         """``score`` written into ``out`` [at least B, n_items + 1] of the scores' type; returns its first B rows."""
+        if self.heads is not None:
+            return out[: len(batch)].copy_(self.score(batch))
         queries, vectors = self.queries(self.last_states(batch)[-1]), self.item_vectors()
         out = out[: len(queries)]
         for first in range(0, len(vectors), ITEMS_AT_ONCE):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recbench.models.base import ModelContext, Recommender
+from recbench.models.laid_over import made
 from recbench.models.language.stored_config import config_of, packed
 from recbench.models.registry import lookup
 
@@ -58,7 +59,7 @@ class KeptRun(nn.Module):
         """Take back what ``stored_state`` gave. Raises KeyError or RuntimeError if it does not fit."""
         stored = config_of(state["packed_config"])
         if self.model is None or self.model.config != stored:
-            self._take(lookup(stored.name).model(stored, self._context[0]))
+            self._take(made(lookup(stored.name).model, stored, self._context[0]))
         assert self.model is not None
         self.model.load_stored_state(
             {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}

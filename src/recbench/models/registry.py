@@ -40,6 +40,7 @@ FAMILIES = {
         "text_table",
     ),
     "generative": ("tiger", "p5", "lcrec", "rpg", "preference"),
+    "selection": ("select_random", "select_holdout", "select_dealrec", "select_denoise", "select_propensity"),
     "tokenizers": ("rq_kmeans", "rvq", "rqvae", "opq", "sequential_ids", "collaborative_ids", "random_ids"),
 }
 #: name -> module that registers it.

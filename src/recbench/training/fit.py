@@ -20,6 +20,7 @@ from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.data.batches import WindowDataset
 from recbench.data.clicks.rows import ClickDataset, ClickTraining
+from recbench.data.selected import Selected
 from recbench.data.training import TrainingData
 from recbench.data.training_rows import epoch_sampler, training_rows
 from recbench.models.base import Recommender, SequenceModel
@@ -33,6 +34,7 @@ from recbench.training.learner import Learner
 from recbench.training.processes import ranks as processes
 from recbench.training.processes.ranks import device_of
 from recbench.training.row_adam import look_up_sparsely
+from recbench.training.sparsity import Sparsity
 from recbench.training.strategies import Compiled, SameBuffers, compiler_problem, environment_of, strategy_of
 
 if TYPE_CHECKING:
@@ -56,17 +58,24 @@ def fit(
     keep_last: bool = False,
     watchers: Sequence[Callback] = (),
     epochs: int | None = None,
+    selected: Selected | None = None,
 ) -> dict[str, float]:
     """Train a model and leave it with its best epoch's weights. Returns figures on the training itself (seconds, epochs).
 
     watchers: callbacks that see every epoch after it is stored, such as a search's that may give it up.
     keep_last: the last epoch's weights are kept and all epochs are trained, for protocols whose validation chooses nothing.
+    selected: which training events are targets, and how much each counts; all alike if None.
     epochs: train for so many in place of ``max_epochs``, which goes on to say how fast a schedule falls, and do not validate at all.
     Continues from ``folder.resume_checkpoint`` if an earlier attempt left one. With ``max_epochs`` 0 the weights are stored as they are.
     Raises UserError if there is nothing to train on, or if the loss diverges.
     """
     dataset = rows_of(model, train, config)
     windows = dataset.windows
+    steps = -(-windows.n_targets // config.batch_size) if config.equal_steps and selected is not None else 0
+    if selected is not None:
+        windows = selected.left(windows)
+        dataset = WindowDataset(train.data, windows, target_weights=selected.weight)
+    n_targets = int(windows.counts.sum())
     ranks = processes.here()
     if config.max_epochs == 0:
         if ranks.leads:
@@ -76,11 +85,11 @@ def fit(
             "cost/train_seconds": 0.0,
             "cost/train_cpu_seconds": 0.0,
             "cost/epochs": 0,
-            "cost/targets_per_epoch": windows.n_targets,
+            "cost/targets_per_epoch": n_targets,
         }
     check_parts(model, ranks)
     check_rows(model, config)
-    sampler = epoch_sampler(dataset, config.rows, config.batch_size, seed, ranks.rank, ranks.world)
+    sampler = epoch_sampler(dataset, config.rows, config.batch_size, seed, ranks.rank, ranks.world, steps)
     set_logits_precision(model, hardware)
     if config.embedding_gradients == "sparse":
         set_sparse_gradients(model, ranks)
@@ -90,7 +99,13 @@ def fit(
     best = BestEpoch(
         folder, seed, sampler, chooses, monitor, config, progress, keep_last, device_of(hardware, ranks.local)
     )
-    callbacks = [*compiled(trained, hardware), SameBuffers(), best, ResumePoint(folder.resume_checkpoint), *watchers]
+    thin = None
+    if config.sparsity.density < 1:
+        if ranks.world > 1:
+            raise UserError("training.sparsity is for one process: set hardware.devices=1")
+        thin = Sparsity(config.sparsity, trained, seed, config.max_epochs * len(sampler))
+    callbacks: list[Callback] = [] if thin is None else [thin]
+    callbacks += [*compiled(trained, hardware), SameBuffers(), best, ResumePoint(folder.resume_checkpoint), *watchers]
     trainer = make_trainer(config, hardware, callbacks, epochs)
     objective, lessons = None, None
     if teaching is not None:
@@ -121,12 +136,15 @@ def fit(
                 raise (came if isinstance(came, KeyboardInterrupt) else KeyboardInterrupt()) from end
             raise
     load_weights(model, folder.weights)
-    figures = training_figures(best, windows.n_targets)
+    figures = training_figures(
+        best, n_targets * len(sampler) // max(1, -(-n_targets // config.batch_size)) if steps else n_targets
+    )
     if ranks.leads and not keep_last and cut_off(asdict(config), figures):
         logger.warning(
             "training.max_epochs=%d ended %s before validation had stopped rising (best epoch %d, patience %d): it may not be trained to its end",
             config.max_epochs, folder.key, best.best_epoch + 1, config.patience,
         )  # fmt: skip
+    figures |= {} if thin is None else thin.figures()
     return {**figures, **(teaching.figures if teaching is not None else {})}
 
 

@@ -151,7 +151,9 @@ def released_by_hand(model, items, times):
     """The released forward pass on one row of max_length slots, written down from the specification; the state at every slot."""
     p, length = model.config, model.max_length
     gap = torch.cat([torch.zeros(1), (times[1:] - times[:-1]).float()])
-    tau = F.layer_norm(gap, (length,), model.gap_norm.weight, model.gap_norm.bias, p.norm_eps).expand(p.heads, length)
+    tau = F.layer_norm(gap, (length,), model.gap_norm.weight, model.gap_norm.bias, p.norm_eps).expand(
+        p.n_ssd_heads, length
+    )
     u = F.layer_norm(model.item_embedding.weight[items], (16,), eps=p.norm_eps)
     for layer in model.layers:
         time = layer.time

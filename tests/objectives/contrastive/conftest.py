@@ -9,11 +9,13 @@ import torch
 from recbench.data.batches import WindowDataset, training_windows
 from recbench.data.item_text import item_texts
 from recbench.data.training import TrainingData
-from recbench.models.auxiliary import AUXILIARIES, AuxiliaryConfig
+from recbench.models.auxiliary import AuxiliaryConfig
 from recbench.models.base import ModelContext
 from recbench.models.registry import lookup, model_names
 
 MAX_LENGTH = 20
+#: Those that compare augmented or like histories; the others have tests of their own.
+AUXILIARIES = ("cl4srec", "duorec", "mclrec")
 #: Every model that offers auxiliaries; those that stand on another run are in test_end_to_end.
 MODELS = [
     name

@@ -33,6 +33,10 @@ def make_audit(compose: Compose, probes: Sequence[str]) -> tuple[dict[str, Any],
         if not lookup(name).model.ranks:
             raise UserError(f"--probe {name} ranks nothing; choose one that reads order, such as markov or sasrec")
     first = compose(FLOORS[0])
+    if first.attack.name != "none":
+        raise UserError(
+            f"an audit is of the clean data, whose floors fake users would move: leave out attack={first.attack.name}"
+        )
     stage = RunContext.of(first)
     floors, made = _floors(compose, stage)
     probed = [run(compose(name), stage) for name in probes]

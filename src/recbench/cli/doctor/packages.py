@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import recbench
+from recbench.models.laid_over import parts_of
 from recbench.models.registry import lookup, model_names
 
 OLDEST_PYTHON = (3, 11)
@@ -87,7 +88,7 @@ def _reads(name: str) -> set[str]:
     """What data must offer for a model with its default config, and for the runs that it stands on."""
     entry = lookup(name)
     found = set(entry.model.requires)
-    for keys in entry.model.dependencies(entry.config()).values():
+    for keys in parts_of(entry.model, entry.config()).values():
         if keys.get("model") in model_names():
             found |= _reads(keys["model"])
     return {"text" if need == "text_vectors" else need for need in found}

@@ -29,6 +29,7 @@ from recbench.data.training_rows import TRAINS_ON, training_rows
 from recbench.experiment.context import RunContext
 from recbench.experiment.run import run
 from recbench.models.base import ClosedForm, ModelContext, Recommender
+from recbench.models.laid_over import made, parts_of
 from recbench.models.registry import lookup
 from recbench.objectives.distillation.configs import DistillationConfig
 
@@ -95,7 +96,7 @@ def build(
     kind, train = lookup(name).model, TrainingData.of(data, split)
     parts = {}
     if with_dependencies:
-        for role, wanted in kind.dependencies(config).items():
+        for role, wanted in parts_of(kind, config).items():
             inner = {key: value for key, value in wanted.items() if key != "training"}
             parts[role] = build(inner.pop("model"), inner, data, split)
     counts = torch.from_numpy(train.item_counts())
@@ -115,7 +116,7 @@ def build(
         features={kind: torch.from_numpy(table) for kind, table in item_features(data, beside, Path()).items()},
         knowledge=knowledge(data, beside, Path()),
     )
-    model = kind(config, context)
+    model = made(kind, config, context)
     if isinstance(model, ClosedForm) and with_dependencies:
         model.fit_to(train)
     return model.eval()

@@ -46,6 +46,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
+from recbench.models.laid_over import parts_of
 from recbench.models.language.stored_config import config_of, packed
 from recbench.models.registry import lookup, model_names, register
 from recbench.nn.language.backbone import backbone_width, check_backbone
@@ -232,7 +233,7 @@ def _fit_to_lend(graph: Any) -> SequenceModel:
         raise UserError(
             f"model.graph.model={name} has no states and item vectors to lend; name one that has, such as gcsan"
         )
-    if type(graph).dependencies(graph.config):
+    if parts_of(type(graph), graph.config):
         raise UserError(f"model.graph.model={name} itself needs another run; name one that does not, such as gcsan")
     return graph
 

@@ -34,6 +34,7 @@ Shapes: B rows, L positions, D hidden size, N real positions of a batch, K candi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -79,10 +80,18 @@ class InBatchLoss(CatalogueLoss):
         counts = torch.zeros(n_items + 1) if item_counts is None else item_counts.float()
         self.register_buffer("log_counts", (counts + 1.0).log(), persistent=False)
 
-    def forward(self, hidden: Tensor, table: Tensor, targets: Tensor, rows: Tensor | None = None) -> Tensor:
-        """hidden [N, D], table [V, D], targets [N] -> scalar. rows [N]: of the batch; without it no two positions share a row."""
+    def forward(
+        self,
+        hidden: Tensor,
+        table: Tensor,
+        targets: Tensor,
+        weights: Tensor | None = None,
+        rows: Tensor | None = None,
+    ) -> Tensor:
+        """hidden [N, D], table [V, D], targets [N] -> scalar, weighted where there are weights [N]. rows [N]: of the batch; without it no two
+        positions share a row."""
         if not self.in_batch:
-            return super().forward(hidden, table, targets)
+            return super().forward(hidden, table, targets, weights)
         n = len(targets)
         drawn = self._draw((self.config.n_negatives,))
         candidates = torch.cat([targets, drawn])
@@ -92,12 +101,12 @@ class InBatchLoss(CatalogueLoss):
         taken[:, :n] |= rows[:, None] == rows
         positive = scores.diagonal()
         if self.config.loss == "bpr_max":
-            return bpr_max(positive, scores, taken, self.config.bpr_reg)
+            return bpr_max(positive, scores, taken, self.config.bpr_reg, weights)
         if self.config.logq:
             power = self.config.sampling_power if self.config.sampling == "popularity" else 0.0
             scores = scores - torch.cat([self.log_counts[targets], power * self.log_counts[drawn]])
             positive = scores.diagonal()
-        return softmax_over(positive, scores, taken)
+        return softmax_over(positive, scores, taken, weights)
 
 
 @register("gru4rec", GRU4RecConfig)
@@ -105,6 +114,7 @@ class GRU4Rec(SequenceModel):
     """See the head of this file."""
 
     loss: InBatchLoss
+    reads_target_weights: ClassVar[bool] = True
 
     def __init__(self, config: GRU4RecConfig, context: ModelContext) -> None:
         super().__init__(config, context)
@@ -159,9 +169,10 @@ class GRU4Rec(SequenceModel):
 
     def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
         assert batch.targets is not None
-        real = batch.mask
-        rows = torch.nonzero(real)[:, 0]
-        return self.loss(self.queries(states[-1][real]), self.item_vectors(), batch.targets[real], rows)
+        trained = batch.trained
+        rows = torch.nonzero(trained)[:, 0]
+        weights = batch.weights_of(trained)
+        return self.loss(self.queries(states[-1][trained]), self.item_vectors(), batch.targets[trained], weights, rows)
 
     def queries(self, states: Tensor) -> Tensor:
         """States [..., D] -> [..., D + 1]: a one behind each, which meets the item's bias."""

@@ -76,7 +76,7 @@ class TiM4RecConfig(SequenceConfig):
     kaiming_conv: bool = False  # start of the convolutions: Kaiming with zero bias, or torch's own
 
     @property
-    def heads(self) -> int:
+    def n_ssd_heads(self) -> int:
         return self.expand * self.hidden_size // self.head_size
 
 
@@ -90,10 +90,12 @@ class TiM4RecLayer(nn.Module):
         self.mixer = SSDMixer(d, config.expand, config.head_size, config.state_size, config.conv_taps, F.hardswish, eps)
         self.time: PerPosition | AcrossSequence | None = None
         if config.use_time and config.form == "causal":
-            self.time = PerPosition(config.heads, config.time_hidden_size, config.conv_taps, config.time_dropout)
+            self.time = PerPosition(config.n_ssd_heads, config.time_hidden_size, config.conv_taps, config.time_dropout)
         elif config.use_time:
             rows = length if config.gate_per_position else 1
-            self.time = AcrossSequence(length, config.heads, config.conv_taps, config.time_dropout, rows, eps, last)
+            self.time = AcrossSequence(
+                length, config.n_ssd_heads, config.conv_taps, config.time_dropout, rows, eps, last
+            )
         self.norm = nn.LayerNorm(d, eps=eps)
         self.dropout = Dropout(config.dropout)
         self.feedforward = PostNormFeedForward(d, 4 * d, config.dropout, F.hardswish, 1e-12)
@@ -198,7 +200,7 @@ class TiM4Rec(SequenceModel):
         if self.gap_norm is None:
             return None
         tau = self.gap_norm(self.dropout(gaps(timestamps).to(self.gap_norm.weight.dtype)))
-        return tau[:, None].expand(-1, self.config.heads, -1)
+        return tau[:, None].expand(-1, self.config.n_ssd_heads, -1)
 
 
 def _check(config: TiM4RecConfig) -> None:

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.nn.losses.buffers import workspace
+from recbench.nn.losses.class_heads import mean_of
 from recbench.nn.losses.forward_gradients import MadeGradients
 from recbench.nn.losses.wide_softmax import WideSoftmax
 
@@ -95,16 +96,16 @@ class CatalogueLoss(nn.Module):
         # Not stored: it follows from the training data, which the run key names.
         self.register_buffer("sampling_weights", weights / weights.sum(), persistent=False)
 
-    def forward(self, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-        """hidden [N, D], table [V, D], targets [N] int64 in 1..n_items -> scalar mean loss."""
+    def forward(self, hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """hidden [N, D], table [V, D], targets [N] int64 in 1..n_items -> scalar mean loss, weighted where there are weights [N]."""
         if self.config.loss == "softmax":
-            return full_softmax(hidden, table, targets, self.bfloat16_logits)
+            return full_softmax(hidden, table, targets, self.bfloat16_logits, weights)
         if self.config.loss in ("bce", "gbce"):
-            return self._binary(hidden, table, targets)
+            return self._binary(hidden, table, targets, weights)
         positive, scores, log_expected, taken = self._against_negatives(hidden, table, targets)
         if self.config.loss == "bpr_max":
-            return bpr_max(positive, scores, taken, self.config.bpr_reg)
-        return softmax_over(positive, scores - log_expected if self.config.logq else scores, taken)
+            return bpr_max(positive, scores, taken, self.config.bpr_reg, weights)
+        return softmax_over(positive, scores - log_expected if self.config.logq else scores, taken, weights)
 
     def uniform(self) -> float | None:
         """The loss of a model that scores all items alike (all 0); None for bpr_max, which compares scores and guesses none."""
@@ -153,15 +154,15 @@ class CatalogueLoss(nn.Module):
             scores = self._scores_of_own(hidden, table, negatives)
         return positive, scores, (k * self.sampling_weights[negatives]).log(), negatives == targets[:, None]
 
-    def _binary(self, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+    def _binary(self, hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         k = self.config.n_negatives
         negatives = self._draw((len(targets), k))
         positive = (hidden * self.vectors(table, targets)).sum(-1)
         scores = self._scores_of_own(hidden, table, negatives)
         pushed_down = F.softplus(scores).masked_fill(negatives == targets[:, None], 0.0)
         if self.config.loss == "bce":
-            return (F.softplus(-positive) + pushed_down.mean(1)).mean()
-        return ((self._beta() * F.softplus(-positive) + pushed_down.sum(1)) / (k + 1)).mean()
+            return mean_of(F.softplus(-positive) + pushed_down.mean(1), weights)
+        return mean_of((self._beta() * F.softplus(-positive) + pushed_down.sum(1)) / (k + 1), weights)
 
 
 def scores_of_own(hidden: Tensor, table: Tensor, items: Tensor) -> Tensor:
@@ -171,13 +172,13 @@ def scores_of_own(hidden: Tensor, table: Tensor, items: Tensor) -> Tensor:
     return torch.einsum("nd,nkd->nk", hidden, table[items])
 
 
-def softmax_over(positive: Tensor, scores: Tensor, taken: Tensor) -> Tensor:
+def softmax_over(positive: Tensor, scores: Tensor, taken: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean cross-entropy of the target among itself and its negatives. positive [N], scores [N, K]; ``taken`` [N, K] leaves some out."""
     scores = scores.masked_fill(taken, -torch.inf)
-    return (torch.cat([positive[:, None], scores], dim=1).logsumexp(1) - positive).mean()
+    return mean_of(torch.cat([positive[:, None], scores], dim=1).logsumexp(1) - positive, weights)
 
 
-def bpr_max(positive: Tensor, scores: Tensor, taken: Tensor, reg: float) -> Tensor:
+def bpr_max(positive: Tensor, scores: Tensor, taken: Tensor, reg: float, weights: Tensor | None = None) -> Tensor:
     """Mean BPR-max loss; see the head of this file. positive [N], scores [N, K]; negatives where ``taken`` [N, K] have no weight.
 
     -log sum_j w_j sigma(s+ - s_j) + reg * sum_j w_j s_j^2, with w the softmax of the negatives' scores.
@@ -186,20 +187,22 @@ def bpr_max(positive: Tensor, scores: Tensor, taken: Tensor, reg: float) -> Tens
     # A finite mask: a position whose every negative is its target then has a constant loss, where -inf would give NaN.
     log_weight = scores.masked_fill(taken, -1e4).log_softmax(1)
     won = (log_weight + F.logsigmoid(positive[:, None] - scores)).logsumexp(1)
-    return (reg * (log_weight.exp() * scores.square()).sum(1) - won).mean()
+    return mean_of(reg * (log_weight.exp() * scores.square()).sum(1) - won, weights)
 
 
-def full_softmax(hidden: Tensor, table: Tensor, targets: Tensor, bfloat16: bool = False) -> Tensor:
+def full_softmax(
+    hidden: Tensor, table: Tensor, targets: Tensor, bfloat16: bool = False, weights: Tensor | None = None
+) -> Tensor:
     """Mean cross-entropy of ``hidden @ table.T`` against targets over items 1..n_items; the pad row takes no part.
 
-    hidden [N, D], table [V, D], targets [N]. With ``bfloat16`` the three matrix products and the softmax run in bfloat16
+    hidden [N, D], table [V, D], targets [N], weights [N] of the mean. With ``bfloat16`` the three matrix products and the softmax run in bfloat16
     (each still accumulated in float32); the loss then carries a rounding error of about 0.002 a position.
     """
     # Its precision is its own affair: under mixed precision the gradient of the table would be rounded chunk by chunk.
     with torch.autocast(hidden.device.type, enabled=False):
         if len(table) > WIDE_TABLE:
-            return WideSoftmax.apply(hidden, table, targets, bfloat16, CHUNK_VALUES)
-        return _ChunkedSoftmax.apply(hidden, table, targets, bfloat16)
+            return WideSoftmax.apply(hidden, table, targets, bfloat16, CHUNK_VALUES, weights)
+        return _ChunkedSoftmax.apply(hidden, table, targets, bfloat16, weights)
 
 
 class _ChunkedSoftmax(MadeGradients):
@@ -210,9 +213,12 @@ class _ChunkedSoftmax(MadeGradients):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, bfloat16: bool) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, bfloat16: bool, weights: Tensor | None
+    ) -> Tensor:
         dtype = torch.bfloat16 if bfloat16 else torch.float32
         n, rows = len(targets), max(1, CHUNK_VALUES // len(table))
+        total: float | Tensor = n if weights is None else weights.sum()
         narrow_table, narrow_hidden = table.detach().to(dtype), hidden.detach().to(dtype)
         want_hidden, want_table = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(narrow_hidden) if want_hidden else None
@@ -226,22 +232,26 @@ class _ChunkedSoftmax(MadeGradients):
             p[:, 0] = -torch.inf
             torch.ops.aten._softmax.out(p, -1, False, out=p)
             probability = p.gather(1, chosen).float()
-            losses.append(-probability.clamp_min(torch.finfo(torch.float32).tiny).log().sum())
+            each = -probability.clamp_min(torch.finfo(torch.float32).tiny).log()
+            own = None if weights is None else weights[first : first + rows, None]
+            losses.append(each.sum() if own is None else (each * own).sum())
             # p becomes the gradient of the loss by the logits: softmax minus one at the target.
             # (index_put_, because scatter_ copies the whole matrix in bfloat16.)
             p.index_put_(
                 (torch.arange(len(states), device=p.device), chosen[:, 0]), (probability[:, 0] - 1.0).to(dtype)
             )
+            if own is not None:
+                p.mul_(own.to(dtype))
             if grad_hidden is not None:
                 torch.mm(p, narrow_table, out=grad_hidden[first : first + rows])
             if want_table:
                 added = p.T @ states
                 grad_table = added.float() if grad_table is None else grad_table.add_(added)
         ctx.grads = (
-            None if grad_hidden is None else grad_hidden.to(hidden.dtype).div_(n),
-            None if grad_table is None else grad_table.div_(n).to(table.dtype),
+            None if grad_hidden is None else grad_hidden.to(hidden.dtype).div_(total),
+            None if grad_table is None else grad_table.div_(total).to(table.dtype),
         )
-        return torch.stack(losses).sum() / n
+        return torch.stack(losses).sum() / total
 
 
 @cache

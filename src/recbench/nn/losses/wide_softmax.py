@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from recbench.nn.losses.buffers import workspace
+from recbench.nn.losses.class_heads import mean_of
 from recbench.nn.losses.forward_gradients import MadeGradients
 
 #: A block has at least this many items, however many positions there are: thinner products are slow.
@@ -33,17 +34,25 @@ class WideSoftmax(MadeGradients):
     """Mean of -log softmax(hidden @ table.T)[target] over items 1 .. V - 1, and both gradients, made in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, bfloat16: bool, block_values: int) -> Tensor:
-        """hidden [N, D], table [V, D], targets [N] int64 in 1 .. V - 1 -> scalar."""
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        table: Tensor,
+        targets: Tensor,
+        bfloat16: bool,
+        block_values: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """hidden [N, D], table [V, D], targets [N] int64 in 1 .. V - 1 -> scalar, weighted where there are weights [N]."""
         width = min(len(table), max(LEAST_ITEMS, block_values // max(len(targets), 1)))
         kind = torch.bfloat16 if bfloat16 else table.dtype
         work = _Work(hidden.detach().to(kind), table.detach(), targets, width)
         total = work.log_sum_exp()
-        loss = (total - work.own).mean()
+        loss = mean_of(total - work.own, weights)
         want_hidden, want_table = ctx.needs_input_grad[:2]
         ctx.grads = (None, None)
         if want_hidden or want_table:
-            of_hidden, of_table = work.gradients(total, want_hidden, want_table)
+            of_hidden, of_table = work.gradients(total, want_hidden, want_table, weights)
             ctx.grads = None if of_hidden is None else of_hidden.to(hidden.dtype), of_table
         return loss
 
@@ -102,14 +111,18 @@ class _Work:
             greatest = highest
         return greatest + total.log()
 
-    def gradients(self, total: Tensor, want_hidden: bool, want_table: bool) -> tuple[Tensor | None, Tensor | None]:
-        """Of the mean loss by hidden [N, D] and by the table [V, D]; None where not asked for."""
-        n = len(self.states)
+    def gradients(
+        self, total: Tensor, want_hidden: bool, want_table: bool, weights: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Of the mean loss by hidden [N, D] and by the table [V, D]; None where not asked for. weights [N]: of the mean."""
+        n: int | Tensor = len(self.states) if weights is None else weights.sum()
         of_hidden = torch.zeros_like(self.states, dtype=self.exact) if want_hidden else None
         of_table = torch.empty_like(self.table) if want_table else None
         for block in self.blocks():
             p = block.logits.sub_(total[:, None]).exp_()
             p[self.inside(block)] -= 1.0
+            if weights is not None:
+                p.mul_(weights[:, None])
             narrow = p.to(self.narrow)
             if of_hidden is not None:
                 of_hidden += narrow @ block.vectors

@@ -25,6 +25,7 @@ from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset
 from recbench.models.auxiliary import CL4SRecConfig
 from recbench.models.base import SequenceModel
+from recbench.nn.codes.item_vectors import ItemVectors
 from recbench.objectives.contrastive.augment import two_views
 from recbench.objectives.contrastive.base import Auxiliary, compared, register, representations
 from recbench.objectives.contrastive.info_nce import info_nce
@@ -59,22 +60,22 @@ class CL4SRec(Auxiliary):
         return {"cl4srec": self.config.weight * info_nce(states[0], states[1], self.config.temperature)}
 
 
-def input_table(model: SequenceModel) -> nn.Embedding:
+def input_table(model: SequenceModel, name: str = "cl4srec") -> nn.Embedding | ItemVectors:
     """Where a model looks up the items that it reads."""
     table = getattr(model, "item_embedding", None)
     if not model.looks_up_events:
         raise UserError(
-            f"the model '{model.config.name}' reads items as the nodes of a graph, so model.auxiliary=[cl4srec] cannot hide one event's"
+            f"the model '{model.config.name}' reads items as the nodes of a graph, so model.auxiliary=[{name}] cannot change one event's"
         )
-    if not isinstance(table, nn.Embedding):
+    if not isinstance(table, nn.Embedding | ItemVectors):
         raise UserError(
-            f"the model '{model.config.name}' learns no vectors of the items that it reads, so model.auxiliary=[cl4srec] cannot hide one"
+            f"the model '{model.config.name}' learns no vectors of the items that it reads, so model.auxiliary=[{name}] cannot change one"
         )
     return table
 
 
 @contextlib.contextmanager
-def hidden_items_read_as(vector: Tensor, table: nn.Embedding, view: Batch) -> Iterator[None]:
+def hidden_items_read_as(vector: Tensor, table: nn.Embedding | ItemVectors, view: Batch) -> Iterator[None]:
     """While this lasts, the table gives ``vector`` [E] for the events of ``view`` whose item is 0; pads are as they were."""
     hidden = (view.items == 0) & view.mask
 

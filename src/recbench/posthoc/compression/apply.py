@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from recbench.models.base import Recommender
+from recbench.models.laid_over import parts_of
 from recbench.models.registry import lookup
 from recbench.models.weights import load_tensors, save_tensors
 from recbench.posthoc.compression.early_exit import lower_part
@@ -136,6 +137,6 @@ def stand_ins(model: Any, stored: Mapping[str, Tensor]) -> dict[str, ItemVectors
 
     A model keeps what it takes under the name of the role, in 8 bits under NAME.values.
     """
-    roles = lookup(model.name).model.dependencies(model)
+    roles = parts_of(lookup(model.name).model, model)
     found = {role: stored.get(role, stored.get(f"{role}.values")) for role in roles}
     return {role: ItemVectors(tuple(tensor.shape)) for role, tensor in found.items() if tensor is not None}  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""``recbench probe KIND RUN_FOLDER``."""

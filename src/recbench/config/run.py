@@ -102,6 +102,9 @@ class RunConfig:
             if type(part) is not schema_of(group, part.name):
                 raise UserError(f"{group}.name is not a key to change; choose with {group}={part.name}")
         self.attack.check()
+        if self.protocol.asks_clicks and (self.attack != AttackConfig() or self.training.selection != "none"):
+            key = "training.selection" if self.training.selection != "none" else "attack"
+            raise UserError(f"protocol=clicks trains on judged rows, which {key} does not know; set it to none")
         check_auxiliaries(self.model)
         check_items(self.model)
         check_heads_of_items(self.model, self.distillation.name != "none")

@@ -48,7 +48,7 @@ def _gru4rec() -> dict[str, Pair]:
         ours.set_weights(model, _names(part(arrays, "w/"), 1))
         ours.draw(model, arrays["samples"])
         states = model.hidden_states(batch)[-1][lanes, last]
-        loss = model.loss(model.queries(states), model.item_vectors(), batch.targets[lanes, last], lanes)
+        loss = model.loss(model.queries(states), model.item_vectors(), batch.targets[lanes, last], rows=lanes)
         found[f"loss, {what}"] = Pair(loss, arrays[f"loss_{name}"])
         theirs = _names(part(arrays, f"g_{name}/"), 1)
         found[f"gradients, {what}"] = Pair(ours.gradients(model, loss), theirs)

@@ -83,7 +83,7 @@ def learned(name, train, tokenizer, steps=300, **keys):
         loss.backward()
         optimizer.step()
         # What texts mean need not be learned for that.
-        if loss.item() < 0.08 or (name == "lcrec" and step % 10 == 0 and model.next_item_loss(batch).item() < 0.05):
+        if loss.item() < 0.05 or (name == "lcrec" and step % 10 == 0 and model.next_item_loss(batch).item() < 0.02):
             break
     return model.eval()
 

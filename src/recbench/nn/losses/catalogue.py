@@ -254,18 +254,22 @@ class _ChunkedSoftmax(MadeGradients):
         return torch.stack(losses).sum() / total
 
 
-@cache
 def has_fast_bfloat16(device_type: str) -> bool:
     """Whether bfloat16 matrix products are native there: an AVX512-BF16 or AMX processor, or a GPU of compute capability 8 or more.
 
     A processor that ONEDNN_MAX_CPU_ISA keeps to older instructions, such as AVX2, is one without them.
     """
+    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL"
+    if device_type == "cpu" and not any(word in allowed.upper() for word in ("ALL", "DEFAULT", "BF16", "FP16", "AMX")):
+        return False
+    return _has_bfloat16(device_type)
+
+
+@cache
+def _has_bfloat16(device_type: str) -> bool:
     if device_type == "cuda":
         return torch.cuda.get_device_capability()[0] >= 8
     if device_type == "cpu":
-        allowed = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL"
-        if not any(word in allowed.upper() for word in ("ALL", "DEFAULT", "BF16", "FP16", "AMX")):
-            return False
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False

@@ -191,7 +191,7 @@ def test_cfg_job_shows_what_would_run_and_runs_nothing(cli, tmp_path):
     assert (shown["seed"], float(shown["training"]["lr"])) == (7, 3e-4)
     assert set(shown) == {
         "seed", "runs_dir", "cache_dir", "training", "evaluation",
-        "model", "data", "protocol", "distillation", "compression", "hardware", "tracking", "tuned",
+        "model", "data", "protocol", "attack", "distillation", "compression", "hardware", "tracking", "tuned",
     }  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 

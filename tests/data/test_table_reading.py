@@ -284,8 +284,10 @@ def test_several_files_are_one_table(tmp_path, plain):
         prepare(TableConfig(path=[names[0], names[0]]), tmp_path / "cache")
     with pytest.raises(UserError, match=r"data.path: no file fits .*nothing-\*"):
         prepare(TableConfig(path=str(tmp_path / "nothing-*")), tmp_path / "cache")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "part-0.csv").write_text(head)
     with pytest.raises(UserError, match="is a folder; name the files in it"):
-        prepare(TableConfig(path=str(tmp_path)), tmp_path / "cache")
+        prepare(TableConfig(path=str(tmp_path / "texts")), tmp_path / "cache")
 
 
 def test_the_typed_headers_of_recbole_are_read_as_they_are(tmp_path, plain):

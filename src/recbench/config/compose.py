@@ -109,10 +109,14 @@ def _elsewhere(word: str, root: DictConfig, siblings: Sequence[str]) -> str | No
     plain = OmegaConf.to_container(root, resolve=False)
     assert isinstance(plain, dict)
     keys = list(_dotted({str(name): part for name, part in plain.items() if name not in INNER}))
-    for name in (plain_name(word), *OTHER_NAMES.get(plain_name(word), ())):
-        same = [key for key in keys if plain_name(key.rpartition(".")[2]) == name]
-        if same:
-            return min(same, key=_depth)
+    same = [
+        key
+        for name in (plain_name(word), *OTHER_NAMES.get(plain_name(word), ()))
+        for key in keys
+        if plain_name(key.rpartition(".")[2]) == name
+    ]
+    if same:  # of equal depth, the one that is called so before the one that others call so
+        return min(same, key=_depth)
     if closest(word, siblings) is not None:
         return None
     like = closest(word, [key.rpartition(".")[2] for key in keys], cutoff=0.75)

@@ -126,5 +126,7 @@ def test_a_model_without_such_a_state_is_refused_by_name(build, dataset):
             torch.nn.Module.__init__(self)
             self.config = config
 
-    with pytest.raises(UserError, match=r"'sasrec' has no state of a history that model\.auxiliary could compare"):
+    with pytest.raises(
+        UserError, match=r"'sasrec' has no state of a history that model\.auxiliary=duorec could compare"
+    ):
         build_auxiliaries(Bare(build(auxiliary=["duorec"]).config), dataset)

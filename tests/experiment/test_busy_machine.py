@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recbench.experiment import busy_machine
-from recbench.experiment.busy_machine import Machine, Seen, Table, Watch, choose, settle, spin_of, watchers, work_of
+from recbench.experiment.busy_machine import Machine, Seen, Table, Watch, callbacks, choose, settle, spin_of, work_of
 
 LARGE, SMALL = 10**8, 1000
 
@@ -137,7 +137,6 @@ def command(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     threads = torch.get_num_threads()
     monkeypatch.setattr(busy_machine, "_machine", None)
-    monkeypatch.setattr(busy_machine, "_watch", None)
 
     def as_seen(seen):
         busy_machine.begin()
@@ -162,9 +161,9 @@ def test_each_run_decides_and_is_watched_and_one_warning_is_enough(command, capl
     assert torch.get_num_threads() == 3
     assert "this machine is busy" in caplog.text
     torch.set_num_threads(1)
-    settle(*run_of())
+    watch = settle(*run_of())
     assert torch.get_num_threads() == 3
-    assert len(watchers()) == 1
+    assert len(callbacks(watch)) == 1
     assert caplog.text.count("this machine is busy") == 1
 
 
@@ -173,9 +172,9 @@ def test_processes_of_one_run_and_a_number_of_the_user_are_left_alone(command):
     torch.set_num_threads(3)
     settle(*run_of(threads=3))
     assert torch.get_num_threads() == 3
-    settle(*run_of(devices=2))
+    watch = settle(*run_of(devices=2))
     assert torch.get_num_threads() == 3
-    assert watchers() == []
+    assert callbacks(watch) == []
 
 
 def test_python_decides_for_itself(monkeypatch):

@@ -167,8 +167,6 @@ class Watch:
 
 #: Of a process that a command runs in; None where recbench was only imported.
 _machine: Machine | None = None
-#: Of the run that this process trains; None where nothing is to be changed.
-_watch: Watch | None = None
 
 
 def begin() -> None:
@@ -179,39 +177,31 @@ def begin() -> None:
         _machine = Machine()
 
 
-def settle(config: RunConfig, stage: RunContext) -> None:
-    """Before a run is built: decide on the threads of this process, and say once what is unusual."""
-    global _watch
-    _watch = None
+def settle(config: RunConfig, stage: RunContext) -> Watch | None:
+    """Before a run is built: decide on the threads of this process, and say once what is unusual. Returns what goes on to look at the machine
+    while the run trains; None where nothing may change."""
     if _machine is None or config.hardware.devices * config.hardware.nodes > 1:
-        return
+        return None
     import torch
 
-    work = work_of(config, stage)
+    work, watch = work_of(config, stage), None
     choice = choose(_machine.seen(), work, os.environ, config.hardware.threads)
     if choice.threads is not None:
-        _watch = Watch(_machine, work, _machine.most())
-        torch.set_num_threads(min(choice.threads, _watch.most))
+        watch = Watch(_machine, work, _machine.most())
+        torch.set_num_threads(min(choice.threads, watch.most))
     if choice.warning and not _machine.warned:
         logger.warning("%s; hardware.threads=N decides otherwise", choice.warning)
     _machine.warned = True
+    return watch
 
 
-def watchers() -> list[Any]:
-    """Lightning callbacks of the run that was settled last: one that looks at the machine while it trains; none where nothing may change."""
-    return [] if _watch is None else [_watcher(_watch)]
+def callbacks(watch: Watch | None) -> list[Any]:
+    """Lightning callbacks by which a run is watched; none without a watch."""
+    if watch is None:
+        return []
+    from pytorch_lightning.callbacks import LambdaCallback
 
-
-def _watcher(watch: Watch) -> Any:
-    from pytorch_lightning.callbacks import Callback
-
-    class Threads(Callback):
-        """As many threads as are free."""
-
-        def on_train_batch_start(self, *_: Any) -> None:
-            watch.step()
-
-    return Threads()
+    return [LambdaCallback(on_train_batch_start=lambda *_: watch.step())]
 
 
 def work_of(config: RunConfig, stage: RunContext) -> int:

@@ -44,7 +44,7 @@ def produce(
     from recbench.experiment.shuffled import shuffled_figures
     from recbench.models.base import count_parameters
 
-    busy_machine.settle(config, stage)
+    watch = busy_machine.settle(config, stage)
     prepare_device(config.hardware, config.seed)
     memory = PeakMemory(device_of(config.hardware))
     loaded = {name: load_model(part, stage) for name, part in needed.items() if name != EPOCHS}
@@ -62,7 +62,10 @@ def produce(
 
             taught_by = needed["teacher"].folder if "teacher" in needed else None
             teaching = Teaching.of(config.distillation, model, loaded.get("teacher"), taught_by)
-        figures = {**fit(model, train, config, stage, folder, teaching, judge, needed.get(EPOCHS), selected), **started}
+        figures = {
+            **fit(model, train, config, stage, folder, teaching, judge, needed.get(EPOCHS), selected, watch),
+            **started,
+        }
         figures |= doubt_of_loss(model, folder.history())
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
     if isinstance(stage.split, ClickSplit):
@@ -103,9 +106,10 @@ def fit(
     judge: Judge | None = None,
     choosing: Run | None = None,
     selected: Selected | None = None,
+    watch: busy_machine.Watch | None = None,
 ) -> dict[str, float]:
     """Train or compute a model and leave its weights in the folder; returns figures on the training. choosing: the run whose best epoch says for
-    how many epochs this one is trained, without a validation of its own."""
+    how many epochs this one is trained, without a validation of its own. watch: what looks at the machine meanwhile."""
     if isinstance(model, ClosedForm):
         meters = Meters()
         started, counters = time.perf_counter(), meters.read()
@@ -143,7 +147,7 @@ def fit(
         ),
         teaching=teaching,
         keep_last=stage.split.validation_in_training,
-        watchers=[*watchers(judge, config, folder), *busy_machine.watchers()],
+        watchers=[*watchers(judge, config, folder), *busy_machine.callbacks(watch)],
         epochs=epochs,
         selected=selected,
     )

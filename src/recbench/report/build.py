@@ -71,8 +71,9 @@ def write_report(material: Material, out: Path, resamples: int = RESAMPLES) -> P
     Raises UserError if there is not one finished run, for an unknown metric or reference, and where the folder cannot be written.
     """
     page = page_of(material, resamples)
-    _write(out, page, material)
-    return out / "report.html"
+    written = write_page(out, page)
+    write_csv(out / "runs.csv", [_run_record(run) for run in material.runs])
+    return written
 
 
 def page_of(material: Material, resamples: int = RESAMPLES) -> Page:
@@ -127,14 +128,16 @@ def _failures(material: Material) -> Table:
     return failures_table(broken, material.absent)
 
 
-def _write(out: Path, page: Page, material: Material) -> None:
+def write_page(out: Path, page: Page) -> Path:
+    """Write report.html, report.md, report.tex and leaderboard.csv into a folder, each whole or not at all; returns the page. Raises UserError
+    where the folder cannot be written."""
     open_out(out)
     boards = [part.board for part in page.sections]
     _text(out / "report.html", render(page))
     _text(out / "report.md", markdown_report(page))
     _text(out / "report.tex", latex_report(page))
     write_csv(out / "leaderboard.csv", [record for board in boards for record in records(board)])
-    write_csv(out / "runs.csv", [_run_record(run) for run in material.runs])
+    return out / "report.html"
 
 
 def _text(path: Path, content: str) -> None:

@@ -13,19 +13,17 @@ from pathlib import Path
 
 from recbench.config.schemas import conf_dir
 from recbench.core.errors import UserError
-from recbench.core.terminal import open_out
-from recbench.report.board import Board
+from recbench.report.board import Board, Line
 from recbench.report.boards import boards_of
-from recbench.report.build import FILES, latex_report, markdown_report, write_csv
+from recbench.report.build import FILES, write_page
 from recbench.report.cells import Cell, Heading, Table
 from recbench.report.collect import StoredRun
 from recbench.report.headline import headings
 from recbench.report.origins import configs_of, provenance_table
-from recbench.report.page import Page, render, section
+from recbench.report.page import Page, section
 from recbench.report.printed import with_published
 from recbench.report.rows import Row
 from recbench.report.verdicts import FLOORS, judged
-from recbench.report.writers import records
 from recbench.study.definition import Study, load_study
 from recbench.study.ranks_file import FILE, read_ranks_file
 from recbench.study.recorded import final_lines, recorded_runs
@@ -187,7 +185,7 @@ def short_of_seeds(found: Sequence[Board]) -> Table:
     rows = []
     for board in found:
         for line in board.measured:
-            if line.row is None or (wanted := seeds_wanted(board, line.name)) <= len(line.row.runs):
+            if line.row is None or (wanted := seeds_wanted(board, line)) <= len(line.row.runs):
                 continue
             spent = line.mean("train_cpu_seconds") or line.mean("train_seconds") or 0.0
             had = len(line.row.runs)
@@ -198,11 +196,9 @@ def short_of_seeds(found: Sequence[Board]) -> Table:
     return Table("Rows short of seeds", headings_, tuple(rows), ("measured",) * len(rows))
 
 
-def seeds_wanted(board: Board, name: str) -> int:
+def seeds_wanted(board: Board, line: Line) -> int:
     """Five for a row that may be above the reference, three for the others; one where a seed changes nothing, as of counting."""
-    line = next(line for line in board.measured if line.name == name)
-    runs = line.row.runs if line.row else ()
-    if not any("epochs" in line.figures for _ in runs) or board.metric is None:
+    if "epochs" not in line.figures or board.metric is None:
         return 1
     reference = next((one for one in board.measured if one.name == board.reference), None)
     if reference is None or line.verdict is None or reference.verdict is None:
@@ -272,10 +268,4 @@ def _studies_table(entries: Sequence[Entry]) -> Table:
 
 def write_board(studies: Sequence[Study], out: Path, resamples: int = RESAMPLES) -> Path:
     """Write report.html, report.md, report.tex and leaderboard.csv into a folder; returns the page. Raises UserError."""
-    page = page_of(studies, resamples)
-    open_out(out)
-    (out / "report.html").write_text(render(page), encoding="utf-8")
-    (out / "report.md").write_text(markdown_report(page), encoding="utf-8")
-    (out / "report.tex").write_text(latex_report(page), encoding="utf-8")
-    write_csv(out / "leaderboard.csv", [record for part in page.sections for record in records(part.board)])
-    return out / "report.html"
+    return write_page(out, page_of(studies, resamples))

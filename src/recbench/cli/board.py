@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from recbench.core.errors import UserError
-from recbench.core.terminal import exit_status
+from recbench.core.terminal import help_or_status
 
 
 def board(arguments: list[str]) -> Path:
@@ -34,15 +34,9 @@ def board(arguments: list[str]) -> Path:
 
 def main(arguments: list[str]) -> int:
     """Returns the exit status: 0, or 2 for wrong use."""
-    if {"--help", "-h"} & set(arguments):
-        print(__doc__)
-        return 0
-    from recbench.core.terminal import speak
-
-    speak()
 
     def write() -> int:
         print(f"board: {board(arguments)}", file=sys.stderr)
         return 0
 
-    return exit_status(write, stopped="stopped; nothing but the board's own folder was written")
+    return help_or_status(arguments, __doc__, write, "stopped; nothing but the board's own folder was written")

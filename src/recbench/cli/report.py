@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from recbench.core.errors import UserError
-from recbench.core.terminal import exit_status
+from recbench.core.terminal import help_or_status
 
 #: Words that are about the report, not about runs.
 OWN = ("out", "metric", "reference", "cache_dir", "tracking", "runs_dir")
@@ -68,15 +68,9 @@ def report(arguments: list[str]) -> Path:
 
 def main(arguments: list[str]) -> int:
     """Returns the exit status: 0, or 2 for wrong use."""
-    if {"--help", "-h"} & set(arguments):
-        print(__doc__)
-        return 0
-    from recbench.core.terminal import speak
-
-    speak()
 
     def write() -> int:
         print(f"report: {report(arguments)}", file=sys.stderr)
         return 0
 
-    return exit_status(write, stopped="stopped; nothing but the report's own folder was written")
+    return help_or_status(arguments, __doc__, write, "stopped; nothing but the report's own folder was written")

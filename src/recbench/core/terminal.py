@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,6 +39,15 @@ def exit_status(command: Callable[[], int], stopped: str = "stopped") -> int:
         if told is None:
             raise
         return complain(told)
+
+
+def help_or_status(arguments: Sequence[str], about: str | None, command: Callable[[], int], stopped: str) -> int:
+    """Of a command of words alone: print what it is about where ``--help`` is among them, else run it. Returns the exit status."""
+    if {"--help", "-h"} & set(arguments):
+        print(about)
+        return 0
+    speak()
+    return exit_status(command, stopped)
 
 
 def complain(error: object) -> int:

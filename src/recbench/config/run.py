@@ -23,7 +23,7 @@ from recbench.config.settings import (
 from recbench.core.errors import UserError, nearest
 from recbench.core.secrets import hide, redact_values
 from recbench.data.attack import AttackConfig
-from recbench.data.training_rows import ROWS
+from recbench.data.training import ROWS
 from recbench.evaluation.added_metrics import check_metrics
 from recbench.evaluation.monitor import CLICK_MONITORS, check_monitor
 from recbench.models.auxiliary import check_auxiliaries

@@ -12,6 +12,8 @@ from recbench.data.cases import blocks_of_users, flat_ranges
 if TYPE_CHECKING:
     from recbench.data.prepared import PreparedData
 
+#: How single events are drawn as rows (``training.rows``): each once an epoch, or a user, uniformly, and then one of its events.
+ROWS = ("events", "users_uniform")
 #: Events that are counted at once.
 EVENTS_AT_ONCE = 1 << 20
 

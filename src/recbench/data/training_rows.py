@@ -19,12 +19,12 @@ import numpy as np
 
 from recbench.core.errors import UserError
 from recbench.data.batches import EpochSampler, WindowDataset, Windows, training_windows
+from recbench.data.cases import flat_ranges
 
 if TYPE_CHECKING:
     from recbench.data.training import TrainingData
 
 TRAINS_ON = ("windows", "events", "users")
-ROWS = ("events", "users_uniform")
 
 #: What is said where there is no row.
 NOTHING = {
@@ -38,9 +38,8 @@ def training_rows(train: TrainingData, trains_on: str, max_length: int) -> Windo
     start, end = np.asarray(train.start), np.asarray(train.end)
     length = end - start
     if trains_on == "events":
-        user = np.repeat(np.arange(len(length)), length)
-        place = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length)
-        windows = Windows(user, start[user] + place, np.ones(len(user), dtype=np.int64))
+        user, position = flat_ranges(start, end)
+        windows = Windows(user, position, np.ones(len(user), dtype=np.int64))
     elif trains_on == "users":
         user = np.flatnonzero(length > 0)
         windows = Windows(user, start[user], length[user])
@@ -61,8 +60,8 @@ class HasWindows(Protocol):
 def epoch_sampler(
     dataset: HasWindows, rows: str, batch_size: int, seed: int, part: int = 0, parts: int = 1, steps: int = 0
 ) -> EpochSampler:
-    """The batches of an epoch of these rows, or of a process's part of each. rows: one of ROWS. steps: batches of an epoch, 0: each row
-    once."""
+    """The batches of an epoch of these rows, or of a process's part of each. rows: one of ``recbench.data.training.ROWS``. steps: batches of
+    an epoch, 0: each row once."""
     kind = UniformUsers if rows == "users_uniform" else EpochSampler
     return kind(dataset.windows, batch_size, seed, part, parts, steps)
 

@@ -56,3 +56,8 @@ def check_heads_of_items(config: Any, distilled: bool) -> None:
         )
     if kind != "behaviour" and config.loss != "softmax":
         raise UserError(f"model.heads={kind} is a softmax in each class: set model.loss=softmax, not {config.loss}")
+
+
+def head_needs(config: Any) -> frozenset[str]:
+    """What ``model.heads`` reads of the data, in the words of ``Recommender.requires``."""
+    return frozenset({"behaviours"} if getattr(config, "heads", "none") == "behaviour" else ())

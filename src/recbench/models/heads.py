@@ -12,11 +12,6 @@ from recbench.models.base import ModelContext, Recommender, SequenceModel
 from recbench.nn.losses.class_heads import BehaviourHeads, ItemHeads
 
 
-def head_needs(config: Any) -> frozenset[str]:
-    """What ``model.heads`` reads of the data, in the words of ``Recommender.requires``."""
-    return frozenset({"behaviours"} if getattr(config, "heads", "none") == "behaviour" else ())
-
-
 def add_heads(model: Recommender, config: Any, context: ModelContext) -> None:
     """Give a model its heads. With a single class it keeps its own path. Raises UserError for a model or data that cannot have them."""
     kind = getattr(config, "heads", "none")

@@ -1,21 +1,26 @@
 """What is laid over a model by keys of its config that every model of its kind has: how it is built, what it stands on, what it reads.
 
-A model's own file says none of this. Whoever builds a model, or asks what it needs, asks here.
+A model's own file says none of this. Whoever builds a model, or asks what it needs, asks here. Light to import: torch comes with ``made``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recbench.models.auxiliary import READ_TEXT
-from recbench.models.base import ModelContext, Recommender, SequenceModel
-from recbench.models.heads import add_heads, head_needs
-from recbench.models.item_exchange import exchange_items
+from recbench.models.head_config import head_needs
 from recbench.models.items import item_needs, item_parts
+
+if TYPE_CHECKING:
+    from recbench.models.base import ModelContext, Recommender
 
 
 def made(kind: type[Recommender], config: Any, context: ModelContext) -> Recommender:
     """A model of a config, with what the config lays over it. Raises UserError where that cannot be."""
+    from recbench.models.base import SequenceModel
+    from recbench.models.heads import add_heads
+    from recbench.models.item_exchange import exchange_items
+
     model = kind(config, context)
     exchange_items(model, config, context)
     add_heads(model, config, context)

@@ -62,7 +62,7 @@ class Sparsity(Callback):
         return mask.view(tensor.shape)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"masks": self.masks, "steps": self.steps}
+        return {"masks": {name: mask.cpu() for name, mask in self.masks.items()}, "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.masks, self.steps = dict(state["masks"]), int(state["steps"])
@@ -71,9 +71,11 @@ class Sparsity(Callback):
     def apply(self) -> None:
         """Set the masked weights to 0."""
         for name, tensor in self.tensors.items():
-            tensor.mul_(self.masks[name].to(tensor.device))
+            tensor.mul_(self.masks[name])
 
-    def on_train_batch_start(self, *args: Any) -> None:
+    def on_train_start(self, *args: Any) -> None:
+        """The model is on its device by now, and a resumed training has read its weights and masks; each step then ends with the masks."""
+        self.masks = {name: self.masks[name].to(tensor.device) for name, tensor in self.tensors.items()}
         self.apply()
 
     def on_train_batch_end(self, trainer: pl.Trainer, learner: pl.LightningModule, *args: Any) -> None:
@@ -93,7 +95,7 @@ class Sparsity(Callback):
     def update(self, optimizer: torch.optim.Optimizer) -> None:
         """Drop the smallest weights, grow where the gradient of the last step is largest."""
         for name, tensor in self.tensors.items():
-            mask, gradient = self.masks[name].to(tensor.device).view(-1), tensor.grad
+            mask, gradient = self.masks[name].view(-1), tensor.grad
             count = int(self.ratio() * int(mask.sum()))
             if not count or gradient is None:
                 continue
@@ -109,7 +111,7 @@ class Sparsity(Callback):
             for part in ("exp_avg", "exp_avg_sq"):
                 if part in (state := optimizer.state.get(tensor, {})):
                     state[part].view(-1)[changed] = 0.0
-            self.masks[name] = mask.view(tensor.shape).cpu()
+            self.masks[name] = mask.view(tensor.shape)
 
     def figures(self) -> dict[str, float]:
         """Non-zeros of the sparse tensors, and the bytes that values and columns would take."""

@@ -46,6 +46,17 @@ def content_of(files: list[RawText], cache_dir: Path) -> list[str]:
     return [f"{hash_file(text.path, cache_dir)['sha256']}{text.member or ''}" for text in files]
 
 
+def opened(text: RawText, how: tuple[str | None, bool, str]) -> Table:
+    """A table as ``how`` says: (separator or None, whether there is a header, encoding). A Parquet file needs none of it."""
+    from recbench.data.sources.separators import typed
+    from recbench.data.sources.table_open import open_table
+    from recbench.data.sources.text_table import TextFormat
+
+    separator, header, encoding = how
+    form = TextFormat(None if separator is None else typed(separator), header, "auto", encoding)
+    return open_table(text, form if not _is_parquet(text) else TextFormat())
+
+
 def read_columns(
     files: list[RawText],
     columns: int | list[str],
@@ -56,20 +67,14 @@ def read_columns(
 ) -> pl.DataFrame:
     """All rows of some tables: the first so many columns, called "0", "1" ..., or the named ones under their names; all of them text.
 
-    how: (separator or None, whether there is a header, encoding). needed: of the columns, those (from the left) without which a row is a bad row;
+    how: as for ``opened``. needed: of the columns, those (from the left) without which a row is a bad row;
     None: all. In the others what is missing is null. Raises UserError for a column that is not there.
     """
     import polars as pl
 
-    from recbench.data.sources.separators import typed
-    from recbench.data.sources.table_open import open_table
-    from recbench.data.sources.text_table import TextFormat
-
-    separator, header, encoding = how
-    form = TextFormat(None if separator is None else typed(separator), header, "auto", encoding)
     frames = []
     for text in files:
-        table = open_table(text, form if not _is_parquet(text) else TextFormat())
+        table = opened(text, how)
         wanted = _columns(table, columns, key)
         names = (
             {name: name for name in wanted}

@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.core.errors import UserError
-from recbench.data.beside import content_of, named_files, read_columns
+from recbench.data.beside import content_of, named_files, opened, read_columns
 from recbench.data.impressions import beside_values
 from recbench.data.schema import DataConfig
 from recbench.data.sources import lookup
 from recbench.data.sources.raw_lines import BadRows, shown
-from recbench.data.sources.separators import typed
-from recbench.data.sources.table_open import open_table
-from recbench.data.sources.text_table import TextFormat
 
 if TYPE_CHECKING:
     import polars as pl
@@ -85,13 +82,11 @@ def _table(config: DataConfig) -> pl.DataFrame:
             raise UserError(f"data={config.name} knows nothing of its users; name a table with data.users.path=FILE")
         return make(config)
     files, bad = named_files(asked.path, config, "data.users.path"), BadRows(config.bad_rows)
-    how = TextFormat(None if asked.separator is None else typed(asked.separator), asked.header, "auto", asked.encoding)
-    present = open_table(files[0], how if files[0].path.suffix != ".parquet" else TextFormat()).schema.names()
-    attributes = list(asked.attributes) or [name for name in present if name != asked.user]
+    how = asked.separator, asked.header, asked.encoding
+    attributes = list(asked.attributes) or [name for name in opened(files[0], how).schema.names() if name != asked.user]
     if "user" in attributes:
         raise UserError("an attribute cannot be called 'user'; leave that column out of data.users.attributes")
-    form = asked.separator, asked.header, asked.encoding
-    table = read_columns(files, [asked.user, *attributes], form, bad, "data.users.path", needed=1)
+    table = read_columns(files, [asked.user, *attributes], how, bad, "data.users.path", needed=1)
     if bad.total:
         log.warning("users: rows dropped: %s; first: %s", f"{bad.total:,}", bad.first)
     return table.rename({asked.user: "user"})

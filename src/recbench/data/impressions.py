@@ -30,6 +30,7 @@ import numpy as np
 from recbench.core.disk import disk_errors, remove_leftovers, whole_folder
 from recbench.core.errors import UserError
 from recbench.core.key_fields import enters_no_key
+from recbench.data.older_events import events_before_rows
 from recbench.data.schema import DataConfig
 from recbench.data.sources import lookup
 
@@ -175,22 +176,7 @@ def _store(data: PreparedData, folder: Path, counts: dict[str, int]) -> None:
 
 
 def history_ends(data: PreparedData, user: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
-    """[N] int64: behind the last event of each row's user that is older than the row's time; the start of the user's events if none is.
-
-    Found for all rows at once: by user and time, with the events before rows of an equal time left behind them.
-    """
-    events = np.repeat(np.arange(data.n_users), data.lengths())
-    times = np.asarray(data.timestamps)
-    # Rows go before events of the same time, so an event at the row's own time is not counted.
-    order = np.lexsort(
-        (
-            np.r_[np.zeros(len(user), np.int8), np.ones(len(times), np.int8)],
-            np.r_[timestamp, times],
-            np.r_[user, events],
-        )
+    """[N] int64: behind the last event of each row's user that is older than the row's time; the start of the user's events if none is."""
+    return events_before_rows(
+        np.repeat(np.arange(data.n_users), data.lengths()), np.asarray(data.timestamps), user, timestamp
     )
-    is_event = order >= len(user)
-    before = np.cumsum(is_event)
-    ends = np.empty(len(user), np.int64)
-    ends[order[~is_event]] = before[~is_event]
-    return ends

@@ -28,6 +28,7 @@ from recbench.data.clicks.protocol import ClicksConfig
 from recbench.data.clicks.raw import LABEL, NAMED, raw_rows
 from recbench.data.clicks.rows import ClickData
 from recbench.data.clicks.split import ClickSplit
+from recbench.data.older_events import events_before_rows
 from recbench.data.once import build_once
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.schema import DataConfig, content_settings
@@ -248,16 +249,8 @@ def history_ends(made: _Log, user: np.ndarray, at: np.ndarray, timed: bool) -> n
         return start.copy()
     owner = np.repeat(np.arange(len(made.train_end)), np.diff(made.offsets))
     known = np.arange(len(owner)) < made.known_end[owner]
-    # Rows go before clicks of the same time, so a click at the row's own time is not counted.
-    kind = np.concatenate([np.zeros(len(user), np.int8), np.ones(int(known.sum()), np.int8)])
-    order = np.lexsort((kind, np.concatenate([at, made.time[known]]), np.concatenate([user, owner[known]])))
-    is_click = kind[order] == 1
-    before = np.cumsum(is_click)
-    row = order[~is_click]
     first_of_user = np.concatenate([[0], np.cumsum(np.bincount(owner[known], minlength=len(made.train_end)))])
-    ends = np.empty(len(user), np.int64)
-    ends[row] = before[~is_click] - first_of_user[user[row]] + start[row]
-    return ends
+    return events_before_rows(owner[known], made.time[known], user, at) - first_of_user[user] + start
 
 
 def _audit(

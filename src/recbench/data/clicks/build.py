@@ -122,7 +122,7 @@ def _build(config: DataConfig, protocol: ClicksConfig, working: Path, cache_dir:
     (working / "clicks").mkdir()
     for name, array in arrays.items():
         np.save(working / "clicks" / f"{name}.npy", array)
-    audit = _audit(arrays, coded.unknown, drawn, counts)
+    audit = _audit(arrays, made.offsets[user], coded.unknown, drawn, counts)
     stored = {
         "fields": coded.fields.as_dict(),
         "labels": ["click", *(name.removeprefix(LABEL) for name in labels[1:])],
@@ -254,16 +254,14 @@ def history_ends(made: _Log, user: np.ndarray, at: np.ndarray, timed: bool) -> n
 
 
 def _audit(
-    arrays: dict[str, np.ndarray], unknown: dict[str, int], drawn: int, counts: dict[str, int]
+    arrays: dict[str, np.ndarray], start: np.ndarray, unknown: dict[str, int], drawn: int, counts: dict[str, int]
 ) -> dict[str, float | int]:
+    """start [N]: where the history of each row begins in the log."""
     part, label, end = arrays["part"], arrays["label"][:, 0], arrays["history_end"]
     found: dict[str, float | int] = {f"{name}_rows": int((part == i).sum()) for i, name in enumerate(PART_NAMES)}
     found |= {f"{name}_rate": float(label[part == i].mean()) for i, name in enumerate(PART_NAMES)}
     test = part == TEST
     known = arrays["user"][part == TRAIN]
-    log_start = np.zeros(int(arrays["user"].max()) + 2, np.int64)
-    np.add.at(log_start, arrays["user"][label == 1].astype(np.int64) + 1, 1)
-    start = np.cumsum(log_start)[arrays["user"]]
     found |= {
         "drawn_rows": drawn,
         "test_rows_without_history": float((end[test] == start[test]).mean()),

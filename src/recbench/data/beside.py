@@ -16,7 +16,7 @@ import numpy as np
 from recbench.core.disk import disk_errors, write_atomically
 from recbench.core.errors import UserError
 from recbench.data.download import hash_file
-from recbench.data.schema import DataConfig
+from recbench.data.schema import DataConfig, base_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 #: Characters of the name of a kept file.
 LONGEST_NAME = 24
-
-
-def base_of(config: DataConfig) -> Path:
-    """Where relative paths start: ``data.raw_dir`` if it is set."""
-    return Path(config.raw_dir).expanduser() if config.raw_dir else Path()
 
 
 def named_files(value: Any, config: DataConfig, key: str) -> list[RawText]:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbench.data.beside import base_of, kept_arrays
+from recbench.data.beside import kept_arrays
 from recbench.data.download import hash_file
 from recbench.data.impressions import beside_values
-from recbench.data.schema import DataConfig
+from recbench.data.schema import DataConfig, base_of
 from recbench.data.sources import lookup
 from recbench.data.vector_file import ready_files, ready_vectors
 

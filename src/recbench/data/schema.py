@@ -98,6 +98,11 @@ class DataConfig:
         return [str(word) for word in (self.name, self.version, self.category) if word]
 
 
+def base_of(config: DataConfig) -> Path:
+    """Where relative paths start: ``data.raw_dir`` if it is set."""
+    return Path(config.raw_dir).expanduser() if config.raw_dir else Path()
+
+
 def check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises UserError, listing the choices, if ``value`` is none of them."""
     if value not in choices:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbench.core.errors import UserError, nearest
 from recbench.data import download
-from recbench.data.schema import RawData
+from recbench.data.schema import RawData, base_of
 from recbench.data.sources.impressions_config import ImpressionsConfig, described
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def impressions(config: ImpressionsConfig, to: Path) -> dict[str, int]:
 
 
 def _files(config: ImpressionsConfig) -> dict[str, Path]:
-    base = Path(config.raw_dir).expanduser() if config.raw_dir else Path()
+    base = base_of(config)
     named = config.parts.files() or {"all": config.path}
     found = {}
     for part, value in named.items():

@@ -14,7 +14,7 @@ from typing import Any
 
 from recbench.core.errors import UserError, nearest
 from recbench.core.yaml_text import load_yaml
-from recbench.data.schema import PATH_ONLY, DataConfig
+from recbench.data.schema import PATH_ONLY, DataConfig, base_of
 from recbench.data.sources.table_config import GivenParts
 
 log = logging.getLogger(__name__)
@@ -71,8 +71,7 @@ def described(config: ImpressionsConfig) -> ImpressionsConfig:
     """The config with what ``data.meta`` says in it. Raises UserError for an entry that is not there, or lacks what is needed."""
     if config.meta is None:
         return config
-    base = Path(config.raw_dir).expanduser() if config.raw_dir else Path()
-    path = base / Path(config.meta).expanduser()
+    path = base_of(config) / Path(config.meta).expanduser()
     if not path.is_file():
         raise UserError(f"data.meta: there is no file {path}")
     entries = load_yaml(path.read_text(encoding="utf-8"))

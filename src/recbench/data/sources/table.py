@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.data import download
-from recbench.data.schema import RawData
+from recbench.data.schema import RawData, base_of
 from recbench.data.sources.table_config import TableConfig
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def read(config: TableConfig, spool: Path, cache_dir: Path) -> RawData:
 def _files(config: TableConfig) -> dict[str, list[RawText]]:
     from recbench.data.sources.table_open import files_of
 
-    base = Path(config.raw_dir).expanduser() if config.raw_dir else Path()
+    base = base_of(config)
     parts = config.parts.files()
     files = {name: files_of(value, base, f"data.parts.{name}") for name, value in parts.items()}
     if not parts:

@@ -8,6 +8,8 @@ import polars as pl
 import pytest
 
 from recbench.core.errors import UserError
+from recbench.data.clicks.build import click_split
+from recbench.data.clicks.protocol import ClicksConfig
 from recbench.data.sources.object_store import fetched
 from recbench.data.sources.table_config import Columns, TableConfig
 from recbench.data.sources.table_open import parquet_parts
@@ -83,6 +85,18 @@ def bucket(tmp_path_factory):
             store.put(str(local / f"part-{number}.csv"), f"logs/csv/part-{number}.csv")
         yield store
     server.stop()
+
+
+def test_rows_of_a_store_are_asked_about_clicks_too(tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    rows = "".join(f"u{n % 7},i{n % 5},{1 + n % 4},{1400000000 + n}\n" for n in range(120))
+    fsspec.filesystem("memory").pipe("/logs/rated.csv", f"user,item,stars,time\n{rows}".encode())
+    columns = Columns(user="user", item="item", timestamp="time", rating="stars")
+    split = click_split(
+        TableConfig(path="memory://logs/rated.csv", columns=columns, k_core=0), ClicksConfig(label_above=2), tmp_path
+    )
+    assert len(split.clicks) == 120
+    assert split.clicks.label.mean() == 0.5
 
 
 @pytest.mark.services

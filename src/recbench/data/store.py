@@ -53,22 +53,12 @@ def local_config(config: DataConfig, cache_dir: Path) -> DataConfig:
     from recbench.data.sources.table_config import TableConfig
 
     if isinstance(config, TableConfig):
-        named = [
-            config.raw_dir,
-            *_flat(config.path),
-            *_flat(config.items_path),
-            *map(str, config.parts.files().values()),
-        ]
-        return with_local_files(config, cache_dir) if any("://" in str(value) for value in named) else config
+        return with_local_files(config, cache_dir)
     if is_address(config.raw_dir):
         raise UserError(
             f"data={config.name} reads its raw files from a folder of this machine; only data=table takes addresses"
         )
     return config
-
-
-def _flat(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def folder_name(config: DataConfig, files: dict[str, dict[str, Any]]) -> str:

@@ -33,6 +33,7 @@ from recbench.data.once import build_once
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.schema import DataConfig, content_settings
 from recbench.data.sources import lookup
+from recbench.data.store import local_config
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def click_split(config: DataConfig, protocol: ClicksConfig, cache_dir: Path | st
     source = lookup(config.name)
     config.validate()
     with disk_errors(cache_dir, "cache_dir"):
+        config = local_config(config, cache_dir)
         files = source.locate(config, cache_dir) if source.locate else {}
         content = {
             "version": [CLICKS_VERSION, FORMAT_VERSION, getattr(source, "reading", 1)],

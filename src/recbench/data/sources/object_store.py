@@ -53,8 +53,11 @@ def with_local_files(config: TableConfig, cache_dir: Path) -> TableConfig:
     def local(value: Any, key: str) -> Any:
         if not value:
             return value
+        named = [value] if isinstance(value, str | Path | int | float) else list(value)
+        if base is None and not any(map(is_address, named)):
+            return value
         found: list[Any] = []
-        for name in [value] if isinstance(value, str | int | float) else list(value):
+        for name in named:
             address = f"{base}/{name}" if base is not None and not is_address(name) else str(name)
             found += fetched(address, cache_dir, key) if is_address(address) else [name]
         return found if len(found) > 1 or not isinstance(value, str) else found[0]

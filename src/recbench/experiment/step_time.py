@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
-from recbench.data.batches import Batch
-from recbench.data.training import TrainingData
-from recbench.data.training_rows import epoch_sampler, training_rows
+from recbench.data.batches import WindowDataset
+from recbench.data.clicks.split import ClickSplit
+from recbench.data.training_rows import epoch_sampler
 from recbench.evaluation.cost.efficiency import wait_for
 from recbench.experiment.asking import rank_cases
 from recbench.experiment.build import build_model
+from recbench.experiment.clicks import predict
 from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import dependency_configs
 from recbench.experiment.device import device_of, prepare_device
 from recbench.models.base import Recommender
 from recbench.models.registry import lookup
 from recbench.objectives.contrastive.base import build_auxiliaries
+from recbench.training.fit import rows_of
 from recbench.training.learner import Learner
 
 #: Timed steps, and seconds after which no further one begins. The first step, which allocates and compiles, is not timed unless it alone is longer.
@@ -51,19 +54,19 @@ def time_step(config: RunConfig, stage: RunContext) -> StepTime | None:
         return None
     prepare_device(config.hardware, config.seed)
     device = device_of(config.hardware)
-    train = TrainingData.of(stage.data, stage.split)
     if config.training.max_epochs == 0:
         return None
+    model = build_model(config, stage, {}).to(device)
     try:
-        dataset = training_rows(train, lookup(config.model.name).model.trains_on, config.training.max_length)
+        dataset = rows_of(model, stage.train, config.training)
     except UserError:  # the run will say so
         return None
-    model = build_model(config, stage, {}).to(device)
     teacher_part = dependency_configs(config).get("teacher")
     teacher = None if teacher_part is None else build_model(teacher_part, stage, {}).to(device).eval()
     sampler = epoch_sampler(dataset, config.training.rows, config.training.batch_size, config.seed)
     sampler.set_epoch(0)
-    learner = Learner(model, config.training, len(sampler), auxiliaries=build_auxiliaries(model, dataset)).to(device)
+    auxiliaries = build_auxiliaries(model, dataset) if isinstance(dataset, WindowDataset) else []
+    learner = Learner(model, config.training, len(sampler), auxiliaries=auxiliaries).to(device)
     learner.start_epoch(0, config.seed)
     found = learner.configure_optimizers()
     optimizer = found["optimizer"] if isinstance(found, dict) else found
@@ -77,7 +80,7 @@ def time_step(config: RunConfig, stage: RunContext) -> StepTime | None:
 
 
 def _step(
-    learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch, teacher: Recommender | None, device: torch.device
+    learner: Learner, optimizer: torch.optim.Optimizer, batch: Any, teacher: Recommender | None, device: torch.device
 ) -> float:
     wait_for(device)
     started = time.perf_counter()
@@ -93,13 +96,18 @@ def _step(
 
 
 def _validation(model: Recommender, stage: RunContext, config: RunConfig) -> float:
-    """Seconds of ranking all validation cases, from some of them."""
-    cases = stage.split.validation
-    n = min(CASES, len(cases))
-    if n == 0 or not model.ranks:
+    """Seconds of ranking all validation cases, or of the logits of all validation rows, from some of them."""
+    split = stage.split
+    clicks = isinstance(split, ClickSplit)
+    asked = split.validation_rows if clicks else split.validation
+    n = min(CASES, len(asked))
+    if n == 0 or not (clicks or model.ranks):
         return 0.0
-    chosen = torch.linspace(0, len(cases) - 1, n).long().numpy()
+    chosen = torch.linspace(0, len(asked) - 1, n).long().numpy()
     started = time.perf_counter()
     with torch.no_grad():
-        rank_cases(model, stage.data, stage.split, cases.select(chosen), config)
-    return (time.perf_counter() - started) / n * len(cases)
+        if clicks:
+            predict(model, split, asked[chosen], config)
+        else:
+            rank_cases(model, stage.data, split, asked.select(chosen), config)
+    return (time.perf_counter() - started) / n * len(asked)

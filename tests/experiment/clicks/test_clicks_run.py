@@ -18,6 +18,7 @@ from recbench.experiment import clicks
 from recbench.experiment.build import build_model, load_model
 from recbench.experiment.context import RunContext
 from recbench.experiment.run import floors, run
+from recbench.experiment.step_time import time_step
 from recbench.models.base import Recommender
 from recbench.models.registry import lookup, model_names
 from tests.experiment.clicks.conftest import planted, write_parts
@@ -100,6 +101,17 @@ def test_a_sequential_model_is_trained_on_the_clicks_and_gives_an_order(config):
     done = run(config("sasrec", "training.max_epochs=2"))
     assert {"test/auc", "test/gauc"} <= done.metrics.keys()
     assert not {"test/logloss", "test/calibration"} & done.metrics.keys()
+
+
+@pytest.mark.parametrize("model", ["deepfm", "sasrec"])
+def test_the_hours_of_a_study_come_from_the_rows_that_a_run_trains_on(model, config):
+    asked = config(model)
+    stage = RunContext.of(asked)
+    found = time_step(asked, stage)
+    rows = len(stage.split.train_rows) if model == "deepfm" else int((stage.train.end - stage.train.start - 1).sum())
+    assert found.steps == -(-rows // 128)
+    assert found.step > 0
+    assert found.validation > 0
 
 
 def test_nan_is_refused_by_the_number_of_its_row(config):

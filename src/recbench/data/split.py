@@ -8,9 +8,10 @@ and finds them again. Shapes: U users, C cases.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,6 +43,19 @@ if TYPE_CHECKING:
     from recbench.data.store import PreparedData
 
 __all__ = ["Cases", "Split", "make_split", "protocol_view"]
+
+#: Those of ``SplitParts``, in its order.
+Parts = tuple[np.ndarray, np.ndarray, Cases, Cases, dict[str, int]]
+#: What cuts the data of a protocol; ``parts`` of its config does for one of another package.
+CASES: tuple[tuple[type[ProtocolConfig], Callable[[PreparedData, Any], Parts]], ...] = (
+    (TemporalConfig, temporal_cases),
+    (GivenConfig, given_cases),
+    (SessionsConfig, session_cases),
+    (HoldoutConfig, holdout_cases),
+    (LeaveKOutConfig, leave_k_out_cases),
+    (FixedDateConfig, fixed_date_cases),
+    (UserFoldsConfig, user_fold_cases),
+)
 
 
 @dataclass(frozen=True)
@@ -102,24 +116,7 @@ def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -
     validate or test on.
     """
     config.validate()
-    if type(config).parts is not ProtocolConfig.parts:  # a protocol of another package
-        train_start, train_end, validation, test, counts = config.parts(data)
-    elif isinstance(config, TemporalConfig):
-        train_start, train_end, validation, test, counts = temporal_cases(data, config)
-    elif isinstance(config, GivenConfig):
-        train_start, train_end, validation, test, counts = given_cases(data, config)
-    elif isinstance(config, SessionsConfig):
-        train_start, train_end, validation, test, counts = session_cases(data, config)
-    elif isinstance(config, HoldoutConfig):
-        train_start, train_end, validation, test, counts = holdout_cases(data, config)
-    elif isinstance(config, LeaveKOutConfig):
-        train_start, train_end, validation, test, counts = leave_k_out_cases(data, config)
-    elif isinstance(config, FixedDateConfig):
-        train_start, train_end, validation, test, counts = fixed_date_cases(data, config)
-    elif isinstance(config, UserFoldsConfig):
-        train_start, train_end, validation, test, counts = user_fold_cases(data, config)
-    else:
-        train_start, train_end, validation, test, counts = leave_one_out_cases(data)
+    train_start, train_end, validation, test, counts = _parts(data, config)
     by_view = isinstance(config, SessionsConfig)
     if config.fit_on_validation and not by_view:
         train_end = with_validation(train_start, train_end, validation, test)
@@ -153,6 +150,14 @@ def make_split(data: PreparedData, config: ProtocolConfig, cache: Path | None) -
         or (isinstance(config, GivenConfig) and config.target == "all"),
         ranked=ranked,
     )
+
+
+def _parts(data: PreparedData, config: ProtocolConfig) -> Parts:
+    """Training, validation and test as the protocol cuts them; all of ours that are not named above are leave-one-out."""
+    if type(config).parts is not ProtocolConfig.parts:  # a protocol of another package
+        return config.parts(data)
+    cut = next((cases for kind, cases in CASES if isinstance(config, kind)), None)
+    return leave_one_out_cases(data) if cut is None else cut(data, config)
 
 
 def with_validation(train_start: np.ndarray, train_end: np.ndarray, validation: Cases, test: Cases) -> np.ndarray:
@@ -190,7 +195,7 @@ def some_users(validation: Cases, test: Cases, n: int, seed: int) -> tuple[Cases
     return validation.select(kept_validation), test.select(kept_test)
 
 
-def leave_one_out_cases(data: PreparedData) -> tuple[np.ndarray, np.ndarray, Cases, Cases, dict[str, int]]:
+def leave_one_out_cases(data: PreparedData) -> Parts:
     """(train_start [U], train_end [U], validation, test, counts). Users with fewer than three events only train."""
     start, end = data.offsets[:-1], data.offsets[1:]
     enough = end - start >= 3

@@ -136,7 +136,7 @@ class RunConfig:
             )
         if not self.evaluation.cutoffs or min(self.evaluation.cutoffs) < 1:
             raise UserError(f"evaluation.cutoffs must be positive numbers, not {self.evaluation.cutoffs}")
-        check_monitor(self.evaluation.monitor, getattr(self.protocol, "asks_clicks", False))
+        check_monitor(self.evaluation.monitor, self.protocol.asks_clicks)
         check_metrics(self.evaluation.metrics)
         for key, value, known in (
             ("accelerator", self.hardware.accelerator, ["auto", "cpu", "gpu"]),

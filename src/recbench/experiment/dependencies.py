@@ -99,7 +99,7 @@ def check_requirements(config: RunConfig, data: PreparedData) -> None:
     }
     model = lookup(config.model.name).model
     needs = set(needs_of(model, config.model))
-    if getattr(getattr(config, "protocol", None), "asks_clicks", False) and model.reads_histories:
+    if config.protocol.asks_clicks and model.reads_histories:
         needs.add("timestamps")  # without a clock nothing is known to come before a row
     missing = sorted(need for need in needs if not offered[need]())
     if "features" in needs and config.data.features.reads_titles and not offered["text_vectors"]():

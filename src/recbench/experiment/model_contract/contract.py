@@ -21,6 +21,7 @@ from torch import Tensor
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
+from recbench.data.protocol import LeaveOneOutConfig
 from recbench.data.sources.synthetic_config import SyntheticConfig
 from recbench.data.sources.table_config import TableConfig
 from recbench.experiment.dependencies import check_requirements
@@ -189,7 +190,8 @@ class ModelContract:
         rich: Any = SimpleNamespace(**offers)
         bare: Any = SimpleNamespace(**dict.fromkeys(offers, False))
         known, unknown = (
-            SimpleNamespace(model=entry.config(), data=data) for data in (SyntheticConfig(), TableConfig())
+            SimpleNamespace(model=entry.config(), data=data, protocol=LeaveOneOutConfig())
+            for data in (SyntheticConfig(), TableConfig())
         )
         check_requirements(cast("Any", known), rich)
         if not entry.model.requires:

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import recbench
 from recbench.config.settings import HardwareConfig, RayConfig, SlurmConfig, TrackingConfig, TrainingConfig
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError, first_line, nearest
 from recbench.core.yaml_text import load_yaml
 from recbench.models.registry import lookup, model_names
 from recbench.posthoc.compression.configs import config_class as compression_class
@@ -178,6 +178,6 @@ _models: dict[tuple[type, str], tuple[Any, dict[str, Any]]] = {}
 
 def one_line(error: Exception) -> str:
     """The first line of an OmegaConf or Hydra message, with the key it speaks of."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = first_line(error)
     key = getattr(error, "full_key", None)
     return f"{key}: {text}" if key and str(key) not in text else text

@@ -60,6 +60,15 @@ def plain_name(name: str) -> str:
     return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's error says in its first line; its kind where it says nothing.
+
+    >>> first_line(ValueError("no such table\\nsee the manual")), first_line(KeyError())
+    ('no such table', 'KeyError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class StoppedEarly(Exception):
     """A search gave up on a training before its end. Its checkpoint stays, so that the run can be finished when it is asked for.
 

@@ -16,7 +16,7 @@ from typing import Any
 from recbench.config.run_name import run_name
 from recbench.config.settings import TrackingConfig
 from recbench.core.disk import is_full
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, first_line
 from recbench.core.run_folder import RunFolder, locked
 from recbench.tracking.describe import COSTS, headline, parameters_of
 from recbench.tracking.store import NotSent
@@ -54,7 +54,7 @@ def deliver(config: TrackingConfig, folders: Sequence[RunFolder]) -> str | None:
     except Exception as error:
         if is_full(error):
             raise NotSent(f"{config.name} in {config.uri}", "the run", "the same command") from error
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         logger.warning(
             "not sent to %s: %s; the run is complete on disk, and the same command sends it later", config.name, reason
         )

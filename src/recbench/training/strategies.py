@@ -12,7 +12,7 @@ from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Str
 from torch import Tensor, nn
 
 from recbench.config.settings import HardwareConfig
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, first_line
 from recbench.training.processes.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -158,5 +158,5 @@ def compiler_problem(device: torch.device) -> str | None:
     try:
         torch.compile(lambda x: torch.relu(x) + 1)(torch.zeros(2, device=device))
     except Exception as error:
-        return (str(error).strip() or type(error).__name__).splitlines()[0][:150]
+        return first_line(error)[:150]
     return None

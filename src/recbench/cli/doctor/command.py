@@ -15,6 +15,7 @@ from typing import Any
 from recbench.cli.doctor import machine as hardware
 from recbench.cli.doctor import packages
 from recbench.cli.language_model import FOLDER
+from recbench.core.errors import first_line
 from recbench.core.terminal import Parser, exit_status
 
 
@@ -82,7 +83,7 @@ def torch_problem() -> str | None:
     try:
         import torch  # noqa: F401
     except Exception as error:  # a library that it lacks may be reported in any way
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return first_line(error)
     return None
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from recbench.cli.export.program import input_names, quiet
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, first_line
 from recbench.models.base import Recommender
 
 #: The one output, [B, n_items + 1].
@@ -78,7 +78,7 @@ def _reason(error: BaseException) -> str:
     """The innermost cause, in a line: torch puts advice of its own around it."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return first_line(error)[:200]
 
 
 def _translations() -> dict[Any, Callable[..., Any]]:

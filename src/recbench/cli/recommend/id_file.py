@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,9 +52,7 @@ def read_table(path: Path) -> pl.DataFrame:
     try:
         return _read(path)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        raise UserError(
-            f"cannot read {path}: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
-        ) from error
+        raise UserError(f"cannot read {path}: {first_line(error)}") from error
 
 
 def _read(path: Path) -> pl.DataFrame:

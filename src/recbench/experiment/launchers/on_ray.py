@@ -18,7 +18,7 @@ from typing import Any
 from hydra.core.utils import JobReturn
 
 from recbench.config.settings import RayConfig
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, first_line
 from recbench.experiment.launchers.records import record_path, write_lost
 from recbench.experiment.launchers.task import Task
 
@@ -74,7 +74,7 @@ def _result(ray: Any, ref: Any, number: int, overrides: Sequence[str], sweep_dir
     except ray.exceptions.RayError as error:
         logger.debug("%s", error)
         record_path(sweep_dir, number).unlink(missing_ok=True)
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        said = first_line(error)[:200]
         return write_lost(sweep_dir, number, overrides, f"Ray gave the job up ({type(error).__name__}: {said})")
 
 
@@ -95,7 +95,7 @@ def cluster(ray: Any, settings: Any) -> Iterator[None]:
             logging_level=logging.ERROR,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        said = first_line(error)[:200]
         raise UserError(
             f"no Ray cluster at {address or 'this machine'} ({said}); start one with: ray start --head, or leave hydra.launcher.address out"
         ) from error

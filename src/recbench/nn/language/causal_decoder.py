@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, first_line
 from recbench.data.download import is_offline
 from recbench.nn.language.gguf import gguf_file, output_weights
-from recbench.nn.language.pretrained import few_words, first_line, read_config
+from recbench.nn.language.pretrained import few_words, read_config
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from recbench.core.disk import disk_errors, whole_folder
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, first_line
 from recbench.nn.language.gguf import check_file, gguf_file, load_first_layers, read_gguf_config, weight_kinds
-from recbench.nn.language.pretrained import few_words, first_line, read_tokenizer
+from recbench.nn.language.pretrained import few_words, read_tokenizer
 
 SOURCE = "source.json"
 PRECISION = "bfloat16"

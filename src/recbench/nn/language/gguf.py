@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, first_line
 
 ENDING = ".gguf"
 #: What may be missing of a file: the vectors of tokens where no text goes in.
@@ -79,11 +79,13 @@ def _read(path: Path, size: int, changed: int) -> tuple[Any, dict[str, Any]]:
     try:
         values = load_gguf_checkpoint(str(path))["config"]
     except Exception as error:  # the reader stumbles over a cut or damaged file in any way
-        raise UserError(f"{path} cannot be read as GGUF ({_line(error)}); it may be cut off: fetch it again") from error
+        raise UserError(
+            f"{path} cannot be read as GGUF ({first_line(error)[:200]}); it may be cut off: fetch it again"
+        ) from error
     try:
         found = AutoConfig.for_model(**values)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: transformers does not know its kind of model ({_line(error)})") from error
+        raise UserError(f"{path}: transformers does not know its kind of model ({first_line(error)[:200]})") from error
     return found, values
 
 
@@ -105,7 +107,9 @@ def load_first_layers(model: nn.Module, path: Path, tokens: bool) -> None:
     try:
         reader = GGUFReader(str(path))
     except Exception as error:
-        raise UserError(f"{path} cannot be read as GGUF ({_line(error)}); it may be cut off: fetch it again") from error
+        raise UserError(
+            f"{path} cannot be read as GGUF ({first_line(error)[:200]}); it may be cut off: fetch it again"
+        ) from error
     kind = str(reader.fields["general.architecture"].contents())
     processor = TENSOR_PROCESSORS.get(kind, TensorProcessor)(config=values)
     names = get_gguf_hf_weights_map(model, processor)
@@ -166,7 +170,3 @@ def weight_kinds(path: Path) -> dict[str, int]:
     for tensor in GGUFReader(str(path)).tensors:
         found[tensor.tensor_type.name] = found.get(tensor.tensor_type.name, 0) + 1
     return found
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

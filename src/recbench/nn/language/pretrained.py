@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, first_line
 from recbench.data.download import is_offline
 from recbench.nn.language.gguf import gguf_file, load_first_layers, read_gguf_config, source_of
 
@@ -215,10 +215,6 @@ def without_token_table(model: Any) -> None:
     if table.num_embeddings > 1:
         row = torch.zeros(1, table.embedding_dim, dtype=table.weight.dtype, device=table.weight.device)
         model.set_input_embeddings(nn.Embedding.from_pretrained(row, freeze=True))
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError
-from recbench.nn.language.pretrained import first_line, read_config, read_tokenizer
+from recbench.core.errors import UserError, first_line
+from recbench.nn.language.pretrained import read_config, read_tokenizer
 
 if TYPE_CHECKING:
     from recbench.nn.language.backbone_config import BackboneConfig

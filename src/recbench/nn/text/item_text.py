@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, first_line
 from recbench.nn.language.backbone import Backbone
 from recbench.nn.language.backbone_config import BackboneConfig
-from recbench.nn.language.pretrained import first_line, read_tokenizer
+from recbench.nn.language.pretrained import read_tokenizer
 from recbench.nn.text.length_buckets import TOKENS_AT_ONCE, by_length
 
 #: Up to so many cells a matrix is decomposed as a dense one, which is exact; above, the leading vectors alone are sought.

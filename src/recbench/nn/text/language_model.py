@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, first_line
 from recbench.data.download import is_offline
 from recbench.data.text_config import TextConfig
-from recbench.nn.language.pretrained import few_words, first_line, first_position
+from recbench.nn.language.pretrained import few_words, first_position
 from recbench.nn.text.length_buckets import by_length
 
 logger = logging.getLogger(__name__)

@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, first_line
 from recbench.nn.language.backbone import Backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.causal_decoder import check_decoder
-from recbench.nn.language.pretrained import first_line, read_tokenizer
+from recbench.nn.language.pretrained import read_tokenizer
 from recbench.nn.text.item_text import words_of
 from recbench.nn.text.word_table import WordTable
 from recbench.nn.transformer.dropout import Dropout

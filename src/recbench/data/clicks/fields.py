@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from recbench.core.errors import UserError
+from recbench.data.cases import flat_ranges
 from recbench.data.clicks.known_fields import FIRST, MISSING, UNKNOWN, Fields
 
 #: Values of a row that are kept of a field of several.
@@ -98,7 +99,5 @@ def _several(values: pl.Series, training: np.ndarray, rare: int) -> tuple[np.nda
     lengths = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
     flat = coded(lists.filter(lists.list.len().fill_null(0) > 0).explode(), known)
     out = np.zeros((len(values), max(1, int(lengths.max(initial=1)))), np.int32)
-    row = np.repeat(np.arange(len(values)), lengths)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    out[row, place] = flat
+    out[flat_ranges(np.zeros_like(lengths), lengths)] = flat
     return out, known.height + FIRST

@@ -57,6 +57,16 @@ def test_targets_are_rare_and_asked_only_of_users_who_lack_them():
         assert asked == [t for t in targets.tolist() if t not in history]
 
 
+def test_runs_that_differ_by_their_attack_share_no_data(run_config, tmp_path):
+    stages = {}
+    clean, attack, again = (
+        RunContext.among(stages, run_config(tmp_path, "model=popularity", *words))
+        for words in ((), ("attack=random", "attack.share=0.1"), ("training.lr=0.5",))
+    )
+    assert again is clean
+    assert attack.data.n_users > clean.data.n_users
+
+
 def test_at_its_default_it_enters_no_key_and_an_attack_does(run_config, tmp_path):
     plain = run_config(tmp_path, "model=sasrec")
     stage = RunContext.of(plain)

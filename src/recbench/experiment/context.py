@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from recbench.config.run import RunConfig
@@ -53,6 +54,15 @@ class RunContext:
             return cls(clicks.clicks.log, clicks)
         data = protocol_view(prepare(config.data, config.cache_dir), config.protocol)
         return cls(*attacked(data, make_split(data, config.protocol, data.folder), config.attack))
+
+    @classmethod
+    def among(cls, stages: dict[str, RunContext], config: RunConfig) -> RunContext:
+        """That of a config from the ``stages`` kept so far, by all that decides it; made and kept there if it is a new one."""
+        deciding = [asdict(part) for part in (config.data, config.protocol, config.attack)]
+        name = json.dumps([*deciding, str(config.cache_dir)], sort_keys=True, default=str)
+        if name not in stages:
+            stages[name] = cls.of(config)
+        return stages[name]
 
     @property
     def train(self) -> TrainingData:

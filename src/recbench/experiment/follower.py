@@ -81,7 +81,7 @@ def serve(ranks: Ranks, store: Any, gpu: bool) -> int:
 
 
 def _make(message: dict[str, Any], stages: dict[str, RunContext]) -> None:
-    """One run, without what the first process does for it. stages: kept from run to run, by data and protocol."""
+    """One run, without what the first process does for it. stages: kept from run to run."""
     from recbench.config.run import RunConfig
     from recbench.core.run_folder import RunFolder
     from recbench.experiment.context import RunContext
@@ -89,10 +89,7 @@ def _make(message: dict[str, Any], stages: dict[str, RunContext]) -> None:
     from recbench.experiment.produce import produce
 
     config = RunConfig.from_dict(message["config"])
-    same = json.dumps([message["config"][group] for group in ("data", "protocol")], sort_keys=True, default=str)
-    if same not in stages:
-        stages[same] = RunContext.of(config)
-    stage = stages[same]
+    stage = RunContext.among(stages, config)
     if run_key(config, stage) != message["key"]:
         raise UserError(
             "the data are not those of the first process; let all machines see the same cache_dir and raw data"

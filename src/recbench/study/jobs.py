@@ -5,9 +5,8 @@ Knowing the key before anything is trained tells what is finished, which jobs ar
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -69,10 +68,7 @@ class Planner:
 
     def stage(self, config: RunConfig) -> RunContext:
         """Data and split of a config."""
-        name = json.dumps([asdict(config.data), asdict(config.protocol), str(config.cache_dir)], default=str)
-        if name not in self._stages:
-            self._stages[name] = RunContext.of(config)
-        return self._stages[name]
+        return RunContext.among(self._stages, config)
 
     def search_jobs(self, row: Row, chosen: Mapping[str, Mapping[str, str]]) -> list[Job]:
         """One job for each combination of the searched values. chosen: row -> key -> value, of rows that are done with their search."""

@@ -73,6 +73,19 @@ class States:
     half_a: np.ndarray
 
 
+@dataclass(frozen=True)
+class Fired:
+    """What a dictionary makes of the states: activations and their latents, [N, k] each."""
+
+    dictionary: Dictionary
+    values: Tensor
+    which: Tensor
+
+    @classmethod
+    def of(cls, dictionary: Dictionary, found: States) -> Fired:
+        return cls(dictionary, *dictionary.latents(found.states))
+
+
 def probe_sae(run: Run, stage: RunContext, settings: SaeSettings) -> dict[str, Any]:
     """Figures and latents as plain values. Raises UserError for a model without states or queries to change."""
     settings.check()
@@ -92,26 +105,24 @@ def probe_sae(run: Run, stage: RunContext, settings: SaeSettings) -> dict[str, A
     attributes = attributes_of(
         found.last, found.following, item_attributes(stage.data, train.item_counts()), stage.data.n_items
     )
-    concepts = concepts_of(learned, found, attributes)
-    controls = controls_of(found, attributes, m, settings)
-    values, which = (part.numpy() for part in learned.latents(found.states))
-    alone = item_detectors(values, which, m, found.last)
+    fired, chance = Fired.of(learned, found), random_dictionary(found.states, m, settings.k, settings.seed)
+    concepts = concepts_of(fired, found, attributes)
+    controls = controls_of(chance, found, attributes, settings)
+    alone = item_detectors(fired.values.numpy(), fired.which.numpy(), m, found.last)
     fires = concepts.rate > 0
     figures = {
         "states": len(found.states),
         "latents": m,
         "dead_share": dead,
         "unexplained_variance": learned.unexplained(found.states),
-        "unexplained_variance_random": random_dictionary(found.states, m, settings.k, settings.seed).unexplained(
-            found.states
-        ),
+        "unexplained_variance_random": chance.unexplained(found.states),
         "item_detectors_share": float(alone[fires].mean()) if fires.any() else 0.0,
         "matched_by_second_seed": matched_share(learned, again),
         "confidence": mean_confidence(concepts, settings.shown),
         **{f"confidence_{name}": mean_confidence(other, settings.shown) for name, other in controls.items()},
         **rankings(model, stage, run, learned),
     }
-    rows = latent_rows(model, stage, run, learned, concepts, attributes, alone, found, settings)
+    rows = latent_rows(model, stage, run, fired, concepts, attributes, alone, found, settings)
     return {"run": run.folder.key, "kind": "sae", "settings": asdict(settings), "figures": figures, "rows": rows}
 
 
@@ -135,22 +146,24 @@ def collect_states(model: Recommender, train: TrainingData, settings: SaeSetting
     return States(torch.cat(states), np.concatenate(last), np.concatenate(following), half[np.concatenate(users)])
 
 
-def concepts_of(dictionary: Dictionary, found: States, attributes: Attributes) -> Concepts:
+def concepts_of(fired: Fired, found: States, attributes: Attributes) -> Concepts:
     """Of every latent."""
-    values, which = (part.numpy() for part in dictionary.latents(found.states))
-    return find_concepts(values, which, dictionary.decode.shape[0], attributes, found.half_a)
+    m = fired.dictionary.decode.shape[0]
+    return find_concepts(fired.values.numpy(), fired.which.numpy(), m, attributes, found.half_a)
 
 
-def controls_of(found: States, attributes: Attributes, m: int, settings: SaeSettings) -> dict[str, Concepts]:
+def controls_of(
+    chance: Dictionary, found: States, attributes: Attributes, settings: SaeSettings
+) -> dict[str, Concepts]:
     """The same of directions that nobody learned, and of attributes dealt anew over the states."""
     rows = np.random.default_rng(settings.seed).permutation(len(found.last))
     dealt = Attributes(attributes.names, attributes.has[rows], attributes.of_items)
-    chance = random_dictionary(found.states, m, settings.k, settings.seed)
+    by_chance = Fired.of(chance, found)
     return {
-        "random_dictionary": concepts_of(chance, found, attributes),
-        "neurons": concepts_of(neurons(found.states, settings.k), found, attributes),
-        "principal_axes": concepts_of(principal_axes(found.states, settings.k), found, attributes),
-        "dealt_attributes": concepts_of(chance, found, dealt),
+        "random_dictionary": concepts_of(by_chance, found, attributes),
+        "neurons": concepts_of(Fired.of(neurons(found.states, settings.k), found), found, attributes),
+        "principal_axes": concepts_of(Fired.of(principal_axes(found.states, settings.k), found), found, attributes),
+        "dealt_attributes": concepts_of(by_chance, found, dealt),
     }
 
 
@@ -187,7 +200,7 @@ def latent_rows(
     model: SequenceModel,
     stage: RunContext,
     run: Run,
-    dictionary: Dictionary,
+    fired: Fired,
     concepts: Concepts,
     attributes: Attributes,
     alone: np.ndarray,
@@ -196,8 +209,8 @@ def latent_rows(
 ) -> list[dict[str, Any]]:
     """The latents whose concept is surest on held-out users: what they say, where they fire, what taking them away does."""
     states = test_states(model, stage, run)
+    dictionary = fired.dictionary
     active, which = dictionary.latents(states)
-    values, latents = dictionary.latents(found.states)
     titles = stage.data.item_table().sort("item_id")["title"].to_list()
     shown = [j for j in np.argsort(-concepts.confidence, kind="stable")[: settings.shown] if concepts.attribute[j] >= 0]
     by_rate = np.argsort(concepts.rate, kind="stable")
@@ -207,7 +220,7 @@ def latent_rows(
     for j in shown:
         bears = torch.from_numpy(attributes.of_items[concepts.attribute[j]])
         like = int(by_rate[place[j] + 1 if place[j] + 1 < len(by_rate) else place[j] - 1])
-        strongest = (values * (latents == j)).amax(1).topk(min(200, len(values))).indices.numpy()
+        strongest = (fired.values * (fired.which == j)).amax(1).topk(min(200, len(fired.values))).indices.numpy()
         items = list(dict.fromkeys(found.last[strongest].tolist()))[:SHOWN_ITEMS]
         rows.append(
             {

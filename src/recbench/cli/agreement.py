@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def lists_of(path: Path, k: int) -> np.ndarray:
     """[C, K] the best items of each test case of a finished run. Raises UserError for one that ranks nothing."""
-    from recbench.experiment import evaluate
+    from recbench.experiment.asking import rank_cases
     from recbench.experiment.build import load_model
     from recbench.experiment.device import prepare_device
     from recbench.experiment.run import open_run
@@ -27,9 +27,7 @@ def lists_of(path: Path, k: int) -> np.ndarray:
     model = load_model(run, stage)
     if not model.ranks:
         raise UserError(f"{path} ranks nothing, so it has no lists to compare")
-    found = evaluate.rank_cases(
-        model, stage.data, stage.split, stage.split.test, run.config, top_k=min(k, stage.data.n_items)
-    )
+    found = rank_cases(model, stage.data, stage.split, stage.split.test, run.config, top_k=min(k, stage.data.n_items))
     return found.top_k
 
 

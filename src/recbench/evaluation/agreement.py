@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from recbench.core.errors import UserError
+from recbench.evaluation.lists.stability import overlap
 
 #: Weight of a place against the one before it: nine tenths of RBO lie in the first 20 places or so.
 PERSISTENCE = 0.9
@@ -25,26 +26,20 @@ def agreement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     >>> agreement(np.array([[1, 2, 3, 4]]), np.array([[4, 9, 8, 1]])).tolist()
     [0.5]
     """
-    return _together(ours, theirs)[:, -1] / ours.shape[1]
+    _check_shapes(ours, theirs)
+    return overlap(ours, theirs, ours.shape[1])
 
 
 def rank_biased_overlap(ours: np.ndarray, theirs: np.ndarray, p: float = PERSISTENCE) -> np.ndarray:
     """[C] in 0..1. ours, theirs [C, K] item ids, best first."""
+    _check_shapes(ours, theirs)
     places = np.arange(1, ours.shape[1] + 1)
     weight = p ** (places - 1.0)
-    return (_together(ours, theirs) / places) @ weight / weight.sum()
+    return np.stack([overlap(ours, theirs, d) for d in places], axis=1) @ weight / weight.sum()
 
 
-def _together(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """[C, K]: how many items the first d places of both lists share, for d = 1..K."""
+def _check_shapes(ours: np.ndarray, theirs: np.ndarray) -> None:
     if ours.shape != theirs.shape:
         raise UserError(
             f"lists of {ours.shape} and {theirs.shape} cannot be held side by side; ask both for the same users and length"
         )
-    same = (ours[:, :, None] == theirs[:, None, :]) & (ours[:, :, None] > 0)
-    # A shared item counts from the later of its two places on.
-    later = np.maximum(np.arange(ours.shape[1])[:, None], np.arange(ours.shape[1])[None])
-    found = np.zeros(ours.shape)
-    for place in range(ours.shape[1]):
-        found[:, place] = (same & (later == place)).sum((1, 2))
-    return found.cumsum(1)

@@ -58,15 +58,19 @@ def protocol_words(protocol: str) -> str:
     return ", ".join([*words, SEEN[seen]])
 
 
+def _draw(seed: str) -> str:
+    """What is said of a draw; nothing of the usual one, and where nothing is drawn."""
+    return f" (draw {seed})" if seed not in ("", "0") else ""
+
+
 def _leave_one_out(middle: str) -> list[str]:
     rest, words = middle.removeprefix("fitval-"), ["leave-one-out"]
     if rest != middle:
         words.append(OTHER["fitval"])
     sampled = re.fullmatch(r"uniform(\d+)\.s(\d+)(\.warm)?", rest)
     if sampled:
-        draw = "" if sampled[2] == "0" else f" (draw {sampled[2]})"
         known = " that training holds" if sampled[3] else ""
-        return [*words, f"ranked among {int(sampled[1]):,} sampled items{known}{draw}"]
+        return [*words, f"ranked among {int(sampled[1]):,} sampled items{known}{_draw(sampled[2])}"]
     return [*words, CATALOGUE.get(rest, rest)]
 
 
@@ -86,8 +90,7 @@ def _fixed_date(middle: str) -> list[str]:
         if days:
             words.append(f"{days[2]} days as {'test' if days[1] == 't' else 'validation'}")
         else:
-            draw = f" (draw {seed})" if seed not in ("", "0") else ""
-            words.append(TARGETS.get(name, OTHER.get(name, name)) + draw)
+            words.append(TARGETS.get(name, OTHER.get(name, name)) + _draw(seed))
     return [*words, CATALOGUE.get(catalogue, catalogue)]
 
 
@@ -95,11 +98,10 @@ def _user_folds(middle: str) -> list[str]:
     rule, target, *more, catalogue = middle.split("-")
     which, _, seed = rule.partition(".s")
     fold, _, folds = which.partition("of")
-    draw = f" (draw {seed})" if seed != "0" else ""
     known = "their last event as target" if target == "last" else f"{100 * float(target[4:]):g} % of their events known"
     words = [OTHER.get(word, word) for word in more]
     return [
-        f"users of fold {fold} of {folds}{draw} unknown to training",
+        f"users of fold {fold} of {folds}{_draw(seed)} unknown to training",
         known,
         *words,
         CATALOGUE.get(catalogue, catalogue),
@@ -127,7 +129,7 @@ def _temporal(middle: str) -> list[str]:
             rest = rest[dates.end() :]
     target, *more = rest.split("-")
     name, _, seed = target.partition(".s")
-    words.append(TARGETS.get(name, name) + (f" (draw {seed})" if seed not in ("", "0") else ""))
+    words.append(TARGETS.get(name, name) + _draw(seed))
     words += ["targets unknown to training left out" if part == "nocold" else OTHER.get(part, part) for part in more]
     return [*words, CATALOGUE.get(catalogue, catalogue)]
 
@@ -135,17 +137,16 @@ def _temporal(middle: str) -> list[str]:
 def _holdout(middle: str) -> list[str]:
     order, *rest, catalogue = middle.split("-")
     name, _, seed = order.partition(".s")
-    drawn = "drawn at random" + (f" (draw {seed})" if seed not in ("", "0") else "")
     words = [
         "items of each user kept back",
-        {"random": drawn, "time": "the last ones in time", "given": "as the data say"}.get(name, name),
+        {"random": f"drawn at random{_draw(seed)}", "time": "the last ones in time", "given": "as the data say"}.get(
+            name, name
+        ),
     ]
     for part in rest:
         if name == "given" and part.startswith("v0"):
             share, _, draw = part[1:].partition(".s")
-            words.append(
-                f"{100 * float(share):g} % of training drawn to validate" + (f" (draw {draw})" if draw != "0" else "")
-            )
+            words.append(f"{100 * float(share):g} % of training drawn to validate{_draw(draw)}")
         elif part.startswith("v0"):
             words.append(f"{100 * float(part[1:]):g} % to validate and ")
         elif part.startswith("t0"):

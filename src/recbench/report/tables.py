@@ -12,6 +12,23 @@ from recbench.report.cells import EMPTY, Cell, Column, Heading, Table, decimals_
 from recbench.report.columns import BY_NAME, ON_PAGE
 from recbench.report.notes import MARK
 
+#: Figures that ``evaluation.metrics`` asks for, and what each says.
+OF_LISTS = {
+    "ild_category": "intra-list diversity: how far the categories of a list's items are from each other",
+    "ild_text": "intra-list diversity: how far the texts of a list's items are from each other",
+    "calibration_category": "distance of a list's categories from those of its history; less is better",
+    "calibration_popularity": "distance of a list's share of popular items from that of its history; less is better",
+    "arp": "mean training count of the items of a list",
+    "aplt": "share of a list that is of the long tail",
+    "tail_recall": "share of targets of the long tail that are found",
+    "serendipity": "share of a list that are hits which a list of popular items would not have had",
+    "disparity_activity": "largest difference of NDCG between users by activity",
+    "disparity_taste": "largest difference of NDCG between users by their taste for popular items",
+    "disparity_popularity": "largest difference of hits between head, middle and tail items",
+    "disparity_category": "largest difference of hits between categories of items",
+    "disparity_exposure": "share of places that would have to go to another group for every group to have its share of events",
+    "stability": "share of a list that is the same with another seed",
+}
 HELP = {
     "ndcg": "normalised discounted cumulative gain",
     "hr": "hit rate: share of cases with the target among the first k",
@@ -28,23 +45,8 @@ HELP = {
     "calibration": "sum of p over the number of clicks",
     "ece": "distance of p from the rate of clicks, over 20 bins",
     "gini": "how unequally items are recommended, 0 to 1",
-    "ild_category": "intra-list diversity: how far the categories of a list's items are from each other",
-    "ild_text": "intra-list diversity: how far the texts of a list's items are from each other",
-    "calibration_category": "distance of a list's categories from those of its history; less is better",
-    "calibration_popularity": "distance of a list's share of popular items from that of its history; less is better",
-    "arp": "mean training count of the items of a list",
-    "aplt": "share of a list that is of the long tail",
-    "tail_recall": "share of targets of the long tail that are found",
-    "serendipity": "share of a list that are hits which a list of popular items would not have had",
-    "disparity_activity": "largest difference of NDCG between users by activity",
-    "disparity_taste": "largest difference of NDCG between users by their taste for popular items",
-    "disparity_popularity": "largest difference of hits between head, middle and tail items",
-    "disparity_category": "largest difference of hits between categories of items",
-    "disparity_exposure": "share of places that would have to go to another group for every group to have its share of events",
-    "stability": "share of a list that is the same with another seed",
+    **OF_LISTS,
 }
-#: Figures that ``evaluation.metrics`` asks for.
-OF_LISTS = tuple(HELP)[tuple(HELP).index("gini") + 1 :]
 #: Figures of which more is better without a doubt; the best of a column is bold.
 MORE_IS_BETTER = ("ndcg", "hr", "mrr", "recall", "precision", "auc", "gauc")
 #: Figures that a reader must choose on the page.

@@ -41,9 +41,8 @@ class Served:
 
 def taste(items: Items, block: Block) -> np.ndarray:
     """[B] share of head items among the events of a history; 0 for an empty one."""
-    total = np.asarray(block.history.sum(axis=1)).ravel()
     head = block.history @ (items.group == HEAD).astype(np.float64)
-    return np.divide(head, total, out=np.zeros_like(total), where=total > 0)
+    return np.divide(head, block.length, out=np.zeros_like(block.length), where=block.length > 0)
 
 
 def by_size(values: np.ndarray, n_groups: int) -> np.ndarray:

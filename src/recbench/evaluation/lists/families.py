@@ -68,7 +68,7 @@ def measure(
                 collected.setdefault(key, []).append(values)
         if DISPARITY in names:
             tastes.append(taste(items, block))
-            lengths.append(np.asarray(block.history.sum(axis=1)).ravel())
+            lengths.append(block.length)
     overall = {}
     if DISPARITY in names:
         row = np.searchsorted(found.top_k_case, found.case)

@@ -57,7 +57,7 @@ class Items:
     @cached_property
     def order(self) -> np.ndarray:
         """[W - 1] items, most popular first; equal ones by number."""
-        return np.argsort(-self.counts[1:], kind="stable") + 1
+        return most_popular_first(self.counts)
 
     @cached_property
     def place(self) -> np.ndarray:
@@ -91,6 +91,11 @@ class Items:
         return None if self.categories is None else scaled_rows(self.categories, 2)
 
 
+def most_popular_first(counts: np.ndarray) -> np.ndarray:
+    """[W - 1] items by training events [W]; equal ones by number."""
+    return np.argsort(-counts[1:], kind="stable") + 1
+
+
 def popularity_groups(counts: np.ndarray) -> np.ndarray:
     """[W] int8, from training events [W]: the most popular items that together have 20 % of the events are the head, the least popular that have the
     last 20 % the tail, all others the middle [Abdollahpouri et al., UMAP 2021]. An item that stands on a border belongs to the group before it.
@@ -100,7 +105,7 @@ def popularity_groups(counts: np.ndarray) -> np.ndarray:
     >>> popularity_groups(np.array([0, 2, 6, 1, 1, 0])).tolist()
     [-1, 1, 0, 2, 2, 2]
     """
-    order = np.argsort(-counts[1:], kind="stable") + 1
+    order = most_popular_first(counts)
     before = np.cumsum(counts[order]) - counts[order]
     share = before / max(counts[1:].sum(), 1)
     group = np.full(len(counts), -1, np.int8)
@@ -155,6 +160,11 @@ class Block:
                 total = found if total is None else total + found
             done = min(k, self.lists.shape[1])
             yield k, total
+
+    @cached_property
+    def length(self) -> np.ndarray:
+        """[B] events of the history."""
+        return np.asarray(self.history.sum(axis=1)).ravel()
 
     def filled(self, k: int) -> np.ndarray:
         """[B] how many of the first k places hold an item."""

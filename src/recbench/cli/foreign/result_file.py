@@ -10,6 +10,7 @@ import numpy as np
 
 from recbench.cli.recommend.id_file import ENDINGS, read_table
 from recbench.core.errors import UserError
+from recbench.data.item_numbers import item_numbers
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,25 +49,25 @@ def read_results(path: Path, data: PreparedData, cases: Cases) -> Results:
     table = table.select(pl.col("user", kind).cast(pl.String), pl.col(order).cast(pl.Float64, strict=False))
     if table.select(pl.any_horizontal(pl.all().is_null() | pl.col(order).is_nan())).to_series().any():
         raise UserError(f"{path} has rows without a user, an item or a number in {order}")
-    table = _numbered(table, "user", data.user_ids()["user_id"], 0, path)
-    table = _numbered(table, kind, data.item_table()["item"], 1, path)
+    users = data.user_ids()
+    user = table["user"].replace_strict(users["user_id"], users["user"].cast(pl.Int64), default=-1)
+    table = _numbered(table, "user", user.to_numpy(), 0, path)
+    table = _numbered(table, kind, item_numbers(data, table[kind]), 1, path)
     _same_users(table, data, cases, path)
     return _ranks(table, data, cases, path) if kind == "target" else _lists(table, order, data, path)
 
 
-def _numbered(table: pl.DataFrame, column: str, names: pl.Series, first: int, path: Path) -> pl.DataFrame:
-    """Raw ids as our numbers. Raises UserError for unknown ones."""
+def _numbered(table: pl.DataFrame, column: str, number: np.ndarray, first: int, path: Path) -> pl.DataFrame:
+    """Raw ids as our numbers, the first of which is ``first``; a smaller one is that of an unknown id. Raises UserError for those."""
     import polars as pl
 
-    known = pl.DataFrame({column: names, "number": np.arange(first, first + len(names))})
-    found = table.join(known, on=column, how="left", maintain_order="left")
-    unknown = found.filter(pl.col("number").is_null())[column].unique(maintain_order=True)
+    unknown = table.filter(number < first)[column].unique(maintain_order=True)
     if len(unknown):
         kind = "user" if column == "user" else "item"
         raise UserError(
             f"{path}: {len(unknown):,} {kind}s are unknown to these data, such as '{unknown[0][:60]}'; were these results made on this split?"
         )
-    return found.with_columns(pl.col("number").alias(column)).drop("number")
+    return table.with_columns(pl.Series(column, number))
 
 
 def _same_users(table: pl.DataFrame, data: PreparedData, cases: Cases, path: Path) -> None:

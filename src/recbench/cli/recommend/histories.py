@@ -79,9 +79,10 @@ def typed_history(
     """
     if not items:
         raise UserError("the history is empty; give at least one item, as in --history ITEM,ITEM")
-    if unknown == "skip":
-        items, times, behaviours = _known_events(item_numbers(data, items) > 0, items, times, behaviours)
     number = item_numbers(data, items)
+    if unknown == "skip":
+        items, times, behaviours = _known_events(number > 0, items, times, behaviours)
+        number = number[number > 0]
     if not number.all():
         known = data.item_table()["item"].to_list()
         raise _unknown("item", items[int(number.argmin())], known, "; or leave such items out with --unknown skip")

@@ -64,6 +64,11 @@ class StoredRun:
     def ranks(self) -> Path:
         return self.path / "ranks.parquet"
 
+    @property
+    def predictions(self) -> Path:
+        """In the place of ranks, of a run that was asked for clicks."""
+        return self.path / "predictions.parquet"
+
     def history(self) -> list[dict[str, Any]]:
         """One entry an epoch; none for a model without epochs. A line that a crash cut off ends it."""
         path, epochs = self.path / "history.jsonl", []

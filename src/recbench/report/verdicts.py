@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from recbench.core.errors import UserError
-from recbench.evaluation.clicks import BY_USER
-from recbench.evaluation.statistics.answers import PREDICTIONS, user_answers
+from recbench.evaluation.clicks import LESS_IS_BETTER
+from recbench.evaluation.statistics.answers import check_answers, user_answers
 from recbench.evaluation.statistics.compare import judge_values
 from recbench.evaluation.statistics.panel import Panel
 from recbench.evaluation.statistics.per_user import UserValues, same_users, user_values
 from recbench.report.board import Board, Lead, Line
+from recbench.report.collect import StoredRun
 from recbench.report.ranks import NEEDED, ranks_problem, read_ranks
 from recbench.report.rows import Row
 
@@ -59,7 +60,9 @@ def judged(board: Board, resamples: int) -> Board:
         reference = twins.get(board.reference or "", board.reference) if board.reference not in missing else None
         names = [row.name for row in there]
         place = names.index(reference) if reference in names else None
-        verdicts = {v.name: v for v in judge_values(names, found.totals, found.cases, place, resamples)}
+        up = board.plain_metric in LESS_IS_BETTER
+        made = judge_values(names, found.totals, found.cases, place, resamples, less_is_better=up)
+        verdicts = {verdict.name: verdict for verdict in made}
     except UserError as error:
         return _noted(board, f"No intervals: {error}.")
     lines = [
@@ -81,17 +84,19 @@ def _missing_notes(rows: Sequence[Row], missing: dict[str, str]) -> list[str]:
 def _values(rows: Sequence[Row], twins: dict[str, str], metric: str) -> _Judged:
     """Raises UserError where the runs were asked about different users, and for a metric that no user has by himself."""
     runs = [run for row in rows for run in row.runs]
-    values: list[UserValues] = []
-    for run in runs:
-        if metric in BY_USER:
-            values.append(user_answers(run.path / PREDICTIONS, metric))
-            continue
-        table = read_ranks(run, NEEDED)
-        values.append(user_values(metric, table["rank"], table["case"], table["user"]))
+    values = [_of_users(run, metric) for run in runs]
     same_users(values, [Path(run.key) for run in runs])
     left = iter(values)
     totals = [np.stack([next(left).totals for _ in row.runs]) for row in rows]
     return _Judged(rows, totals, values[0].cases, twins)
+
+
+def _of_users(run: StoredRun, metric: str) -> UserValues:
+    if run.predictions.is_file():
+        check_answers(metric, [run.predictions])
+        return user_answers(run.predictions, metric)
+    table = read_ranks(run, NEEDED)
+    return user_values(metric, table["rank"], table["case"], table["user"])
 
 
 def _lead_by_means(board: Board) -> Lead | None:
@@ -155,12 +160,12 @@ def _noted(board: Board, note: str) -> Board:
 
 
 def row_problem(row: Row) -> str:
-    """Why the ranks of a row cannot be judged; empty if they can."""
+    """Why the ranks or predictions of a row cannot be judged; empty if they can."""
     return next(
         (
             f"{problem} in {run.key}"
             for run in row.runs
-            if not (run.path / PREDICTIONS).is_file() and (problem := ranks_problem(run))
+            if not run.predictions.is_file() and (problem := ranks_problem(run))
         ),
         "",
     )

@@ -91,3 +91,10 @@ def test_users_count_by_their_cases():
     (only,) = judge_values(["a"], [np.array([[4.0, 0.0, 0.0]])], np.array([4, 3, 1]))
     assert only.mean == 0.5
     assert only.high == 1
+
+
+def test_where_less_is_better_the_smallest_mean_is_first_and_has_the_first_letter():
+    noise = np.random.default_rng(0).normal(size=(1, 200))
+    totals = [noise + 3, noise, noise + 1]
+    found = judge_values(["much", "little", "some"], totals, np.ones(200), resamples=200, less_is_better=True)
+    assert [(verdict.name, verdict.group) for verdict in found] == [("little", "a"), ("some", "b"), ("much", "c")]

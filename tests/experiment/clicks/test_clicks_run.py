@@ -21,6 +21,9 @@ from recbench.experiment.run import floors, run
 from recbench.experiment.step_time import time_step
 from recbench.models.base import Recommender
 from recbench.models.registry import lookup, model_names
+from recbench.report.boards import boards_of
+from recbench.report.collect import read_run
+from recbench.report.verdicts import judged
 from tests.experiment.clicks.conftest import planted, write_parts
 
 LEARNERS = [name for name in model_names() if lookup(name).model.click_loss is not Recommender.click_loss]
@@ -151,3 +154,5 @@ def test_the_command_shows_the_floors_and_compares_by_auc(words, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if "fm" in line or "click_rate" in line]
     assert len(lines) == 4
     assert main(["compare", *folders, "--metric", "ndcg@10"]) == 2
+    board = judged(boards_of([read_run(Path(folder)) for folder in folders], metric="ne")[0], 200)
+    assert any("No intervals: ne cannot be had of clicks user by user" in note for note in board.notes)

@@ -75,8 +75,7 @@ def judge(
     totals = _totals(entrants, values)
     names = [entrant.name for entrant in entrants]
     place = None if reference is None else names.index(reference)
-    verdicts = judge_values(names, totals, values[0].cases, place, resamples, seed)
-    return verdicts[::-1] if metric in LESS_IS_BETTER else verdicts
+    return judge_values(names, totals, values[0].cases, place, resamples, seed, metric in LESS_IS_BETTER)
 
 
 def judge_values(
@@ -86,15 +85,18 @@ def judge_values(
     reference: int | None = None,
     resamples: int = 10_000,
     seed: int = 0,
+    less_is_better: bool = False,
 ) -> list[Verdict]:
     """As ``judge``, from arrays: for each name totals [S, U], each seed's sum of the metric over the user's cases [U].
 
+    less_is_better: whether the best mean, which is the first and has the first letter, is the smallest.
     Raises UserError for fewer than two users.
     """
     if len(cases) < 2:
         raise UserError("one test user tells nothing of others; compare runs with more users")
     panel = Panel.of(totals, cases, resamples, seed)
-    order = sorted(range(len(names)), key=lambda i: (-panel.means[i], names[i]))
+    up = 1 if less_is_better else -1
+    order = sorted(range(len(names)), key=lambda i: (up * panel.means[i], names[i]))
     p = panel.p_values()
     groups = dict(zip(order, letters(_told_apart(p)[np.ix_(order, order)]), strict=True))
     others = [i for i in range(len(names)) if i != reference] if reference is not None else []

@@ -46,10 +46,10 @@ def _main(arguments: list[str]) -> int:
     from recbench.cli.export.folder import export_run
     from recbench.cli.recommend.model_of_run import open_model
 
+    opened = open_model(chosen.run, chosen.cache_dir, chosen.raw_dir)
     if chosen.mlflow is not None:
         from recbench.cli.export.registered import register_run
 
-        opened = open_model(chosen.run, chosen.cache_dir, chosen.raw_dir)
         uri = chosen.tracking_uri or opened.config.tracking.uri
         made = register_run(opened, chosen.mlflow, uri)
         print(f"{made.uri}: {made.described['model']}, {made.described['n_items']:,} items, of {opened.key}")
@@ -57,7 +57,7 @@ def _main(arguments: list[str]) -> int:
             f"serve it with: MLFLOW_TRACKING_URI={redact(uri)} mlflow models serve --model-uri {made.uri} --env-manager local --port 5001"
         )
         return 0
-    described = export_run(open_model(chosen.run, chosen.cache_dir, chosen.raw_dir), chosen.to, chosen.format)
+    described = export_run(opened, chosen.to, chosen.format)
     print(
         f"{chosen.to}: {described['model']}, {described['n_items']:,} items; over {described['checked_histories']} histories its scores lie within "
         f"{described['largest_difference']:.2g} of the model's"

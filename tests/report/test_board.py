@@ -61,6 +61,13 @@ def test_a_line_is_mean_and_deviation_over_seeds_best_first(folders):
     assert board.lines[1].figures["hr@10"][1] is None
 
 
+def test_where_less_is_better_a_row_without_the_figure_is_still_the_last(folders):
+    for name, more in (("worse", {"test/logloss": 0.6}), ("silent", {}), ("better", {"test/logloss": 0.3})):
+        folders.add(f"{name}-1", config={"model": {"name": name}}, **more)
+    (board,) = made(folders, metric="logloss")
+    assert [line.name for line in board.lines] == ["better", "worse", "silent"]
+
+
 def test_a_board_names_the_rows_that_were_cut_off(folders):
     for name, best in (("late", 3), ("early", 0)):
         training = {"max_epochs": 4, "patience": 2, "schedule": "constant"}

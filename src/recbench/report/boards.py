@@ -63,8 +63,7 @@ def _board(
         for row in rows
     ]
     if ranked_by is not None:
-        up = 1 if ranked_by in LESS_IS_BETTER else -1
-        lines.sort(key=lambda line: up * (line.mean(ranked_by) or 0.0))
+        lines.sort(key=lambda line: _place_of(line, ranked_by))
     main = all(view.main for view in found)
     oracle: Mapping[str, Any] = found[0].run.metrics.get("oracle") or {}
     bound = {
@@ -94,6 +93,14 @@ def _board(
         named,
         tuple(notes),
     )
+
+
+def _place_of(line: Line, metric: str) -> tuple[bool, float]:
+    """What lines are sorted by: best first, those without the metric last."""
+    mean = line.mean(metric)
+    if mean is None:
+        return True, 0.0
+    return False, mean if metric in LESS_IS_BETTER else -mean
 
 
 def _stability(row: Row, prefix: str, metric: str | None) -> dict[str, tuple[float, float | None]]:

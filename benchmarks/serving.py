@@ -57,7 +57,7 @@ def serve(uri: str, store: str, place: Path) -> tuple[subprocess.Popen[bytes], i
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # mlflow starts uvicorn by its name
     words = [
         "models",
         "serve",
@@ -70,16 +70,16 @@ def serve(uri: str, store: str, place: Path) -> tuple[subprocess.Popen[bytes], i
         "--port",
         str(port),
     ]
-    log = (place / "serve.log").open("wb")
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "PATH": path}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *words],
-        cwd=place,
-        env=environment,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
+    with (place / "serve.log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words],
+            cwd=place,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     for _ in range(300):
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5):
@@ -105,12 +105,12 @@ def main() -> None:
     from recbench.cli.recommend.answer import recommend
     from recbench.cli.recommend.histories import typed_history
     from recbench.cli.recommend.model_of_run import open_model
+    from recbench.evaluation.cost.efficiency import spread
 
     opened = open_model(asked.run)
     data, cases = opened.stage.data, opened.stage.split.test
     names = data.item_table()["item"].to_list()
-    chosen = np.linspace(0, len(cases) - 1, min(len(cases), 200)).astype(int)
-    histories = [[names[i - 1] for i in data.items[cases.start[c] : cases.end[c]]] for c in chosen]
+    histories = [[names[i - 1] for i in data.items[cases.start[c] : cases.end[c]]] for c in spread(len(cases), 200)]
     typed = [typed_history(data, history, None, None, opened.needs) for history in histories]
     told("the model's own step", milliseconds(lambda i: recommend(opened, [typed[i % len(typed)]], 10, None), 200))
     with tempfile.TemporaryDirectory() as folder:

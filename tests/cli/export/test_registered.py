@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from contextlib import closing
 
 import pytest
 
+from benchmarks.serving import serve
 from recbench.cli.export.registered import register_run
 from recbench.cli.recommend.answer import recommend
 from recbench.cli.recommend.histories import histories_of_users
@@ -73,57 +69,23 @@ def test_what_has_no_program_is_refused(registered, run_config, tmp_path):
 
 def test_mlflow_models_serve_answers(registered):
     place, opened, uri, made = registered
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [
-        "models",
-        "serve",
-        "--model-uri",
-        made.uri,
-        "--env-manager",
-        "local",
-        "--port",
-        str(port),
-        "--host",
-        "127.0.0.1",
-    ]
-    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"  # mlflow starts uvicorn by its name
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PATH": path}
-    log = (place / "serve.log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *words],
-        cwd=place,
-        env=environment,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
+    server, port = serve(made.uri, uri, place)
     try:
         names = opened.stage.data.item_table()["item"].to_list()
         body = {"dataframe_records": [{"history": names[:3], "k": 4}, {"history": names[5:6], "k": 4}]}
-        answer = _ask(port, body, server, place)
+        answer = _ask(port, body)
         assert [len(row["items"]) for row in answer["predictions"]] == [4, 4]
         with pytest.raises(urllib.error.HTTPError) as refused:
-            _ask(port, {"dataframe_records": [{"history": ["no such"]}]}, server, place)
+            _ask(port, {"dataframe_records": [{"history": ["no such"]}]})
         assert refused.value.code == 400
     finally:
         os.killpg(server.pid, 15)
         server.wait(20)
-        log.close()
 
 
-def _ask(port, body, server, place):
+def _ask(port, body):
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    for _ in range(240):
-        assert server.poll() is None, (place / "serve.log").read_text()[-3000:]
-        try:
-            with urllib.request.urlopen(request, timeout=60) as found:
-                return json.load(found)
-        except urllib.error.HTTPError:
-            raise
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.5)
-    raise AssertionError((place / "serve.log").read_text()[-3000:])
+    with urllib.request.urlopen(request, timeout=60) as found:
+        return json.load(found)

@@ -65,6 +65,8 @@ def test_what_has_no_program_is_refused(registered, run_config, tmp_path):
         register_run(opened, "counting", registered[2])
     with pytest.raises(UserError, match="has no '/'"):
         register_run(opened, "a/b", registered[2])
+    with pytest.raises(UserError, match=r"the model is not registered: postgresql://.*\("):
+        register_run(registered[1], "away", "postgresql://user:word@127.0.0.1:9/none")
 
 
 def test_mlflow_models_serve_answers(registered):

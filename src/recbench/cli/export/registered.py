@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recbench.cli.export.folder import export_run
 from recbench.core.errors import UserError
-from recbench.core.secrets import redact
+from recbench.core.secrets import reveal
+from recbench.tracking.client import open_client, reachable
+from recbench.tracking.store import KEY_TAG, Unreachable
 
 if TYPE_CHECKING:
     from recbench.cli.recommend.model_of_run import Opened
+    from recbench.config.settings import TrackingConfig
 
 CODE = Path(__file__).with_name("served_model.py")
 
@@ -26,46 +30,53 @@ class Registered(NamedTuple):
 
 def register_run(opened: Opened, name: str, tracking_uri: str) -> Registered:
     """Export an opened run and register it under ``name``. Raises UserError for a model without a program, and for a store that cannot be asked."""
-    import mlflow
-    import torch
-    from mlflow.exceptions import MlflowException
-
     if not name or "/" in name or ":" in name:
         raise UserError(f"--mlflow {name}: the name of a registered model has no '/' and no ':'")
+    store = replace(opened.config.tracking, uri=tracking_uri)
     with tempfile.TemporaryDirectory() as place:
-        described = export_run(opened, Path(place) / "export")
-        needs = [name for name in described["inputs"] if name not in ("items", "lengths")]
-        before = mlflow.get_tracking_uri()
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+        folder = Path(place) / "export"
+        described = export_run(opened, folder)
         try:
-            mlflow.set_tracking_uri(tracking_uri)
-            mlflow.set_experiment(opened.config.tracking.experiment)
-            tags = {"recbench.key": opened.key, "recbench.model": opened.name, "recbench.kind": "export"}
-            with mlflow.start_run(run_name=f"export {opened.key}", tags=tags):
-                info = mlflow.pyfunc.log_model(
-                    name="model",
-                    python_model=str(CODE),
-                    artifacts={"export": str(Path(place) / "export")},
-                    signature=signature(needs),
-                    input_example=None,
-                    pip_requirements=[
-                        f"torch=={torch.__version__.split('+')[0]}",
-                        f"mlflow=={mlflow.__version__}",
-                        "pandas",
-                    ],
-                    registered_model_name=name,
-                    metadata={key: described[key] for key in ("run", "model", "protocol", "data_fingerprint")},
-                )
-            client = mlflow.MlflowClient()
-            version = str(info.registered_model_version)
-            client.update_model_version(name, version, description=_description(opened, described))
-        except MlflowException as error:
-            said = redact(str(error).splitlines()[0][:200])
-            raise UserError(f"{redact(tracking_uri)} did not take the model ({said})") from error
-        finally:
-            mlflow.set_tracking_uri(before)
+            with reachable(store):
+                version = _new_version(opened, name, store, folder, described)
+        except Unreachable as error:
+            raise UserError(f"the model is not registered: {error}") from error
     return Registered(f"models:/{name}/{version}", described)
+
+
+def _new_version(opened: Opened, name: str, store: TrackingConfig, folder: Path, described: dict[str, Any]) -> str:
+    """Store an export as the next version of a registered model. Call it within ``reachable``."""
+    library = open_client(store)
+    import mlflow
+    import torch
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    needs = [name for name in described["inputs"] if name not in ("items", "lengths")]
+    tags = {KEY_TAG: opened.key, "recbench.model": opened.name, "recbench.kind": "export"}
+    before = mlflow.get_tracking_uri()
+    try:
+        mlflow.set_tracking_uri(reveal(store.uri))
+        experiment = library.experiment(store.experiment)
+        with mlflow.start_run(experiment_id=experiment, run_name=f"export {opened.key}", tags=tags):
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(CODE),
+                artifacts={"export": str(folder)},
+                signature=signature(needs),
+                input_example=None,
+                pip_requirements=[
+                    f"torch=={torch.__version__.split('+')[0]}",
+                    f"mlflow=={mlflow.__version__}",
+                    "pandas",
+                ],
+                registered_model_name=name,
+                metadata={key: described[key] for key in ("run", "model", "protocol", "data_fingerprint")},
+            )
+        version = str(info.registered_model_version)
+        library.client.update_model_version(name, version, description=_description(opened, described))
+        return version
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 def signature(needs: list[str]) -> Any:

@@ -47,6 +47,22 @@ SIZES = {
     "bigrec": {**TINY, "title_words": 3, "text_buckets": 256},
     "rpg": {**BLOCK, "residual_dropout": 0.2, "tokenizer": {"model": "opq", "levels": 4, "codebook_size": 16, "components": 8}},
 }  # fmt: skip
+#: Of a T5, after its embedding.
+T5_PLACES = (
+    "weights after encoder.*.attention.query",
+    "encoder.*.attention.output",
+    "encoder.*.feedforward.expand",
+    "encoder.*.feedforward",
+    "encoder_norm",
+    "decoder_bias",
+    "weights after decoder.*.self_attention.query",
+    "decoder.*.self_attention.output",
+    "weights after decoder.*.cross_attention.query",
+    "decoder.*.cross_attention.output",
+    "decoder.*.feedforward.expand",
+    "decoder.*.feedforward",
+    "decoder_norm",
+)
 #: Model -> where it drops, in order of first use. What a reference of another code stores is in tests/parity; this is what stands in writing.
 PLACES = {
     "bert4rec": (
@@ -76,22 +92,6 @@ PLACES = {
     "llmgr": ("language.word_embedding",),
     "lrurec": ("item_embedding", "layers.*.recurrence", "layers.*.expand", "layers.*.contract"),
     "mamba4rec": ("item_embedding", "layers.*.mixer", "layers.*.feedforward.expand", "layers.*.feedforward.contract"),
-    "p5": (
-        "word_embedding",
-        "weights after encoder.*.attention.query",
-        "encoder.*.attention.output",
-        "encoder.*.feedforward.expand",
-        "encoder.*.feedforward",
-        "encoder_norm",
-        "decoder_bias",
-        "weights after decoder.*.self_attention.query",
-        "decoder.*.self_attention.output",
-        "weights after decoder.*.cross_attention.query",
-        "decoder.*.cross_attention.output",
-        "decoder.*.feedforward.expand",
-        "decoder.*.feedforward",
-        "decoder_norm",
-    ),
     "rpg": ("start", "weights after layers.*.attention.query_key_value", "layers.*.attention", "layers.*.contract"),
     "sasrec": (
         "item_embedding",
@@ -105,22 +105,8 @@ PLACES = {
     "tagnn": ("item_embedding",),
     "recformer": ("place_embedding",),
     "rec_lora": ("gate.*", "item_to_state"),
-    "tiger": (
-        "token_embedding",
-        "weights after encoder.*.attention.query",
-        "encoder.*.attention.output",
-        "encoder.*.feedforward.expand",
-        "encoder.*.feedforward",
-        "encoder_norm",
-        "decoder_bias",
-        "weights after decoder.*.self_attention.query",
-        "decoder.*.self_attention.output",
-        "weights after decoder.*.cross_attention.query",
-        "decoder.*.cross_attention.output",
-        "decoder.*.feedforward.expand",
-        "decoder.*.feedforward",
-        "decoder_norm",
-    ),
+    "p5": ("word_embedding", *T5_PLACES),
+    "tiger": ("token_embedding", *T5_PLACES),
     "tim4rec": (
         "item_embedding",
         "input_norm",

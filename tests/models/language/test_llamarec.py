@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
 from recbench.core.errors import UserError
-from recbench.data.batches import WindowDataset, training_windows
-from recbench.data.item_text import item_texts
-from recbench.data.protocol import LeaveOneOutConfig, SampledConfig
-from recbench.data.sources.synthetic_config import SyntheticConfig
+from recbench.data.protocol import SampledConfig
 from recbench.data.split import make_split
-from recbench.data.store import prepare
 from recbench.evaluation.evaluate import evaluate
 from recbench.models.language.llamarec import LlamaRec, LlamaRecConfig
 from recbench.models.language.prompted import Prompted, PromptedConfig
+from tests.fixtures.titles import first_windows, lead_of_titles, taught
 from tests.models.language.test_prompted import CLUSTERED, TINY, all_words, context_of, named
 
 
 @pytest.fixture(scope="module")
-def clustered(own_cache):
-    data = prepare(SyntheticConfig(**CLUSTERED), own_cache)
-    return data, make_split(data, LeaveOneOutConfig(), None)
+def clustered(prepared_of):
+    return prepared_of(CLUSTERED)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +27,7 @@ def context(clustered):
 
 @pytest.fixture
 def batch(clustered):
-    data, split = clustered
-    return WindowDataset(data, training_windows(split.train_start, split.train_end, 20))[np.arange(30)]
+    return first_windows(*clustered, 30)
 
 
 def build(context, **keys):
@@ -121,10 +115,8 @@ def test_bad_keys_are_refused_by_name(context):
 def test_the_signal_in_the_titles_is_learned_and_lost_when_they_are_shuffled(clustered):
     """The right one of four by its title's words. Words of a narrow model trained from nothing: 700 steps."""
     data, split = clustered
-    mixed = ["", *np.random.default_rng(0).permutation(item_texts(data)[1:]).tolist()]
-    hits = [_hits_after_training(data, split, texts) for texts in (item_texts(data), mixed)]
-    lead, error = (hits[0] - hits[1]).mean(), (hits[0] - hits[1]).std() / len(hits[0]) ** 0.5
-    print(hits[0].mean(), hits[1].mean(), lead, 1.96 * error)
+    lead, error = lead_of_titles(lambda texts: _hits_after_training(data, split, texts), data)
+    print(lead, 1.96 * error)
     assert lead - 1.96 * error > 0
 
 
@@ -132,14 +124,7 @@ def _hits_after_training(data, split, texts, steps=700):
     """[C] whether the target is first among itself and three drawn items."""
     keys = {"tiny_hidden_size": 32, "tiny_n_heads": 4, "tiny_feedforward_size": 64}
     own = {"history": 2, "k": 4, "title_words": 1, "candidates": "uniform", "targets_per_window": 2}
-    model = build(context_of(data, split, texts), **keys, **own).train()
-    rows = WindowDataset(data, training_windows(split.train_start, split.train_end, 20))
-    generator, optimizer = np.random.default_rng(0), torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model.training_loss(rows[generator.integers(0, len(rows), 64)]).backward()
-        optimizer.step()
-    model.eval()
+    model = taught(build(context_of(data, split, texts), **keys, **own), data, split, steps, rows=64, lr=3e-3)
     asked = make_split(data, SampledConfig(n_candidates=3), None)
     with torch.no_grad():
         found = evaluate(model.score, data, asked.test, asked, 20, score_candidates=model.score_candidates)

@@ -29,6 +29,7 @@ from recbench.evaluation.ranking import Seen
 from recbench.evaluation.top_k import top_k_lists
 from recbench.models.base import ModelConfig, ModelContext, Recommender
 from recbench.models.kept_run import KeptRun
+from recbench.models.language.frozen_part import load_learned
 from recbench.models.registry import lookup, model_names
 
 
@@ -166,11 +167,7 @@ class Reranker(Recommender):
             {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         )
         own = {name: value for name, value in state.items() if not name.startswith(prefix)}
-        wanted = {name for name in self.own_state() if not name.startswith(prefix)}
-        outcome = self.load_state_dict(own, strict=False)
-        lost = wanted & set(outcome.missing_keys)
-        if lost or outcome.unexpected_keys:
-            raise RuntimeError(f"the checkpoint does not fit this model: {sorted(lost | set(outcome.unexpected_keys))}")
+        load_learned(self, own, [name for name in self.own_state() if not name.startswith(prefix)])
 
 
 def n_before(scores: Tensor) -> Tensor:

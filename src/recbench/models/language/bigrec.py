@@ -50,7 +50,7 @@ from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext, Recommender, check_sizes
 from recbench.models.generative.generator import CodeGenerator, check_choices
 from recbench.models.kept_run import KeptRun
-from recbench.models.language.frozen_part import learned_state
+from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
 from recbench.nn.decoding.beam import beam_search
 from recbench.nn.decoding.guide import GuideShares
@@ -270,10 +270,7 @@ class BIGRec(CodeGenerator):
         if self.guide is not None:
             kept = {name.removeprefix("guide."): value for name, value in state.items() if name not in own}
             self.guide.load_stored_state(kept)
-        outcome = self.load_state_dict(own, strict=False)
-        lost = {name for name in self.stored_state() if not name.startswith("guide.")} & set(outcome.missing_keys)
-        if lost or outcome.unexpected_keys:
-            raise RuntimeError(f"the checkpoint does not fit this model: {sorted(lost | set(outcome.unexpected_keys))}")
+        load_learned(self, own, [name for name in self.stored_state() if not name.startswith("guide.")])
 
 
 def _check(config: BIGRecConfig) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext, Recommender
-from recbench.models.language.frozen_part import trained_names
+from recbench.models.language.frozen_part import load_learned, trained_names
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.text_tower import TextTower, TowerConfig, check_tower
 
@@ -82,10 +82,7 @@ class ItemEncoder(Recommender):
         return {name: value for name, value in state.items() if name in learned or not name.startswith("tower.")}
 
     def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
-        outcome = self.load_state_dict(dict(state), strict=False)
-        lost = set(outcome.missing_keys) & set(self.stored_state())
-        if lost or outcome.unexpected_keys:
-            raise RuntimeError(f"the checkpoint does not fit this model: {sorted(lost | set(outcome.unexpected_keys))}")
+        load_learned(self, state, self.stored_state())
 
 
 def sizes_of(config: ItemEncoderConfig) -> BackboneConfig:

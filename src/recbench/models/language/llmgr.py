@@ -47,6 +47,7 @@ from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
 from recbench.models.laid_over import parts_of
+from recbench.models.language.frozen_part import load_learned
 from recbench.models.language.stored_config import config_of, packed
 from recbench.models.registry import lookup, model_names, register
 from recbench.nn.language.backbone import backbone_width, check_backbone
@@ -215,11 +216,7 @@ class LLMGR(SequenceModel):
             self.graph.load_stored_state(_part(state, "graph."))
         self.graph_config = state["graph_config"].clone()
         own = {name: value for name, value in state.items() if not name.startswith("graph.")}
-        outcome = self.load_state_dict(own, strict=False)
-        lost = set(outcome.missing_keys) & set(self.stored_state())
-        lost = {name for name in lost if not name.startswith("graph.")}
-        if lost or outcome.unexpected_keys:
-            raise RuntimeError(f"the checkpoint does not fit this model: {sorted(lost | set(outcome.unexpected_keys))}")
+        load_learned(self, own, [name for name in self.stored_state() if not name.startswith("graph.")])
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

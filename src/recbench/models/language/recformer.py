@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, prefixes_at
 from recbench.models.base import ModelConfig, ModelContext, Recommender, check_sizes
-from recbench.models.language.frozen_part import trained_names
+from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
 from recbench.nn.language.backbone import Backbone, check_backbone
 from recbench.nn.language.backbone_config import BackboneConfig
@@ -177,18 +177,11 @@ class Recformer(Recommender):
         return "model=recformer draws targets of each window, and its loss is no mean over all of them"
 
     def stored_state(self) -> dict[str, Tensor]:
-        state = self.state_dict()
-        if self.backbone.frozen:
-            learned = trained_names(self) | {"tokens", "fixed_table"}
-            state = {name: value for name, value in state.items() if name in learned}
-        return state
+        return learned_state(self, self.backbone.frozen, {"tokens", "fixed_table"})
 
     def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
         self.fixed_table = state["fixed_table"].clone()
-        outcome = self.load_state_dict(dict(state), strict=False)
-        lost = set(outcome.missing_keys) & set(self.stored_state())
-        if lost or outcome.unexpected_keys:
-            raise RuntimeError(f"the checkpoint does not fit this model: {sorted(lost | set(outcome.unexpected_keys))}")
+        load_learned(self, state, self.stored_state())
 
 
 def _check(config: RecformerConfig) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
-from recbench.models.language.frozen_part import trained_names
+from recbench.models.language.frozen_part import load_learned, trained_names
 from recbench.nn.language.backbone import Backbone, backbone_width, check_backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.distinct_items import distinct_items, with_pad
@@ -115,10 +115,7 @@ class TextSequenceModel(SequenceModel):
         return {name: value for name, value in state.items() if name in learned or not name.startswith(tuple(left_out))}
 
     def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
-        outcome = self.load_state_dict(dict(state), strict=False)
-        lost = set(outcome.missing_keys) & set(self.stored_state())
-        if lost or outcome.unexpected_keys:
-            raise RuntimeError(f"the checkpoint does not fit this model: {sorted(lost | set(outcome.unexpected_keys))}")
+        load_learned(self, state, self.stored_state())
 
 
 def narrowed(width: int, wanted: int) -> nn.Module:

@@ -28,6 +28,7 @@ from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch, prefixes
 from recbench.data.clicks.rows import ClickBatch
 from recbench.models.base import ModelContext, check_sizes
+from recbench.models.language.frozen_part import load_learned
 from recbench.models.reranker import Reranker, RerankerConfig
 from recbench.nn.fields.embedding import FieldEmbedding
 from recbench.nn.fields.mlp import MLP, joined
@@ -198,10 +199,7 @@ class PairModel(Reranker):
         if self.config.retriever:
             super().load_stored_state(state)
             return
-        outcome = self.load_state_dict(dict(state), strict=False)
-        lost = [name for name in outcome.missing_keys if not name.startswith("retriever.")]
-        if lost or outcome.unexpected_keys:
-            raise RuntimeError(f"the checkpoint does not fit this model: {sorted({*lost, *outcome.unexpected_keys})}")
+        load_learned(self, state, self.stored_state())
 
 
 def rows_of(batch: Batch, first: int, end: int) -> Batch:

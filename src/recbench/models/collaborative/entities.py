@@ -69,6 +69,8 @@ class EntityModel(Recommender):
     is_causal = False
     #: Whether a step reads only the rows of its events, so that the tables may have sparse gradients.
     reads_rows_only: ClassVar[bool] = False
+    #: Parts that serve training alone and are not stored: their names, or what these begin with.
+    training_only: ClassVar[tuple[str, ...]] = ()
     known: Tensor  # [U] bool, users with training events
 
     def __init__(self, config: Any, context: ModelContext) -> None:
@@ -237,7 +239,7 @@ class EntityModel(Recommender):
     # ---- stored state
 
     def stored_state(self) -> dict[str, Tensor]:
-        state = self.state_dict()
+        state = {name: value for name, value in self.state_dict().items() if not name.startswith(self.training_only)}
         if self.served_names():
             was, _ = self.training, self.eval()
             state |= {f"{SERVED}{name}": value for name, value in self.served().items()}
@@ -248,7 +250,8 @@ class EntityModel(Recommender):
         served = {f"{SERVED}{name}" for name in self.served_names()}
         if missing := served - state.keys():
             raise RuntimeError(f"the checkpoint of {type(self).__name__} lacks {sorted(missing)}")
-        self.load_state_dict({name: value for name, value in state.items() if name not in served})
+        own = {name: value for name, value in self.state_dict().items() if name.startswith(self.training_only)}
+        self.load_state_dict({**own, **{name: value for name, value in state.items() if name not in served}})
         self.eval()
         for name in served:
             setattr(self, name, state[name].to(self.known.device))

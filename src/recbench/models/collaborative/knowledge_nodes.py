@@ -8,7 +8,6 @@ Shapes: U users, V = n_items + 1, N nodes, E edges.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -21,7 +20,7 @@ from recbench.models.collaborative.entities import EntityConfig, EntityModel
 
 
 class KnowledgeNodes(EntityModel):
-    """``nodes()`` [N, D], and the state of a model that answers without the graph. training_only: parts that are not stored."""
+    """``nodes()`` [N, D], of a model that answers without the graph."""
 
     requires: ClassVar[frozenset[str]] = frozenset({"knowledge"})
     training_only: ClassVar[tuple[str, ...]] = ("entity_embedding.",)
@@ -49,15 +48,6 @@ class KnowledgeNodes(EntityModel):
     @classmethod
     def served_names(cls) -> tuple[str, ...]:
         return "users", "items"
-
-    def stored_state(self) -> dict[str, Tensor]:
-        return {
-            name: value for name, value in super().stored_state().items() if not name.startswith(self.training_only)
-        }
-
-    def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
-        own = {name: value for name, value in self.state_dict().items() if name.startswith(self.training_only)}
-        super().load_stored_state({**own, **state})
 
 
 def interaction_edges(train: TrainingData) -> tuple[Tensor, Tensor, Tensor]:

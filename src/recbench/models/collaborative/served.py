@@ -6,7 +6,6 @@ tables are stored, with the two tables that were learned, and nothing of what ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -17,22 +16,7 @@ from recbench.models.base import ModelContext
 from recbench.models.collaborative.lightgcn import GraphConfig, GraphModel
 
 
-class LearnedOnly(GraphModel):
-    """A model of which some parts serve training alone. training_only: the names of those parts, or what they begin with."""
-
-    training_only: ClassVar[tuple[str, ...]] = ()
-
-    def stored_state(self) -> dict[str, Tensor]:
-        return {
-            name: value for name, value in super().stored_state().items() if not name.startswith(self.training_only)
-        }
-
-    def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
-        own = {name: value for name, value in self.state_dict().items() if name.startswith(self.training_only)}
-        super().load_stored_state({**own, **state})
-
-
-class FeatureModel(LearnedOnly):
+class FeatureModel(GraphModel):
     """A graph model that reads vectors of items by kind: ``table(kind)`` [V, D_m], and ``projected(kind, items)``, W_m f_m [..., D]."""
 
     requires: ClassVar[frozenset[str]] = frozenset({"features"})

@@ -34,8 +34,8 @@ from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.models.auxiliary import check_number
 from recbench.models.base import ModelContext
-from recbench.models.collaborative.entities import EntityConfig, Step
-from recbench.models.collaborative.knowledge_nodes import KnowledgeNodes, knowledge_edges
+from recbench.models.collaborative.entities import EntityConfig
+from recbench.models.collaborative.knowledge_nodes import KnowledgeNodes, both_ways, knowledge_edges
 from recbench.models.collaborative.served import check_share
 from recbench.models.registry import register
 from recbench.nn.graph.bipartite import Bipartite
@@ -150,9 +150,7 @@ class DiffKG(KnowledgeNodes):
         if self._thinned is None:
             assert self.knowledge is not None
             head, relation, tail = (part[self.kept.cpu()] for part in self.triples())
-            back = self.knowledge.n_relations + relation
-            both = torch.cat([head, tail]), torch.cat([relation, back]), torch.cat([tail, head])
-            self._thinned = RelationGraph(*both, self.n_entities)
+            self._thinned = RelationGraph(*both_ways(head, relation, tail, self.knowledge.n_relations), self.n_entities)
         return self._thinned.to(self.user_embedding.weight.device)
 
     def denoised(self, head: Tensor, tail: Tensor, generator: torch.Generator) -> Tensor:
@@ -207,7 +205,6 @@ class DiffKG(KnowledgeNodes):
         seconds = self.vectors_of(self.second())
         for rows, one, other in ((user.unique(), users, seconds[0]), (item.unique(), items, seconds[1])):
             loss = loss + self.config.contrast_weight * self.contrast(F.embedding(rows, one), F.embedding(rows, other))
-        self.step = Step(user, item, users, items)
         return loss
 
     def contrast(self, one: Tensor, other: Tensor) -> Tensor:

@@ -149,11 +149,11 @@ class EntityModel(Recommender):
             return self.loss_of_rows(user, item, negative)
         users, items = self.vectors()
         self.step = Step(user, item, users, items)
-        own = F.embedding(user, users)
-        others = F.embedding(torch.cat([item[:, None], negative], 1), items)
+        own, drawn = F.embedding(user, users), torch.cat([item[:, None], negative], 1)
+        others = F.embedding(drawn, items)
         loss = self.bpr(own, others) if self.config.bpr_weight else own.new_zeros(())
         if self.config.penalty:
-            loss = loss + self.penalty(user, torch.cat([item[:, None], negative], 1))
+            loss = loss + self.penalty_of(self.user_embedding(user), self.item_embedding(drawn))
         return loss
 
     def loss_of_rows(self, user: Tensor, item: Tensor, negative: Tensor) -> Tensor:
@@ -166,9 +166,6 @@ class EntityModel(Recommender):
         """own [B, D], others [B, 1 + n, D], the positive first -> scalar."""
         scores = (others @ own[:, :, None])[:, :, 0]
         return self.config.bpr_weight * F.softplus(scores[:, 1:] - scores[:, :1]).mean()
-
-    def penalty(self, user: Tensor, items: Tensor) -> Tensor:
-        return self.penalty_of(self.user_embedding(user), self.item_embedding(items))
 
     def penalty_of(self, own: Tensor, others: Tensor) -> Tensor:
         """own [B, D], others [B, 1 + n, D] -> scalar; negatives are averaged, so that their number does not change it."""

@@ -62,8 +62,9 @@ def interaction_edges(train: TrainingData) -> tuple[Tensor, Tensor, Tensor]:
 def knowledge_edges(known: Knowledge, n_users: int, first: int) -> tuple[Tensor, Tensor, Tensor]:
     """(head, relation, tail) [E] of the triples, their relations numbered from ``first``, and of their inverses, numbered after them."""
     head, relation, tail = torch.from_numpy(known.triples.astype("int64")).T
-    return (
-        n_users + torch.cat([head, tail]),
-        first + torch.cat([relation, known.n_relations + relation]),
-        n_users + torch.cat([tail, head]),
-    )
+    return both_ways(n_users + head, first + relation, n_users + tail, known.n_relations)
+
+
+def both_ways(head: Tensor, relation: Tensor, tail: Tensor, n_relations: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Edges [E] and their inverses [2 E], whose relations are numbered after the ``n_relations`` of the edges."""
+    return torch.cat([head, tail]), torch.cat([relation, n_relations + relation]), torch.cat([tail, head])

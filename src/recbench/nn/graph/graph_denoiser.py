@@ -105,9 +105,11 @@ def edge_scores(
         optimizer = torch.optim.Adam(network.parameters(), lr=lr)
 
         def rows_of(chosen: Tensor) -> Tensor:
+            count = start[chosen + 1] - start[chosen]
+            place = torch.repeat_interleave(torch.arange(len(chosen), device=device), count)
+            edge = torch.arange(len(place), device=device) + (start[chosen] - (count.cumsum(0) - count))[place]
             rows = torch.zeros(len(chosen), n_entities, device=device)
-            for place, number in enumerate(chosen.tolist()):
-                rows[place, tail[start[number] : start[number + 1]]] = 1.0
+            rows[place, tail[edge]] = 1.0
             return rows
 
         network.train()

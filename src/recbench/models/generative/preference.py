@@ -44,6 +44,7 @@ from recbench.models.base import ModelConfig, ModelContext, Recommender
 from recbench.models.generative.generator import CodeGenerator, check_choices
 from recbench.models.generative.likelihood import item_log_probs
 from recbench.models.kept_run import KeptRun
+from recbench.models.laid_over import made
 from recbench.models.language.stored_config import config_of, packed
 from recbench.models.registry import lookup, model_names, register
 from recbench.nn.losses import preference as losses
@@ -107,7 +108,7 @@ class Preference(Recommender):
         self.before = KeptRun(self._bare[0], source)
 
     def _take(self, config: Any, state: Mapping[str, Tensor]) -> None:
-        policy: Recommender = lookup(config.name).model(config, self._bare[0])
+        policy = made(lookup(config.name).model, config, self._bare[0])
         policy.load_stored_state(state)
         longest = type(policy).longest_list(config)
         if self.config.objective != "more" and longest is not None and longest < self.config.rollouts:

@@ -158,8 +158,8 @@ class TIGER(CodeGenerator):
         x = self.dropout(x)
         bias = self.encoder_bias(x.shape[1])
         if not self.config.positions:
-            token = torch.arange(x.shape[1], device=x.device) - int(self.config.user_tokens > 0)
-            item = token.div(self.tokens_per_item, rounding_mode="floor")
+            token = torch.arange(x.shape[1], device=x.device) - self.tokens_before
+            item = token.div(self.tokens_per_item, rounding_mode="floor").clamp(min=-1)
             bias = bias.masked_fill(item != item[:, None], 0.0)
         if self.config.encoder == "bidirectional":  # else right pads stand behind everything real, where nothing looks
             bias = bias.masked_fill(~real[:, None, None, :], -torch.inf)

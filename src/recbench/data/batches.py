@@ -103,6 +103,19 @@ def prefixes_at(batch: Batch, row: Tensor, last: Tensor) -> Batch:
     )
 
 
+def drawn_places(batch: Batch, n: int) -> tuple[Tensor, Tensor]:
+    """(row [B n], position [B n]): of each row n real positions, drawn evenly and one by one."""
+    row = torch.arange(len(batch), device=batch.items.device).repeat_interleave(n)
+    return row, (torch.rand(len(row), device=row.device) * batch.lengths[row]).long()
+
+
+def drawn_prefixes(batch: Batch, n: int) -> tuple[Batch, Tensor]:
+    """Histories that end at n drawn positions of each training window [B n, L], and what follows them [B n]."""
+    assert batch.targets is not None
+    row, last = drawn_places(batch, n)
+    return prefixes_at(batch, row, last), batch.targets[row, last]
+
+
 def gather(data: PreparedData, user: np.ndarray, start: np.ndarray, length: np.ndarray, with_targets: bool) -> Batch:
     """Read the events ``start[b] : start[b] + length[b]`` of each row; with targets, the event after each of them as well."""
     width = int(length.max(initial=0))

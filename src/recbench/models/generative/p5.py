@@ -37,7 +37,7 @@ import torch
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
-from recbench.data.batches import Batch
+from recbench.data.batches import Batch, drawn_places
 from recbench.models.base import ModelContext
 from recbench.models.generative.tiger import TIGER, TIGERConfig
 from recbench.models.registry import register
@@ -132,8 +132,7 @@ class P5(TIGER):
     def direct_loss(self, batch: Batch) -> Tensor:
         """Mean over windows of -log p(one of its targets, drawn | the user alone)."""
         assert batch.targets is not None
-        place = (torch.rand(len(batch), device=batch.items.device) * batch.lengths).long()
-        targets = batch.targets.gather(1, place[:, None])
+        targets = batch.targets[drawn_places(batch, 1)][:, None]
         memory = self.encode(batch.items[:, :0], torch.zeros_like(batch.lengths), batch.user)
         states, _ = self.decode(self._shifted(targets), memory, memory.real[:, None, None, :])
         return self.cross_entropy(states[:, 0], targets[:, 0]) / len(batch)

@@ -39,7 +39,7 @@ from torch import Tensor
 
 from recbench.core.errors import UserError
 from recbench.core.key_fields import NO_KEY
-from recbench.data.batches import Batch, prefixes_at
+from recbench.data.batches import Batch, drawn_places, prefixes_at
 from recbench.models.base import ModelConfig, ModelContext, Recommender
 from recbench.models.generative.generator import CodeGenerator, check_choices
 from recbench.models.generative.likelihood import item_log_probs
@@ -156,10 +156,8 @@ class Preference(Recommender):
     def drawn(self, batch: Batch) -> tuple[Batch, Tensor]:
         """Histories that end at drawn positions of the windows [N, L], and what follows them [N, A], 0 behind the window's end."""
         assert batch.targets is not None
-        device = batch.items.device
-        row = torch.arange(len(batch), device=device).repeat_interleave(self.config.targets_per_window)
-        last = (torch.rand(len(row), device=device) * batch.lengths[row]).long()
-        place = last[:, None] + torch.arange(self.config.ahead, device=device)
+        row, last = drawn_places(batch, self.config.targets_per_window)
+        place = last[:, None] + torch.arange(self.config.ahead, device=last.device)
         there = place < batch.lengths[row, None]
         good = batch.targets[row[:, None], place.clamp(max=batch.targets.shape[1] - 1)] * there
         return prefixes_at(batch, row, last), good

@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
-from recbench.data.batches import Batch, prefixes_at
+from recbench.data.batches import Batch, drawn_prefixes
 from recbench.models.base import ModelContext
 from recbench.models.generative.generator import check_choices
 from recbench.models.language.item_encoder import ItemEncoder, ItemEncoderConfig
@@ -82,12 +82,9 @@ class EasyRec(ItemEncoder):
         return self.head(self.tower.read(self.user_texts(batch)))
 
     def training_loss(self, batch: Batch) -> Tensor:
-        assert batch.targets is not None
-        row = torch.arange(len(batch), device=batch.items.device).repeat_interleave(self.config.targets_per_window)
-        last = (torch.rand(len(row), device=row.device) * batch.lengths[row]).long()
-        targets = batch.targets[row, last]
-        others = torch.randint(1, self.n_items + 1, (self.config.n_negatives,), device=row.device)
-        return self.contrast(self.asked(prefixes_at(batch, row, last)), targets, others)
+        histories, targets = drawn_prefixes(batch, self.config.targets_per_window)
+        others = torch.randint(1, self.n_items + 1, (self.config.n_negatives,), device=targets.device)
+        return self.contrast(self.asked(histories), targets, others)
 
     def contrast(self, users: Tensor, targets: Tensor, others: Tensor) -> Tensor:
         """users [N, E], their items [N], further items [K] -> scalar. Raises UserError if no row has anything to be told from."""

@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbench.core.errors import UserError, nearest
-from recbench.data.batches import Batch, prefixes_at
+from recbench.data.batches import Batch, drawn_prefixes
 from recbench.models.base import ModelContext, check_sizes
 from recbench.models.language.text_reranker import TextReranker, TextRerankerConfig
 from recbench.models.registry import register
@@ -77,11 +77,7 @@ class LlamaRec(TextReranker):
 
     def drawn(self, batch: Batch) -> tuple[Batch, Tensor]:
         """Histories that end at drawn positions of the windows [N, L], and what follows them [N]."""
-        assert batch.targets is not None
-        n = self.config.targets_per_window
-        row = torch.arange(len(batch), device=batch.items.device).repeat_interleave(n)
-        last = (torch.rand(len(row), device=row.device) * batch.lengths[row]).long()
-        return prefixes_at(batch, row, last), batch.targets[row, last]
+        return drawn_prefixes(batch, self.config.targets_per_window)
 
     def training_candidates(self, histories: Batch, targets: Tensor) -> tuple[Tensor, Tensor]:
         """(items [N, K] in random order, the target among them; its place [N])."""

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
-from recbench.data.batches import Batch
+from recbench.data.batches import Batch, drawn_places
 from recbench.models.base import ModelContext
 from recbench.models.generative.generator import check_choices
 from recbench.models.language.item_encoder import ItemEncoder, ItemEncoderConfig
@@ -75,8 +75,7 @@ class NoteLLM2(ItemEncoder):
         """Items of one window [N], and others at most ``distance`` events later in it [N]."""
         assert batch.targets is not None
         device = batch.items.device
-        row = torch.arange(len(batch), device=device).repeat_interleave(self.config.pairs_per_window)
-        first = (torch.rand(len(row), device=device) * batch.lengths[row]).long()
+        row, first = drawn_places(batch, self.config.pairs_per_window)
         # targets[p] is the event behind position p.
         step = (torch.rand(len(row), device=device) * self.config.distance).long()
         last = torch.minimum(first + step, batch.lengths[row] - 1)

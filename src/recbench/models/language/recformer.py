@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
-from recbench.data.batches import Batch, prefixes_at
+from recbench.data.batches import Batch, drawn_prefixes
 from recbench.models.base import ModelConfig, ModelContext, Recommender, check_sizes
 from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
@@ -164,11 +164,8 @@ class Recformer(Recommender):
         return F.normalize(queries, dim=-1) @ self.item_vectors().T / self.config.temperature
 
     def training_loss(self, batch: Batch) -> Tensor:
-        assert batch.targets is not None
-        row = torch.arange(len(batch), device=batch.items.device).repeat_interleave(self.config.targets_per_window)
-        last = (torch.rand(len(row), device=row.device) * batch.lengths[row]).long()
-        logits = self.logits(self.asked(prefixes_at(batch, row, last)))
-        return F.cross_entropy(logits[:, 1:], batch.targets[row, last] - 1)
+        histories, targets = drawn_prefixes(batch, self.config.targets_per_window)
+        return F.cross_entropy(self.logits(self.asked(histories))[:, 1:], targets - 1)
 
     def score(self, batch: Batch) -> Tensor:
         return self.logits(self.asked(batch))

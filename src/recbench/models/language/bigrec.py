@@ -61,6 +61,7 @@ from recbench.nn.language.causal_decoder import check_decoder, check_reads
 from recbench.nn.text.grounding import METRICS, grounded_scores
 from recbench.nn.text.item_prompts import short_title
 from recbench.nn.text.length_buckets import TOKENS_AT_ONCE, by_length
+from recbench.nn.text.real_first import real_first
 from recbench.nn.text.title_words import TitleWords, widely_drawn
 from recbench.nn.transformer.dropout import Dropout
 
@@ -170,13 +171,11 @@ class BIGRec(CodeGenerator):
         b, length = items.shape
         words = self.titles()[items].flatten(1)
         place = torch.arange(length, device=items.device).repeat_interleave(len(self.level_sizes)).expand(b, -1)
-        order = (words == 0).byte().argsort(dim=1, stable=True)
-        words, place = words.gather(1, order), place.gather(1, order)
-        width = int((words > 0).sum(1).max())
+        words, place = real_first(words, place)
         begin = torch.tensor(self.words.begin, device=items.device).expand(b, -1)
         return (
-            torch.cat([begin, words[:, :width]], 1),
-            torch.cat([torch.full_like(begin, -1), place[:, :width]], 1),
+            torch.cat([begin, words], 1),
+            torch.cat([torch.full_like(begin, -1), place], 1),
         )
 
     def training_loss(self, batch: Batch) -> Tensor:

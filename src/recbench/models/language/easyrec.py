@@ -36,6 +36,7 @@ from recbench.models.base import ModelContext
 from recbench.models.generative.generator import check_choices
 from recbench.models.language.item_encoder import ItemEncoder, ItemEncoderConfig
 from recbench.models.registry import register
+from recbench.nn.text.real_first import real_first
 
 HEADS = ("tanh", "none")
 
@@ -75,8 +76,7 @@ class EasyRec(ItemEncoder):
         place = histories.lengths[:, None] - 1 - back
         items = histories.items.gather(1, place.clamp(min=0)) * (place >= 0)
         tokens = self.tower.tokens[items].flatten(1).long()
-        order = (tokens == 0).byte().argsort(dim=1, stable=True)
-        return tokens.gather(1, order)[:, : self.config.user_text_tokens]
+        return real_first(tokens)[0][:, : self.config.user_text_tokens]
 
     def asked(self, batch: Batch) -> Tensor:
         return self.head(self.tower.read(self.user_texts(batch)))

@@ -43,6 +43,7 @@ from recbench.models.registry import register
 from recbench.nn.language.backbone import Backbone, check_backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.text.length_buckets import TOKENS_AT_ONCE, by_length
+from recbench.nn.text.real_first import real_first
 from recbench.nn.text.title_words import widely_drawn
 from recbench.nn.text.word_table import WordTable
 from recbench.nn.transformer.dropout import Dropout
@@ -109,10 +110,7 @@ class Recformer(Recommender):
         b, length = items.shape
         words = self.tokens[items].flatten(1)
         place = torch.arange(length, device=items.device).repeat_interleave(self.config.text_tokens).expand(b, -1)
-        order = (words == 0).byte().argsort(dim=1, stable=True)
-        words, place = words.gather(1, order), place.gather(1, order)
-        width = int((words > 0).sum(1).max())
-        words, place = words[:, :width], place[:, :width]
+        words, place = real_first(words, place)
         text = F.embedding((words - 1).clamp(min=0), self.words.inputs()).float()
         text = text + self.place_embedding(place) + self.kind_embedding.weight[1]
         start = self.beginning + self.kind_embedding.weight[0] + self.place_embedding.weight[0]

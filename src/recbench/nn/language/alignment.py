@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from recbench.data.batches import Batch
+from recbench.nn.text.real_first import real_first
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,4 @@ def packed(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
     """
     ids = torch.cat(parts, 1)
     of_last = torch.arange(ids.shape[1], device=ids.device) >= ids.shape[1] - parts[-1].shape[1]
-    order = (ids == 0).byte().argsort(dim=1, stable=True)
-    ids, last = ids.gather(1, order), (of_last & (ids > 0)).gather(1, order)
-    width = int((ids > 0).sum(1).max()) if len(ids) else 0
-    return ids[:, :width], last[:, :width]
+    return real_first(ids, of_last & (ids > 0))

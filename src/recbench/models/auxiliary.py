@@ -277,10 +277,8 @@ class SRACLConfig(PairConfig):
 AUXILIARIES = ("cl4srec", "duorec", "mclrec", "rationale", "sra_cl", "vat")
 #: Those of users and items; each has a field of its name in UserItemAuxiliaryConfig.
 OF_USERS_AND_ITEMS = ("directau", "sgl", "simgcl", "xsimgcl", "lightgcl", "rlmrec_con", "rlmrec_gen")
-#: Those that read the vectors of the items' texts.
-OF_TEXTS = ("rlmrec_con", "rlmrec_gen")
-#: Those of histories that do.
-READ_TEXT = ("sra_cl",)
+#: Those of either kind that read the vectors of the items' texts.
+READ_TEXT = ("sra_cl", "rlmrec_con", "rlmrec_gen")
 OURS = (*AUXILIARIES, *OF_USERS_AND_ITEMS)
 PLUG_INS = PlugIns("recbench.auxiliaries", "auxiliary", OURS)
 #: Config dataclasses of the auxiliaries that other packages registered.

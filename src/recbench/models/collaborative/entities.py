@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
-from recbench.models.auxiliary import OF_TEXTS, UserItemAuxiliaryConfig, check_number
+from recbench.models.auxiliary import UserItemAuxiliaryConfig, check_number
 from recbench.models.base import ModelConfig, ModelContext, Recommender
 from recbench.models.counting.ease import distinct
 from recbench.nn.negatives import Negatives
@@ -94,10 +94,6 @@ class EntityModel(Recommender):
         self.negatives: Negatives | None = None
         #: Of the step that is being trained.
         self.step: Step | None = None
-
-    @classmethod
-    def needs(cls, config: Any) -> frozenset[str]:
-        return cls.requires | ({"text_vectors"} if any(name in OF_TEXTS for name in config.auxiliary) else set())
 
     # ---- what a subclass gives
 

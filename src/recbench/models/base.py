@@ -273,6 +273,15 @@ class SequenceModel(Recommender):
         found = self._modules.get("item_heads")
         return found if isinstance(found, Heads) else None
 
+    @classmethod
+    def has_usual_loss(cls) -> bool:
+        """Whether a model is trained as this class is, which reads the weights of targets."""
+        return (
+            cls.loss_from_states is SequenceModel.loss_from_states
+            and cls.training_loss is Recommender.training_loss
+            and cls.catalogue_loss is SequenceModel.catalogue_loss
+        )
+
     def catalogue_loss(self, queries: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """queries [N, E], targets [N] -> scalar loss over the catalogue; weights [N] of the targets, all alike if None."""
         if isinstance(self.heads, ItemHeads):
@@ -324,8 +333,8 @@ class SequenceModel(Recommender):
         return out
 
 
-def histories_at(batch: Batch, chosen: Tensor) -> Batch:
-    """The histories of the rows where ``chosen`` [B] is True."""
+def histories_at(batch: Batch, chosen: Tensor | slice) -> Batch:
+    """The histories of the rows where ``chosen`` [B] is True, or of a run of them."""
     behaviours = None if batch.behaviours is None else batch.behaviours[chosen]
     return Batch(
         batch.items[chosen], batch.timestamps[chosen], batch.lengths[chosen], batch.user[chosen], behaviours=behaviours

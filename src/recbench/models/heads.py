@@ -34,12 +34,7 @@ def add_heads(model: Recommender, config: Any, context: ModelContext) -> None:
 
 def usual_path(kind: type[SequenceModel]) -> bool:
     """Whether a model trains and scores as ``SequenceModel`` does."""
-    return (
-        kind.loss_from_states is SequenceModel.loss_from_states
-        and kind.training_loss is Recommender.training_loss
-        and kind.score is SequenceModel.score
-        and kind.catalogue_loss is SequenceModel.catalogue_loss
-    )
+    return kind.has_usual_loss() and kind.score is SequenceModel.score
 
 
 def item_classes(kind: str, config: Any, context: ModelContext) -> np.ndarray:

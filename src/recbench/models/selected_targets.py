@@ -37,15 +37,11 @@ def check_selection(training: Any, model: Any, distilled: bool) -> None:
 
 def weighs_targets(kind: type) -> bool:
     """Whether a model's loss reads ``Batch.target_weights``."""
-    from recbench.models.base import Recommender, SequenceModel
+    from recbench.models.base import SequenceModel
 
     if getattr(kind, "reads_target_weights", False):
         return True
-    return issubclass(kind, SequenceModel) and (
-        kind.loss_from_states is SequenceModel.loss_from_states
-        and kind.training_loss is Recommender.training_loss
-        and kind.catalogue_loss is SequenceModel.catalogue_loss
-    )
+    return issubclass(kind, SequenceModel) and kind.has_usual_loss()
 
 
 def selection_part(training: Any) -> dict[str, Any] | None:

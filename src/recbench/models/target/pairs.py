@@ -27,7 +27,7 @@ from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch, prefixes
 from recbench.data.clicks.rows import ClickBatch
-from recbench.models.base import ModelContext, check_sizes
+from recbench.models.base import ModelContext, check_sizes, histories_at
 from recbench.models.language.frozen_part import load_learned
 from recbench.models.reranker import Reranker, RerankerConfig
 from recbench.nn.fields.embedding import FieldEmbedding
@@ -129,7 +129,7 @@ class PairModel(Reranker):
         rows = [
             torch.cat([self.pair_scores(part, asked) for asked in items[at : at + n_rows].split(n_items, dim=1)], dim=1)
             for at in range(0, len(items), n_rows)
-            for part in [rows_of(batch, at, at + n_rows)]
+            for part in [histories_at(batch, slice(at, at + n_rows))]
         ]
         return torch.cat(rows)
 
@@ -200,12 +200,3 @@ class PairModel(Reranker):
             super().load_stored_state(state)
             return
         load_learned(self, state, self.stored_state())
-
-
-def rows_of(batch: Batch, first: int, end: int) -> Batch:
-    """The rows ``first:end`` of histories."""
-    rows = slice(first, end)
-    behaviours = None if batch.behaviours is None else batch.behaviours[rows]
-    return Batch(
-        batch.items[rows], batch.timestamps[rows], batch.lengths[rows], batch.user[rows], behaviours=behaviours
-    )

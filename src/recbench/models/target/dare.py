@@ -121,14 +121,18 @@ class DARE(PairModel):
         return loss + self.config.search_weight * self.loss_of_scores(searched, taken)
 
     def click_loss(self, rows: ClickBatch) -> Tensor:
-        loss = super().click_loss(rows)
         if self.search_head is None:
-            return loss
-        items = rows.item[:, None]
+            return super().click_loss(rows)
+        items, further = rows.item[:, None], self.row_vectors(rows)
         found = self.event_scores(rows.history, items)
-        soft = joined(self._features(rows.history, items, found, found.shape[2]), self.row_vectors(rows))
-        searched = self.search_head(soft)[:, 0, 0] + self.bias[rows.item]
-        return loss + self.config.search_weight * F.binary_cross_entropy_with_logits(searched, rows.label[:, 0])
+
+        def loss(head: nn.Module, top_k: int) -> Tensor:
+            read = joined(self._features(rows.history, items, found, top_k), further)
+            logits = head(read)[:, 0, 0] + self.bias[rows.item]
+            return F.binary_cross_entropy_with_logits(logits, rows.label[:, 0])
+
+        hard = loss(self.head, self.config.top_k)
+        return hard + self.config.search_weight * loss(self.search_head, found.shape[2])
 
     def values_per_pair(self, length: int) -> int:
         return 3 * length + 5 * self.config.hidden_size + sum(self.config.layers)

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset, gather
+from recbench.data.cases import flat_ranges
 from recbench.models.auxiliary import SRACLConfig
 from recbench.models.base import SequenceModel
 from recbench.objectives.contrastive.base import Auxiliary, register, representations, representations_of
@@ -109,10 +110,7 @@ class SRACL(Auxiliary):
 
 def item_counts(dataset: WindowDataset) -> np.ndarray:
     """[V] how often each item is an input of a training window."""
-    windows = dataset.windows
-    place = np.repeat(windows.start - (np.cumsum(windows.length) - windows.length), windows.length) + np.arange(
-        windows.n_targets
-    )
+    _, place = flat_ranges(dataset.windows.start, dataset.windows.start + dataset.windows.length)
     return np.bincount(dataset.data.items[place], minlength=dataset.data.n_items + 1)
 
 
@@ -147,10 +145,7 @@ def nearest_windows(texts: Tensor, dataset: WindowDataset, k: int) -> tuple[Tens
     """(numbers [W, k'], cosines [W, k']) of the windows of other users whose mean text is nearest."""
     windows = dataset.windows
     n = len(windows.length)
-    row = np.repeat(np.arange(n), windows.length)
-    place = np.repeat(windows.start - (np.cumsum(windows.length) - windows.length), windows.length) + np.arange(
-        windows.n_targets
-    )
+    row, place = flat_ranges(windows.start, windows.start + windows.length)
     items = torch.from_numpy(np.asarray(dataset.data.items[place], dtype=np.int64))
     offsets = torch.from_numpy(np.searchsorted(row, np.arange(n)))
     means = F.normalize(F.embedding_bag(items, texts, offsets, mode="mean"), dim=1)

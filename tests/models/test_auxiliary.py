@@ -6,8 +6,9 @@ import pytest
 
 from recbench.core.errors import UserError
 from recbench.core.key_fields import key_values
-from recbench.models.auxiliary import AUXILIARIES, AuxiliaryConfig, check_auxiliaries, check_number
+from recbench.models.auxiliary import AUXILIARIES, AuxiliaryConfig, check_auxiliaries
 from recbench.models.base import ModelConfig
+from recbench.models.checks import check_number
 from recbench.models.sequential.sasrec import SASRecConfig
 
 WRONG = [

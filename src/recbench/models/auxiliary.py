@@ -9,7 +9,6 @@ registers that name when it is imported (``recbench.objectives.contrastive.base.
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import LATER, NO_KEY
 from recbench.core.plug_ins import PlugIns
+from recbench.models.checks import check_number
 from recbench.nn.text.generated import content_hash
 
 
@@ -396,19 +396,3 @@ def _typed(schema: type[TermConfig], values: dict[str, Any], where: str) -> Term
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(values)))  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise UserError(f"{where}: {str(error).splitlines()[0]}") from error
-
-
-def check_number(
-    key: str,
-    value: float,
-    least: float = -math.inf,
-    above: float = -math.inf,
-    most: float = math.inf,
-    below: float = math.inf,
-) -> None:
-    """Raise UserError for a number that is not finite or lies outside its bounds; ``above`` and ``below`` are not reached themselves."""
-    if math.isfinite(value) and least <= value <= most and above < value < below:
-        return
-    bounds = [("at least", least), ("above", above), ("at most", most), ("below", below)]
-    said = " and ".join(f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound))
-    raise UserError(f"{key} must be a number {said}, not {value:g}")

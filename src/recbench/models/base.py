@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
 from recbench.models.auxiliary import AuxiliaryConfig
@@ -369,21 +368,6 @@ class ClosedForm(Recommender):
             raise RuntimeError(f"the checkpoint of {type(self).__name__} does not fit: {sorted(missing)}")
         for name, value in state.items():
             self.set_state(name, value)
-
-
-def check_sizes(config: Any, *sizes: str) -> None:
-    """Raise UserError for a size of a model config that is below 1, or a dropout outside [0, 1)."""
-    for name in sizes:
-        if getattr(config, name) < 1:
-            raise UserError(f"model.{name} must be at least 1, not {getattr(config, name)}")
-    if not 0 <= config.dropout < 1:
-        raise UserError(f"model.dropout must lie between 0 and 1, not {config.dropout:g}")
-
-
-def check_heads(config: Any) -> None:
-    """Raise UserError for a hidden size that cannot be split evenly among the heads of attention."""
-    if config.hidden_size % config.n_heads:
-        raise UserError(f"model.hidden_size={config.hidden_size} is not a multiple of model.n_heads={config.n_heads}")
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.clicks.rows import ClickBatch, ClickTraining
-from recbench.models.base import ModelContext, check_sizes
+from recbench.models.base import ModelContext
+from recbench.models.checks import check_sizes
 from recbench.models.clicks.click_model import ClickConfig, ClickModel
 from recbench.models.registry import register
 from recbench.nn.fields.mlp import MLP

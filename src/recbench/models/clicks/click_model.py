@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.data.clicks.rows import ClickBatch, ClickTraining
 from recbench.models.base import ModelConfig, ModelContext, Recommender
+from recbench.models.checks import check_counts
 from recbench.nn.fields.embedding import FieldEmbedding
 
 
@@ -51,10 +52,9 @@ class ClickModel(Recommender):
         super().__init__(config, context)
         if context.fields is None:
             raise UserError(f"the model '{config.name}' reads the fields of impressions; use protocol=clicks")
-        for key in ("embedding_size",):
-            if getattr(config, key, 1) < 1:
-                raise UserError(f"model.{key} must be at least 1, not {getattr(config, key)}")
-        if getattr(config, "penalty", 0.0) < 0:
+        if hasattr(config, "embedding_size"):  # lr has no vectors
+            check_counts(config, "embedding_size")
+        if config.penalty < 0:
             raise UserError(f"model.penalty must not be negative, not {config.penalty:g}")
         self.fields = context.fields
         # Where all else is zero the model says the training rate.
@@ -75,7 +75,7 @@ class ClickModel(Recommender):
 
     def penalties(self) -> Tensor:
         """The penalty of the tables of fields."""
-        weight = getattr(self.config, "penalty", 0.0)
+        weight = self.config.penalty
         if not weight:
             return self.bias.new_zeros(())
         tables = [part.penalty() for part in self.modules() if isinstance(part, FieldEmbedding)]

@@ -32,6 +32,7 @@ from recbench.core.errors import UserError, nearest
 from recbench.data.clicks.rows import ClickBatch
 from recbench.data.training import TrainingData
 from recbench.models.base import ClosedForm, ModelConfig, ModelContext
+from recbench.models.checks import check_counts
 from recbench.models.kept_run import KeptRun
 from recbench.models.registry import lookup, model_names, register
 from recbench.nn.fields.embedding import FieldEmbedding
@@ -77,9 +78,7 @@ class ReLoop2(ClosedForm):
         super().__init__(config, context)
         if config.by not in BY:
             raise UserError(f"unknown model.by '{config.by}'; {nearest(config.by, BY)}")
-        for key in ("half_life", "tables", "bits", "chunk"):
-            if getattr(config, key) < 1:
-                raise UserError(f"model.{key} must be at least 1, not {getattr(config, key)}")
+        check_counts(config, "half_life", "tables", "bits", "chunk")
         if config.bits > 20:
             raise UserError(f"model.bits={config.bits} makes tables of {2**config.bits:,} cells; use at most 20")
         self.base = KeptRun(context, context.dependencies.get("base"))

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.models.auxiliary import check_number
 from recbench.models.base import ModelContext
+from recbench.models.checks import check_number, check_share
 from recbench.models.collaborative.entities import Step
 from recbench.models.collaborative.lightgcn import GraphConfig
-from recbench.models.collaborative.served import FeatureModel, check_share, detached
+from recbench.models.collaborative.served import FeatureModel, detached
 from recbench.models.registry import register
 from recbench.nn.graph.sparse_graph import combined
 

@@ -33,9 +33,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.models.auxiliary import check_number
 from recbench.models.base import ModelConfig, ModelContext, Recommender
-from recbench.models.collaborative.served import check_share
+from recbench.models.checks import check_number, check_share
 from recbench.models.registry import register
 from recbench.nn.graph.item_neighbours import item_graph, shares_of
 from recbench.nn.graph.sparse_graph import SparseGraph

@@ -32,11 +32,10 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
-from recbench.models.auxiliary import check_number
 from recbench.models.base import ModelContext
+from recbench.models.checks import check_number, check_share
 from recbench.models.collaborative.entities import EntityConfig
 from recbench.models.collaborative.knowledge_nodes import KnowledgeNodes, both_ways, knowledge_edges
-from recbench.models.collaborative.served import check_share
 from recbench.models.registry import register
 from recbench.nn.graph.bipartite import Bipartite
 from recbench.nn.graph.graph_denoiser import Diffusion, edge_scores, strongest_edges

@@ -25,10 +25,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbench.data.batches import Batch
-from recbench.models.auxiliary import check_number
 from recbench.models.base import ModelContext
+from recbench.models.checks import check_number, check_share
 from recbench.models.collaborative.lightgcn import GraphConfig
-from recbench.models.collaborative.served import FeatureModel, check_share
+from recbench.models.collaborative.served import FeatureModel
 from recbench.models.registry import register
 from recbench.nn.graph.bipartite import Bipartite
 from recbench.nn.graph.item_neighbours import item_graph, shares_of

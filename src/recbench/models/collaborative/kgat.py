@@ -29,11 +29,10 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.models.auxiliary import check_number
 from recbench.models.base import ModelContext
+from recbench.models.checks import check_number, check_share
 from recbench.models.collaborative.entities import EntityConfig, Step
 from recbench.models.collaborative.knowledge_nodes import KnowledgeNodes, interaction_edges, knowledge_edges
-from recbench.models.collaborative.served import check_share
 from recbench.models.registry import register
 from recbench.nn.graph.relation_attention import RelationGraph, translation_loss
 from recbench.nn.graph.sparse_graph import SparseGraph

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.models.auxiliary import check_number
 from recbench.models.base import ModelConfig, ModelContext, Recommender
+from recbench.models.checks import check_number
 from recbench.models.counting.ease import distinct
 from recbench.models.registry import register
 

@@ -11,7 +11,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError
 from recbench.models.base import ModelContext
 from recbench.models.collaborative.lightgcn import GraphConfig, GraphModel
 
@@ -60,12 +59,6 @@ class FeatureModel(GraphModel):
     def features(self) -> dict[str, Tensor]:
         """Kind -> [V, D_m]."""
         return {kind: self.table(kind).detach() for kind in self.kinds}
-
-
-def check_share(key: str, value: float, below: bool = False) -> None:
-    """Raise UserError for a number outside 0 .. 1; below: 1 itself is refused too."""
-    if not (0 <= value < 1 if below else 0 <= value <= 1):
-        raise UserError(f"model.{key}={value:g} must lie between 0 and {'below ' if below else ''}1")
 
 
 def detached(x: Tensor, rate: float) -> Tensor:

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext
 from recbench.models.generative.coded import CodedItems
@@ -109,10 +108,3 @@ def in_parts(batch: Batch, rows: int) -> list[Batch]:
     """The batch in pieces of at most ``rows`` histories."""
     columns = zip(*(x.split(rows) for x in (batch.items, batch.timestamps, batch.lengths, batch.user)), strict=True)
     return [Batch(*part) for part in columns]
-
-
-def check_choices(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
-    """Raise UserError for a key of a model config that has none of its known values."""
-    for key, known in choices.items():
-        if (value := getattr(config, key)) not in known:
-            raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")

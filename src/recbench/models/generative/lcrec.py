@@ -48,8 +48,9 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.models.base import ModelConfig, ModelContext, check_sizes
-from recbench.models.generative.generator import DECODERS, CodeGenerator, check_choices
+from recbench.models.base import ModelConfig, ModelContext
+from recbench.models.checks import check_choices, check_sizes
+from recbench.models.generative.generator import DECODERS, CodeGenerator
 from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
 from recbench.nn.decoding.causal import CausalHistory

@@ -41,7 +41,8 @@ from recbench.core.errors import UserError
 from recbench.core.key_fields import NO_KEY
 from recbench.data.batches import Batch, drawn_places, prefixes_at
 from recbench.models.base import ModelConfig, ModelContext, Recommender
-from recbench.models.generative.generator import CodeGenerator, check_choices
+from recbench.models.checks import check_choices, check_counts
+from recbench.models.generative.generator import CodeGenerator
 from recbench.models.generative.likelihood import item_log_probs
 from recbench.models.kept_run import KeptRun
 from recbench.models.laid_over import made
@@ -251,9 +252,7 @@ def next_item_loss(model: Recommender, batch: Batch) -> Tensor:
 
 def _check(config: PreferenceConfig) -> None:
     check_choices(config, CHOICES)
-    for key in ("rollouts", "ahead", "targets_per_window"):
-        if getattr(config, key) < 1:
-            raise UserError(f"model.{key} must be at least 1, not {getattr(config, key)}")
+    check_counts(config, "rollouts", "ahead", "targets_per_window")
     if config.beta < 0 or config.next_item < 0:
         raise UserError("model.beta and model.next_item must be at least 0")
     if config.objective == "grpo" and (config.permute or config.rollouts < 2):

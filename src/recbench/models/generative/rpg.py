@@ -39,7 +39,8 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
-from recbench.models.base import ModelConfig, ModelContext, check_heads, check_sizes
+from recbench.models.base import ModelConfig, ModelContext
+from recbench.models.checks import check_heads, check_sizes
 from recbench.models.generative.coded import CodedItems
 from recbench.models.registry import register
 from recbench.nn.decoding.confident import confident_lists

@@ -39,8 +39,9 @@ from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
 from recbench.data.samples import SAMPLES, Samples, samples
-from recbench.models.base import ModelConfig, ModelContext, check_sizes
-from recbench.models.generative.generator import DECODERS, CodeGenerator, check_choices
+from recbench.models.base import ModelConfig, ModelContext
+from recbench.models.checks import check_choices, check_sizes
+from recbench.models.generative.generator import DECODERS, CodeGenerator
 from recbench.models.registry import register
 from recbench.nn.transformer.dropout import Dropout
 from recbench.nn.transformer.t5_blocks import DecoderLayer, EncoderLayer, KeyValue, RelativeBias, initialise

@@ -47,8 +47,9 @@ from torch import Tensor
 from recbench.core.errors import UserError
 from recbench.core.key_fields import NO_KEY
 from recbench.data.batches import Batch
-from recbench.models.base import ModelConfig, ModelContext, Recommender, check_sizes
-from recbench.models.generative.generator import CodeGenerator, check_choices
+from recbench.models.base import ModelConfig, ModelContext, Recommender
+from recbench.models.checks import check_choices, check_sizes
+from recbench.models.generative.generator import CodeGenerator
 from recbench.models.kept_run import KeptRun
 from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, drawn_prefixes
 from recbench.models.base import ModelContext
-from recbench.models.generative.generator import check_choices
+from recbench.models.checks import check_choices, check_counts
 from recbench.models.language.item_encoder import ItemEncoder, ItemEncoderConfig
 from recbench.models.registry import register
 from recbench.nn.text.real_first import real_first
@@ -62,9 +62,7 @@ class EasyRec(ItemEncoder):
     def __init__(self, config: EasyRecConfig, context: ModelContext) -> None:
         super().__init__(config, context)
         check_choices(config, {"head": HEADS})
-        for key in ("recent", "user_text_tokens", "targets_per_window"):
-            if getattr(config, key) < 1:
-                raise UserError(f"model.{key} must be at least 1, not {getattr(config, key)}")
+        check_counts(config, "recent", "user_text_tokens", "targets_per_window")
         if not config.temperature > 0 or config.n_negatives < 0:
             raise UserError("model.temperature must be positive, and model.n_negatives at least 0")
         if config.head == "tanh":

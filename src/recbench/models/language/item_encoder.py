@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext, Recommender
+from recbench.models.checks import check_counts
 from recbench.models.language.frozen_part import load_learned, trained_names
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.text_tower import TextTower, TowerConfig, check_tower
@@ -92,7 +93,5 @@ def sizes_of(config: ItemEncoderConfig) -> BackboneConfig:
         tiny_n_heads=config.tiny_n_heads,
         tiny_feedforward_size=config.tiny_feedforward_size,
     )
-    for name in ("tiny_hidden_size", "tiny_n_heads", "tiny_feedforward_size"):
-        if getattr(config, name) < 1:
-            raise UserError(f"model.{name} must be at least 1, not {getattr(config, name)}")
+    check_counts(config, "tiny_hidden_size", "tiny_n_heads", "tiny_feedforward_size")
     return sizes

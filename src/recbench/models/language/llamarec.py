@@ -36,7 +36,8 @@ from torch import Tensor
 
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch, drawn_prefixes
-from recbench.models.base import ModelContext, check_sizes
+from recbench.models.base import ModelContext
+from recbench.models.checks import check_sizes
 from recbench.models.language.text_reranker import TextReranker, TextRerankerConfig
 from recbench.models.registry import register
 

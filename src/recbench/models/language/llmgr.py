@@ -45,7 +45,8 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
-from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
+from recbench.models.base import ModelContext, SequenceConfig, SequenceModel
+from recbench.models.checks import check_sizes
 from recbench.models.laid_over import parts_of
 from recbench.models.language.frozen_part import load_learned
 from recbench.models.language.stored_config import config_of, packed

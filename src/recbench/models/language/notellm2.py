@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, drawn_places
 from recbench.models.base import ModelContext
-from recbench.models.generative.generator import check_choices
+from recbench.models.checks import check_choices, check_counts
 from recbench.models.language.item_encoder import ItemEncoder, ItemEncoderConfig
 from recbench.models.registry import register
 
@@ -58,9 +58,7 @@ class NoteLLM2(ItemEncoder):
     def __init__(self, config: NoteLLM2Config, context: ModelContext) -> None:
         super().__init__(config, context)
         check_choices(config, {"pairs": PAIRS})
-        for key in ("width", "distance", "pairs_per_window"):
-            if getattr(config, key) < 1:
-                raise UserError(f"model.{key} must be at least 1, not {getattr(config, key)}")
+        check_counts(config, "width", "distance", "pairs_per_window")
         self.head = nn.Linear(self.tower.width, config.width, bias=False)
         self.scale = nn.Parameter(torch.tensor(SCALE_START))
 

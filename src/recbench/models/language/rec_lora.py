@@ -32,9 +32,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext, SequenceModel
+from recbench.models.checks import check_choices, check_counts
 from recbench.models.kept_run import KeptRun
 from recbench.models.language.e4srec import E4SRec, E4SRecConfig
 from recbench.models.language.frozen_part import learned_state, load_learned
@@ -148,12 +149,8 @@ class RecLoRA(E4SRec):
 
 
 def _check(config: RecLoRAConfig) -> None:
-    for key, known in (("compose", COMPOSE), ("gate", GATES)):
-        if (value := getattr(config, key)) not in known:
-            raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
-    for key in ("n_adapters", "lora_rank", "gate_size"):
-        if getattr(config, key) < 1:
-            raise UserError(f"model.{key} must be at least 1, not {getattr(config, key)}")
+    check_choices(config, {"compose": COMPOSE, "gate": GATES})
+    check_counts(config, "n_adapters", "lora_rank", "gate_size")
     if not config.temperature > 0:
         raise UserError(f"model.temperature must be positive, not {config.temperature:g}")
     if config.prompt != "none":

@@ -37,7 +37,8 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, drawn_prefixes
-from recbench.models.base import ModelConfig, ModelContext, Recommender, check_sizes
+from recbench.models.base import ModelConfig, ModelContext, Recommender
+from recbench.models.checks import check_sizes
 from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
 from recbench.nn.language.backbone import Backbone, check_backbone

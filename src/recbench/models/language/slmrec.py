@@ -33,7 +33,8 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.models.base import HasItemVectors, ModelContext, SequenceConfig, SequenceModel, check_sizes
+from recbench.models.base import HasItemVectors, ModelContext, SequenceConfig, SequenceModel
+from recbench.models.checks import check_sizes
 from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
 from recbench.nn.language.backbone import Backbone, backbone_width, check_backbone

@@ -24,6 +24,7 @@ from torch import Tensor
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext
+from recbench.models.checks import check_counts
 from recbench.models.language.frozen_part import trained_names
 from recbench.models.reranker import Reranker, RerankerConfig
 from recbench.nn.language.backbone import check_backbone
@@ -250,9 +251,7 @@ def check_text_keys(config: Any) -> None:
     ):
         if (value := getattr(config, key)) not in known:
             raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
-    for key in ("history", "title_words", "rotations", "text_buckets"):
-        if getattr(config, key) < 1:
-            raise UserError(f"model.{key} must be at least 1, not {getattr(config, key)}")
+    check_counts(config, "history", "title_words", "rotations", "text_buckets")
     if config.answer == "letters" and config.k > len(say.LETTERS):
         raise UserError(
             f"model.k={config.k} candidates have no letters; there are {len(say.LETTERS)}: lower model.k, or set model.answer=likelihood"

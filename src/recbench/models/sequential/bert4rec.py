@@ -32,7 +32,8 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.models.base import ModelConfig, ModelContext, Recommender, check_heads, check_sizes
+from recbench.models.base import ModelConfig, ModelContext, Recommender
+from recbench.models.checks import check_heads, check_sizes
 from recbench.models.registry import register
 from recbench.nn.losses.catalogue import CatalogueLoss, LossConfig
 from recbench.nn.transformer.attention import BidirectionalLayer

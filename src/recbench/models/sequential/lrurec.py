@@ -29,7 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.models.base import ModelContext, SequenceConfig, SequenceModel, check_sizes
+from recbench.models.base import ModelContext, SequenceConfig, SequenceModel
+from recbench.models.checks import check_sizes
 from recbench.models.registry import register
 from recbench.nn.losses.catalogue import CatalogueLoss
 from recbench.nn.recurrent.linear_recurrence import LinearRecurrence

@@ -38,8 +38,8 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
-from recbench.models.auxiliary import check_number
-from recbench.models.base import ModelContext, SequenceConfig, check_sizes
+from recbench.models.base import ModelContext, SequenceConfig
+from recbench.models.checks import check_number, check_sizes
 from recbench.models.registry import register
 from recbench.models.session.session_graph import SessionGraphModel
 from recbench.nn.graph.behaviour_graph import RelationStep, behaviour_graph

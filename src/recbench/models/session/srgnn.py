@@ -29,7 +29,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.models.base import ModelContext, SequenceConfig, check_sizes
+from recbench.models.base import ModelContext, SequenceConfig
+from recbench.models.checks import check_sizes
 from recbench.models.registry import register
 from recbench.models.session.session_graph import SessionGraphModel
 from recbench.nn.graph.gated_graph import GatedGraph, SoftAttention, check_edges, session_graphs, uniform_start

@@ -28,7 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.models.base import ModelConfig, ModelContext, Recommender, check_sizes
+from recbench.models.base import ModelConfig, ModelContext, Recommender
+from recbench.models.checks import check_sizes
 from recbench.models.registry import register
 from recbench.nn.graph.gated_graph import GatedGraph, SoftAttention, check_edges, session_graphs, uniform_start
 from recbench.nn.graph.target_attention import Sessions, target_scores, target_softmax

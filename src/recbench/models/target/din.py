@@ -27,7 +27,8 @@ from torch import Tensor
 
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
-from recbench.models.base import ModelContext, check_sizes
+from recbench.models.base import ModelContext
+from recbench.models.checks import check_sizes
 from recbench.models.registry import register
 from recbench.models.target.pairs import PairModel, PairsConfig
 from recbench.nn.fields.mlp import joined

@@ -23,11 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch, prefixes
 from recbench.data.clicks.rows import ClickBatch
-from recbench.models.base import ModelContext, check_sizes, histories_at
+from recbench.models.base import ModelContext, histories_at
+from recbench.models.checks import check_choices, check_sizes
 from recbench.models.language.frozen_part import load_learned
 from recbench.models.reranker import Reranker, RerankerConfig
 from recbench.nn.fields.embedding import FieldEmbedding
@@ -72,9 +72,7 @@ class PairModel(Reranker):
     def __init__(self, config: Any, context: ModelContext) -> None:
         super().__init__(config, context)
         check_sizes(config, "hidden_size", "n_negatives")
-        for key, known in (("loss", LOSSES), ("sampling", SAMPLINGS)):
-            if (value := getattr(config, key)) not in known:
-                raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
+        check_choices(config, {"loss": LOSSES, "sampling": SAMPLINGS})
         self.bias = nn.Parameter(torch.zeros(context.n_items + 1))
         self.further = None
         if context.fields is not None:

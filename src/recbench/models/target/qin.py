@@ -25,9 +25,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
-from recbench.models.base import ModelContext, check_sizes
+from recbench.models.base import ModelContext
+from recbench.models.checks import check_choices, check_sizes
 from recbench.models.registry import register
 from recbench.models.target.pairs import PairModel, PairsConfig
 from recbench.nn.fields.embedding import CrossLayers
@@ -57,9 +57,7 @@ class QIN(PairModel):
     def __init__(self, config: QINConfig, context: ModelContext) -> None:
         super().__init__(config, context)
         check_sizes(config, "n_layers", "rows")
-        for key, known in (("pooling", POOLINGS), ("head", HEADS)):
-            if (value := getattr(config, key)) not in known:
-                raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
+        check_choices(config, {"pooling": POOLINGS, "head": HEADS})
         d = config.hidden_size
         self.item_embedding = self.table(d)
         self.query, self.key_value = nn.Linear(d, 2 * d), nn.Linear(d, 4 * d)

@@ -19,6 +19,7 @@ from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import LATER
 from recbench.data.training import TrainingData
 from recbench.models.base import ClosedForm, ModelConfig, ModelContext
+from recbench.models.checks import check_counts
 from recbench.nn.codes.quantization import UNIFORM
 
 if TYPE_CHECKING:
@@ -78,9 +79,7 @@ class ItemTokenizer(ClosedForm):
     def __init__(self, config: TokenizerConfig, context: ModelContext) -> None:
         super().__init__(config, context)
         self.seed = context.seed
-        for name in ("levels", "codebook_size"):
-            if getattr(config, name) < 1:
-                raise UserError(f"model.{name} must be at least 1, not {getattr(config, name)}")
+        check_counts(config, "levels", "codebook_size")
         if config.collisions not in COLLISIONS:
             raise UserError(
                 f"unknown model.collisions '{config.collisions}'; {nearest(config.collisions, list(COLLISIONS))}"
@@ -178,9 +177,7 @@ def check_uniform(uniform_last: str) -> None:
 def check_learning(config: LearnedTokenizerConfig) -> None:
     """Raises UserError for numbers with which no codebook can learn."""
     check_uniform(config.uniform_last)
-    for name in ("epochs", "batch"):
-        if getattr(config, name) < 1:
-            raise UserError(f"model.{name} must be at least 1, not {getattr(config, name)}")
+    check_counts(config, "epochs", "batch")
     if not config.lr > 0:
         raise UserError(f"model.lr must be positive, not {config.lr:g}")
     if config.revive_every < 0:

@@ -12,9 +12,10 @@ from recbench.core.errors import UserError
 from recbench.data.prepared import PreparedData
 from recbench.data.training import TrainingData
 from recbench.data.training_rows import training_rows
-from recbench.models.auxiliary import OF_USERS_AND_ITEMS, RLMRecConConfig, SGLConfig
+from recbench.models.auxiliary import OF_USERS_AND_ITEMS
 from recbench.models.base import ModelContext
 from recbench.models.registry import lookup
+from recbench.models.user_item_terms import RLMRecConConfig, SGLConfig
 from recbench.nn.graph.bipartite import Bipartite
 from recbench.objectives.auxiliary.directau import uniformity
 from recbench.objectives.auxiliary.lightgcl import strongest

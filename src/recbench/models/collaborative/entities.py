@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
-from recbench.models.auxiliary import UserItemAuxiliaryConfig
 from recbench.models.base import ModelConfig, ModelContext, Recommender
 from recbench.models.checks import check_number
 from recbench.models.counting.ease import distinct
+from recbench.models.user_item_terms import UserItemAuxiliaryConfig
 from recbench.nn.negatives import Negatives
 
 COLD_USERS = ("refuse", "fold_in")

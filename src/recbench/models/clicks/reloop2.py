@@ -84,13 +84,13 @@ class ReLoop2(ClosedForm):
         self.base = KeptRun(context, context.dependencies.get("base"))
         self.n_users = context.n_users
         self.seen_key: Tensor | None = None
-        self.reads_histories = getattr(self.base.model, "reads_histories", False)  # type: ignore[misc]
         self._listen()
         self.forget()
 
     def _listen(self) -> None:
-        """Keep what the base's last layer reads."""
+        """Keep what the base's last layer reads, and read histories if the base does."""
         self.planes: Tensor | None = None
+        self.reads_histories = getattr(self.base.model, "reads_histories", False)  # type: ignore[misc]
         if self.base.model is None:
             return
         last = [part for part in self.base.model.modules() if isinstance(part, nn.Linear) and part.out_features == 1]
@@ -154,5 +154,4 @@ class ReLoop2(ClosedForm):
 
     def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
         self.base.load_stored_state({name.removeprefix("base."): value for name, value in state.items()})
-        self.reads_histories = getattr(self.base.model, "reads_histories", False)  # type: ignore[misc]
         self._listen()

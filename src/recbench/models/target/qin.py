@@ -65,9 +65,10 @@ class QIN(PairModel):
         self.head = self.make_head(2 * d)
 
     def make_head(self, width: int) -> nn.Module:
-        config, width = self.config, width + self.further_width
+        config = self.config
         if config.head == "mlp":
-            return super().make_head(width - self.further_width)
+            return super().make_head(width)
+        width += self.further_width
         if config.head == "cross":
             return nn.Sequential(CrossLayers(width, config.n_layers), nn.Linear(width, 1))
         return QuadraticNetwork(width, config.n_layers, config.rows, config.dropout)

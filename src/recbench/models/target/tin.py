@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +55,6 @@ class TINConfig(PairsConfig):
 @register("tin", TINConfig)
 class TIN(PairModel):
     """See the head of this file."""
-
-    requires: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def needs(cls, config: Any) -> frozenset[str]:

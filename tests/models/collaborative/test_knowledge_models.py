@@ -5,6 +5,7 @@ import torch
 
 from recbench.core.errors import UserError
 from recbench.experiment.model_contract.world import fresh, world
+from recbench.models.laid_over import needs_of
 
 KGAT = {"hidden_size": 8, "deviation": 0.3, "layer_sizes": [8], "relation_size": 4}
 DIFFKG = {"hidden_size": 8, "deviation": 0.3, "denoiser_size": 8, "denoiser_passes": 1}
@@ -45,6 +46,11 @@ def test_without_knowledge_kgat_reads_users_and_items_alone():
     assert model.entity_embedding is None
     assert set(model.edges().relation.tolist()) == {0, 1}
     assert model.needs(model.config) == frozenset()
+
+
+def test_an_auxiliary_that_reads_texts_asks_for_them_whatever_the_model_reads():
+    model = fresh("kgat", {**KGAT, "auxiliary": ["rlmrec_con"]})
+    assert needs_of(type(model), model.config) == {"knowledge", "text_vectors"}
 
 
 @pytest.mark.parametrize("graph", ["denoised", "random_subset"])

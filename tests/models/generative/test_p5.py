@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recbench.core.errors import UserError
-from recbench.data.batches import WindowDataset, training_windows
+from recbench.data.batches import Batch, WindowDataset, training_windows
 from recbench.data.protocol import LeaveOneOutConfig
 from recbench.data.split import make_split
 from recbench.data.training import TrainingData
@@ -51,6 +51,16 @@ def test_whole_words_tell_places_apart_and_the_unseen_prompt_is_asked_where_scor
         model.whole_word.weight.zero_()
         assert not torch.allclose(model.score(histories), plain)
     assert build().controls() == {}
+
+
+def test_without_positions_a_history_is_a_set_behind_the_words_of_a_prompt_too():
+    model = build(positions=False, encoder="bidirectional", whole_words=False, decoder="exact")
+    assert model.said
+    rows = torch.tensor([[1, 2, 4], [4, 1, 2]])
+    two = Batch(rows, rows * 0, torch.tensor([3, 3]), torch.zeros(2, dtype=torch.int64))
+    with torch.no_grad():
+        one, other = model.score(two)[:, 1:]
+    torch.testing.assert_close(one, other)
 
 
 def test_the_order_of_the_prompts_changes_nothing_in_a_test():

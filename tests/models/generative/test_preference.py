@@ -43,6 +43,17 @@ def test_the_log_probability_of_items_is_the_models_own(name):
     assert isinstance(model, BIGRec) or found.isfinite().all()
 
 
+def test_it_goes_on_from_a_start_whose_items_are_made_of_codes():
+    codes = {"model": "rq_kmeans", "levels": 2, "codebook_size": 8}
+    model, histories = (
+        build(start={"model": "sasrec", **SASREC, "items": "codes", "tokenizer": codes}),
+        world().histories,
+    )
+    with torch.no_grad():
+        assert torch.equal(model.score(histories), model.before.model.score(histories))
+    assert model.policy.item_embedding.pieces.shape[1] == 2
+
+
 def test_it_begins_as_its_start_and_the_copy_of_before_never_moves():
     model, histories = build(rejected="uniform"), world().histories
     start = model.before.model

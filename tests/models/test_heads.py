@@ -16,6 +16,7 @@ from recbench.experiment.context import RunContext
 from recbench.experiment.model_contract.world import fresh, world
 from recbench.experiment.run import run
 from recbench.nn.losses.class_heads import ItemHeads
+from tests.fixtures.model_sizes import SIZES
 
 HOSTS = {
     "sasrec": {"hidden_size": 16, "dropout": 0.0},
@@ -79,6 +80,14 @@ def test_one_class_is_the_plain_model_bit_for_bit():
         torch.equal(a, b) for a, b in zip(plain.state_dict().values(), single.state_dict().values(), strict=True)
     )
     assert torch.equal(plain.training_loss(world().rows["windows"]), single.training_loss(world().rows["windows"]))
+
+
+def test_a_model_with_heads_can_be_kept_within_another():
+    keys = {**SIZES["prompted"], "retriever": {"model": "sasrec", **HOSTS["sasrec"], "heads": "category"}}
+    made, opened = fresh("prompted", keys), fresh("prompted", keys, with_dependencies=False)
+    opened.load_stored_state(made.stored_state())
+    with torch.no_grad():
+        assert torch.equal(opened.score(world().histories), made.score(world().histories))
 
 
 def test_mistakes_are_told_by_name(run_config, tmp_path):

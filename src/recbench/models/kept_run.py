@@ -17,8 +17,9 @@ from recbench.models.registry import lookup
 class KeptRun(nn.Module):
     """A frozen copy of ``source``; empty if it is None, until ``load_stored_state`` brings a model.
 
-    It never trains: its dropout is off whatever the mode of the model around it. ``context`` is what it is built from again; any model that
-    ranks can be kept, also one that was made from other runs, for a checkpoint is complete without them.
+    It never trains: its dropout is off whatever the mode of the model around it. ``context`` is what it is built from again, with the training
+    data that any stored run is opened with; any model that ranks can be kept, also one that was made from other runs, for a checkpoint is complete
+    without them.
     """
 
     packed_config: Tensor
@@ -33,6 +34,7 @@ class KeptRun(nn.Module):
                 context.max_length,
                 context.item_counts,
                 item_texts=context.item_texts,
+                train=context.train,
                 seed=context.seed,
                 fields=context.fields,
                 seen_items=context.seen_items,

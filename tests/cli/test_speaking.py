@@ -74,7 +74,9 @@ def test_flags_that_are_none_are_one_line(cli, tmp_path, words, expected):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_is_recorded_as_such_and_the_same_command_goes_on(cli, tiny, tmp_path, monkeypatch, number, status):
+def test_a_signal_is_recorded_as_such_and_the_same_command_goes_on(
+    cli, tiny, tmp_path, monkeypatch, request, number, status
+):
     words = [*tiny, *SASREC, "training.max_epochs=3", "training.patience=3"]
     validate, calls, keyboard = evaluate.validate, [], signal.getsignal(signal.SIGINT)
 
@@ -84,6 +86,8 @@ def test_a_signal_is_recorded_as_such_and_the_same_command_goes_on(cli, tiny, tm
             os.kill(os.getpid(), number)
         return validate(*parts)
 
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored, and stays so
+    request.addfinalizer(lambda: signal.signal(number, before))
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "validate", ending)
         stopped = cli(*words, cwd=tmp_path)

@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -186,7 +187,7 @@ def _pieces(path: Path, size: int, member: str | None = None) -> Iterator[bytes]
     with (
         path.open("rb") as file,
         Progress(f"reading {path.name}", path.stat().st_size) as progress,
-        ThreadPoolExecutor(1) as reader,
+        _reading_ahead() as reader,
     ):
         kind = None if member else packing(path)
         handle = open_member(file, path, member) if member else _unpacking(file, kind)
@@ -209,6 +210,17 @@ def _pieces(path: Path, size: int, member: str | None = None) -> Iterator[bytes]
             if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the file's content
                 raise
             raise (member_damage(path, member, error) if member else UserError(_damage(path, error))) from error
+
+
+@contextmanager
+def _reading_ahead() -> Iterator[ThreadPoolExecutor]:
+    """A thread that reads the next piece. It is not waited for: who takes a few lines leaves the rest to the garbage collector, which may close
+    this in any thread, even in one that is just being started, and waiting there stops the process for good."""
+    reader = ThreadPoolExecutor(1)
+    try:
+        yield reader
+    finally:
+        reader.shutdown(wait=False, cancel_futures=True)
 
 
 def _unpacking(file: IO[bytes], kind: str | None) -> IO[bytes]:

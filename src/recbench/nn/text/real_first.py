@@ -10,6 +10,7 @@ def real_first(ids: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tenso
 
     M' is the length of the longest row.
 
+    >>> import torch
     >>> ids, place = real_first(torch.tensor([[5, 0, 7], [0, 0, 9]]))
     >>> ids.tolist(), place.tolist()
     ([[5, 7], [9, 0]], [[0, 2], [2, 0]])

@@ -1,6 +1,6 @@
 """``python -m benchmarks.busy``: what a training costs alone, beside another one, and beside a load of 8, by how its threads are set.
 
-    python -m benchmarks.busy [--models sasrec,tim4rec,srgnn,slmrec] [--seconds 1.5] [--load 8] [--quick]
+    python -m benchmarks.busy [--models sasrec,tim4rec,srgnn,slmrec] [--seconds 1.5] [--load 8] [--quick] [--alone ROUNDS]
 
 Start it on a quiet machine. Each setting is a pair of processes, which know every model in two sizes: the demo's data and data drawn with the shape
 of Amazon Beauty. The driver has one of them, or both at once, take training steps for some seconds, and prints ratios:
@@ -8,6 +8,9 @@ of Amazon Beauty. The driver has one of them, or both at once, take training ste
     alone     seconds a step over those of the best setting alone        (wanted: auto at most 1.05)
     two       seconds a step of each of two at once over its own alone   (wanted: auto at most 2.3)
     load      seconds a step beside the load over its fair share, which is (load + 1) / cores of its time with one thread (wanted: auto at most 1.5)
+
+``--alone ROUNDS`` measures the first of the three alone, and better: the settings take turns, and each has the median of its rounds. Two processes
+of the same setting, or one a minute later, differ by a fifth at times, which single measurements cannot tell from a setting's worth.
 
 ``auto`` is what ``recbench.experiment.busy_machine`` does: it looks at the machine about once a second while it trains. What is measured begins
 after the first looks, three seconds; its table is to hold what makes these rows good.
@@ -18,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -180,6 +184,32 @@ def _take(which: Sequence[Worker], seconds: float, place: dict[str, Any], alone:
     return max(worker.answer() for worker in which)
 
 
+def measure_alone(
+    models: Sequence[str], settings: Sequence[str], sizes: Sequence[str], seconds: float, rounds: int
+) -> str:
+    """The column ``alone`` as Markdown: the median over rounds in which the settings take turns, over that of the best setting."""
+    lines = ["| model | size | " + " | ".join(settings) + " |", "|---|---|" + "---:|" * len(settings)]
+    with ExitStack() as stack:
+        workers = {setting: Worker.start(setting, models) for setting in settings}
+        for worker in workers.values():
+            stack.callback(worker.end)
+        for model in models:
+            for size in sizes:
+                place = {"model": model, "size": size}
+                found: dict[str, list[float]] = {setting: [] for setting in settings}
+                for turn in range(rounds + 1):  # in the first one data and model are made, unmeasured
+                    for setting, worker in workers.items():
+                        asked = {**place, "auto": setting == "auto"}
+                        taken = _take([worker], seconds if turn else 0.0, asked, alone=True)
+                        if turn:
+                            found[setting].append(taken)
+                middle = {setting: statistics.median(taken) for setting, taken in found.items()}
+                best = min(middle.values())
+                lines.append(f"| {model} | {size} | " + " | ".join(f"{middle[s] / best:.2f}" for s in settings) + " |")
+                print(lines[-1], file=sys.stderr)
+    return "\n".join(lines)
+
+
 def table(
     found: dict[str, Any], models: Sequence[str], settings: Sequence[str], sizes: Sequence[str], load: int
 ) -> str:
@@ -207,6 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=1.2, help="of each measurement")
     parser.add_argument("--load", type=int, default=8, help="processes beside which a training is measured")
     parser.add_argument("--quick", action="store_true", help="the demo's size alone")
+    parser.add_argument("--alone", type=int, default=0, metavar="ROUNDS", help="measure alone only, in rounds")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     models, settings = chosen.models.split(","), chosen.settings.split(",")
@@ -215,6 +246,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     sizes = SIZES[:1] if chosen.quick else SIZES
     print(f"load at the start {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} cores", file=sys.stderr)
+    if chosen.alone:
+        print(measure_alone(models, settings, sizes, chosen.seconds, chosen.alone))
+        return 0
     print(table(measure(models, settings, sizes, chosen.seconds, chosen.load), models, settings, sizes, chosen.load))
     return 0
 

@@ -27,6 +27,12 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
         help="with --dry: estimate the hours of what is missing by a few timed training steps a row",
     )
     parser.add_argument(
+        "--rows",
+        metavar="ROW,ROW",
+        default="",
+        help="train these rows alone; results and table are of all that is finished",
+    )
+    parser.add_argument(
         "--table", action="store_true", help="train nothing; rewrite results.csv and the table from what is there"
     )
     chosen = parser.parse_intermixed_args(arguments)
@@ -34,6 +40,9 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
         raise UserError("--hours goes with --dry")
     if chosen.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {chosen.jobs}")
+    chosen.rows = [name for name in chosen.rows.split(",") if name]
+    if chosen.rows and (chosen.dry or chosen.table):
+        raise UserError("--rows goes with training, not with --dry or --table")
     for word in chosen.words:
         if not WORD.fullmatch(word):
             raise UserError(f"cannot read '{word}'; write key=value, as in data.raw_dir=FOLDER")
@@ -52,7 +61,7 @@ def main(arguments: list[str]) -> int:
             from recbench.study.dry import dry_run
 
             return dry_run(chosen.study, tuple(chosen.words), hours=chosen.hours)
-        return run_study(chosen.study, tuple(chosen.words), chosen.jobs, table_only=chosen.table)
+        return run_study(chosen.study, tuple(chosen.words), chosen.jobs, table_only=chosen.table, rows=chosen.rows)
 
     with stopped_by_signals():
         return exit_status(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbench.core.disk import disk_errors
 from recbench.core.errors import UserError
+from recbench.data.brought import brought_folder
 from recbench.data.once import build_once
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.schema import DataConfig, RawData, content_settings
@@ -39,6 +40,8 @@ def prepare(config: DataConfig, cache_dir: Path | str) -> PreparedData:
     cache_dir = Path(cache_dir).expanduser()
     source = lookup(config.name)
     config.validate()
+    if (there := brought_folder(config, cache_dir)) is not None:
+        return PreparedData.open(there)
     with disk_errors(cache_dir, "cache_dir"):
         config = local_config(config, cache_dir)
         files = source.locate(config, cache_dir) if source.locate else {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from recbench.config.schemas import conf_dir
 from recbench.config.tuned import tuned_file
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, nearest
 from recbench.models.registry import lookup
 from recbench.report.notes import unequal
 from recbench.study.definition import Study, find_study, load_study
@@ -25,10 +26,16 @@ from recbench.study.values import key_of
 logger = logging.getLogger(__name__)
 
 
-def run_study(name: str, words: tuple[str, ...], jobs: int, *, table_only: bool = False) -> int:
-    """Run a study by name or path; words: overrides of every run. Returns the exit status. Raises UserError before anything is trained."""
+def run_study(
+    name: str, words: tuple[str, ...], jobs: int, *, table_only: bool = False, rows: Sequence[str] = ()
+) -> int:
+    """Run a study by name or path; words: overrides of every run; rows: those to train, all unless given; results are always of all rows.
+
+    Returns the exit status. Raises UserError before anything is trained.
+    """
     path = find_study(name, Path.cwd(), conf_dir().parent)
-    study = load_study(path)
+    whole = load_study(path)
+    study = part_of(whole, rows) if rows else whole
     planner = Planner(study, words, study_runs_dir(path, study, words))
     plan = StudyPlan(study, planner)
     if not table_only:
@@ -44,11 +51,27 @@ def run_study(name: str, words: tuple[str, ...], jobs: int, *, table_only: bool 
         pool.run(plan)
         reasons = ask_more(study, plan, planner)
     finally:
-        write_results(study, plan)
+        if study is not whole:
+            written = StudyPlan(whole, Planner(whole, words, planner.runs_dir))
+            tune_rows(whole, written.planner, written, jobs, run=False)
+            drain(written)
+            write_results(whole, written)
+        else:
+            write_results(study, plan)
     status = say_failures(plan, reasons)
     for line in dict.fromkeys(pool.afterwards.values()):
         logger.error("error: %s", line)
     return status or (2 if pool.afterwards else 0)
+
+
+def part_of(study: Study, rows: Sequence[str]) -> Study:
+    """A study of some of its rows, with those whose searches they use. Raises UserError for a name that is no row."""
+    wanted = list(rows)
+    for name in wanted:
+        if name not in study.rows:
+            raise UserError(f"the study has no row '{name}'; {nearest(name, study.rows)}")
+        wanted += [other for other, _ in study.rows[name].references() if other not in wanted]
+    return replace(study, rows={name: row for name, row in study.rows.items() if name in wanted})
 
 
 def study_runs_dir(path: Path, study: Study, words: tuple[str, ...]) -> Path:

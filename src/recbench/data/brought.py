@@ -68,8 +68,8 @@ def settings_key(config: DataConfig) -> str:
 def _noted(prepared: Path) -> dict[str, Any]:
     try:
         noted = json.loads((prepared / FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{prepared / FILE} cannot be read ({error}); delete it, or bring the data again") from error
     return noted if isinstance(noted, dict) else {}

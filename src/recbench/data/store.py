@@ -40,9 +40,9 @@ def prepare(config: DataConfig, cache_dir: Path | str) -> PreparedData:
     cache_dir = Path(cache_dir).expanduser()
     source = lookup(config.name)
     config.validate()
-    if (there := brought_folder(config, cache_dir)) is not None:
-        return PreparedData.open(there)
     with disk_errors(cache_dir, "cache_dir"):
+        if (there := brought_folder(config, cache_dir)) is not None:
+            return PreparedData.open(there)
         config = local_config(config, cache_dir)
         files = source.locate(config, cache_dir) if source.locate else {}
         folder = cache_dir / "prepared" / folder_name(config, files)

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from benchmarks.state_space import medians
 from recbench.config.settings import HardwareConfig, TrainingConfig
-from recbench.data.batches import Batch, EpochSampler, Windows, prefixes
+from recbench.data.batches import Batch, Windows, prefixes
+from recbench.data.epoch_sampler import EpochSampler
 from recbench.models.base import ModelContext
 from recbench.models.session.srgnn import SRGNN, SRGNNConfig
 from recbench.nn.graph.session_graph import SparseGraphs, dense_graphs, sparse_graphs

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from recbench.data.batches import Batch, EpochSampler, WindowDataset, training_windows
+from recbench.data.batches import Batch, WindowDataset, training_windows
+from recbench.data.epoch_sampler import EpochSampler
 from recbench.data.training import TrainingData
-from recbench.models.base import ClosedForm, Recommender
+from recbench.models.base import Recommender
+from recbench.models.closed_form import ClosedForm
 from recbench.training.learner import Learner
 
 if TYPE_CHECKING:

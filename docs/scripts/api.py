@@ -14,7 +14,7 @@ PACKAGES = {
     "recbench.models": "What packages with models of their own may import. This is the only stable import for them.",
 }
 #: Where a package names nothing yet: the modules that hold what it will.
-OTHERWISE = {"recbench.models": ("recbench.models.base", "recbench.models.registry")}
+OTHERWISE = {"recbench.models": ("recbench.models.base", "recbench.models.sequence_model", "recbench.models.registry")}
 
 
 def offered(package: str) -> list[str]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbench.study.results import write_csv, write_readme
+from recbench.study.records import write_csv
+from recbench.study.results import write_readme
 
 #: What is said of a task in the training table: name, targets a user.
 TRAINING = {

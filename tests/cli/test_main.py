@@ -247,7 +247,8 @@ from dataclasses import dataclass
 
 import torch
 
-from recbench.models.base import ClosedForm, ModelConfig
+from recbench.models.base import ModelConfig
+from recbench.models.closed_form import ClosedForm
 from recbench.models.registry import register
 
 

@@ -31,7 +31,8 @@ GOOD = {
     "models": (
         "theirs",
         """
-        from recbench.models.base import ClosedForm, ModelConfig
+        from recbench.models.base import ModelConfig
+        from recbench.models.closed_form import ClosedForm
         from recbench.models.registry import register
         class Config(ModelConfig): pass
         @register("minne", Config)

@@ -9,8 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbench.data.batches import (
-    POOL_BATCHES,
-    EpochSampler,
     WindowDataset,
     Windows,
     evaluation_batches,
@@ -18,6 +16,7 @@ from recbench.data.batches import (
     prefixes,
     training_windows,
 )
+from recbench.data.epoch_sampler import POOL_BATCHES, EpochSampler
 from recbench.data.store import PreparedData
 
 lengths_of_users = st.lists(st.integers(0, 40), min_size=1, max_size=20)

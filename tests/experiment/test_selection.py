@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
-from recbench.data.batches import EpochSampler, WindowDataset, training_windows
+from recbench.data.batches import WindowDataset, training_windows
+from recbench.data.epoch_sampler import EpochSampler
 from recbench.data.selected import Selected
 from recbench.data.training import TrainingData
 from recbench.experiment.build import load_model

@@ -15,7 +15,8 @@ from recbench.data.batches import WindowDataset, training_windows
 from recbench.data.item_text import item_texts
 from recbench.data.knowledge import Knowledge
 from recbench.data.training import TrainingData
-from recbench.models.base import ClosedForm, ModelContext
+from recbench.models.base import ModelContext
+from recbench.models.closed_form import ClosedForm
 from recbench.models.dropout_places import constant_dropout, dropout_places
 from recbench.models.registry import lookup, model_names
 from recbench.nn.transformer.dropout import Dropout

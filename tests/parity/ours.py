@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.models.base import ModelContext, SequenceModel, TrainingData
+from recbench.models.base import ModelContext, TrainingData
+from recbench.models.sequence_model import SequenceModel
 from recbench.nn.transformer.dropout import Dropout
 from tests.parity.compare import tensor
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.models.base import SequenceModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.nn.losses.catalogue import CatalogueLoss, LossConfig
 from recbench.objectives.distillation.configs import SLMRecDistillation
 from recbench.objectives.distillation.slmrec import SLMRecObjective

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from recbench.core.errors import UserError
-from recbench.study.results import markdown, share_of_best, write_csv, write_readme
+from recbench.study.records import share_of_best, write_csv
+from recbench.study.results import markdown, write_readme
 
 FULL = "leave_one_out-full-mask-v1"
 

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from recbench.core.errors import UserError
-from recbench.data.batches import EpochSampler, WindowDataset, Windows, training_windows
+from recbench.data.batches import WindowDataset, Windows, training_windows
 from recbench.data.cases import flat_ranges
+from recbench.data.epoch_sampler import EpochSampler
 
 if TYPE_CHECKING:
     from recbench.data.training import TrainingData

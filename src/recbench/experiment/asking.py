@@ -15,8 +15,9 @@ from recbench.evaluation.blocks import is_wide
 from recbench.evaluation.evaluate import ScoreFunction, evaluate, evaluate_lists
 from recbench.evaluation.outcome import Evaluation, merge
 from recbench.experiment.device import device_of
-from recbench.models.base import Recommender, SequenceModel
+from recbench.models.base import Recommender
 from recbench.models.collaborative.entities import EntityModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.nn.losses.buffers import workspace
 from recbench.training.processes import ranks as processes
 

@@ -14,7 +14,8 @@ from recbench.data.split import Split
 from recbench.data.store import PreparedData
 from recbench.evaluation.outcome import merge
 from recbench.experiment import evaluate
-from recbench.models.base import Recommender, SequenceModel
+from recbench.models.base import Recommender
+from recbench.models.sequence_model import SequenceModel
 from recbench.nn.losses.class_heads import ItemHeads
 
 

@@ -18,7 +18,8 @@ from recbench.experiment.build import build_model, builder, load_model
 from recbench.experiment.context import Run, RunContext
 from recbench.experiment.dependencies import EPOCHS
 from recbench.experiment.warm_start import source_folder, warm_start
-from recbench.models.base import ClosedForm, Recommender
+from recbench.models.base import Recommender
+from recbench.models.closed_form import ClosedForm
 from recbench.models.weights import save_weights
 from recbench.nn.losses.catalogue import CatalogueLoss
 from recbench.training.convergence import EPOCHS_TRIED

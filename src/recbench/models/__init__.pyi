@@ -14,9 +14,6 @@ from recbench.data.training import TrainingData as TrainingData
 from recbench.evaluation.added_metrics import RankedLists as RankedLists
 from recbench.models.auxiliary import PairConfig as PairConfig
 from recbench.models.base import (
-    ClosedForm as ClosedForm,
-)
-from recbench.models.base import (
     ModelConfig as ModelConfig,
 )
 from recbench.models.base import (
@@ -25,13 +22,10 @@ from recbench.models.base import (
 from recbench.models.base import (
     Recommender as Recommender,
 )
-from recbench.models.base import (
-    SequenceConfig as SequenceConfig,
-)
-from recbench.models.base import (
-    SequenceModel as SequenceModel,
-)
+from recbench.models.closed_form import ClosedForm as ClosedForm
 from recbench.models.registry import register as register
+from recbench.models.sequence_model import SequenceConfig as SequenceConfig
+from recbench.models.sequence_model import SequenceModel as SequenceModel
 from recbench.models.tokenizers.tokenizer import ItemTokenizer as ItemTokenizer
 from recbench.models.tokenizers.tokenizer import TokenizerConfig as TokenizerConfig
 from recbench.nn.losses.catalogue import CatalogueLoss as CatalogueLoss

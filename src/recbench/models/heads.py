@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from recbench.core.errors import UserError
-from recbench.models.base import ModelContext, Recommender, SequenceModel
+from recbench.models.base import ModelContext, Recommender
+from recbench.models.sequence_model import SequenceModel
 from recbench.nn.losses.class_heads import BehaviourHeads, ItemHeads
 
 

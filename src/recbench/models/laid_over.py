@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def made(kind: type[Recommender], config: Any, context: ModelContext) -> Recommender:
     """A model of a config, with what the config lays over it. Raises UserError where that cannot be."""
-    from recbench.models.base import SequenceModel
     from recbench.models.heads import add_heads
     from recbench.models.item_exchange import exchange_items
+    from recbench.models.sequence_model import SequenceModel
 
     model = kind(config, context)
     exchange_items(model, config, context)

@@ -37,7 +37,7 @@ def check_selection(training: Any, model: Any, distilled: bool) -> None:
 
 def weighs_targets(kind: type) -> bool:
     """Whether a model's loss reads ``Batch.target_weights``."""
-    from recbench.models.base import SequenceModel
+    from recbench.models.sequence_model import SequenceModel
 
     if getattr(kind, "reads_target_weights", False):
         return True

@@ -19,7 +19,8 @@ from recbench.study.latency import measure_latency
 from recbench.study.plan import StudyPlan
 from recbench.study.pool import Pool
 from recbench.study.ranks_file import FILE, StudyRanks, collect_ranks, read_ranks_file, write_ranks
-from recbench.study.results import markdown, record_of, write_csv, write_readme
+from recbench.study.records import record_of, write_csv
+from recbench.study.results import markdown, write_readme
 from recbench.study.tuning import tune_rows, tuning_figures
 from recbench.study.values import key_of
 

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import Callback
 from recbench.config.settings import TrainingConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder, replacing
-from recbench.data.batches import EpochSampler
+from recbench.data.epoch_sampler import EpochSampler
 from recbench.evaluation.cost.meters import CPU_JOULES, Meters, spent_figures
 from recbench.evaluation.ranking import ScoreError
 from recbench.models.base import Recommender

@@ -23,8 +23,9 @@ from recbench.data.clicks.rows import ClickDataset, ClickTraining
 from recbench.data.selected import Selected
 from recbench.data.training import TrainingData
 from recbench.data.training_rows import epoch_sampler, training_rows
-from recbench.models.base import Recommender, SequenceModel
+from recbench.models.base import Recommender
 from recbench.models.collaborative.entities import EntityModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.models.weights import check_checkpoint, load_weights, save_weights
 from recbench.nn.losses.catalogue import has_fast_bfloat16
 from recbench.objectives.contrastive.base import build_auxiliaries

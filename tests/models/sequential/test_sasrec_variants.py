@@ -11,7 +11,8 @@ import torch
 from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
 from recbench.core.errors import UserError
-from recbench.data.batches import Batch, EpochSampler, WindowDataset, evaluation_batches, training_windows
+from recbench.data.batches import Batch, WindowDataset, evaluation_batches, training_windows
+from recbench.data.epoch_sampler import EpochSampler
 from recbench.data.training import TrainingData
 from recbench.evaluation.evaluate import evaluate
 from recbench.models import weights

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from recbench.core.run_folder import RunFolder
-from recbench.data.batches import EpochSampler, WindowDataset, training_windows
+from recbench.data.batches import WindowDataset, training_windows
+from recbench.data.epoch_sampler import EpochSampler
 from recbench.experiment.build import build_model
 from recbench.experiment.context import RunContext
 from recbench.experiment.run import run

@@ -9,7 +9,7 @@ import torch
 from recbench.core.errors import UserError
 from recbench.data.batches import WindowDataset
 from recbench.experiment.model_contract.world import fresh, world
-from recbench.models.base import SequenceModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.contrastive.base import build_auxiliaries
 from recbench.objectives.contrastive.sra_cl import nearest_items, nearest_windows, other_lists
 

@@ -8,7 +8,7 @@ import torch
 from recbench.config.settings import TrainingConfig
 from recbench.core.key_fields import key_values
 from recbench.core.run_folder import open_folder
-from recbench.data.batches import EpochSampler
+from recbench.data.epoch_sampler import EpochSampler
 from recbench.objectives.distillation.base import build_objective
 from recbench.objectives.distillation.configs import _CONFIGS, TaughtConfig, config_class
 from recbench.objectives.distillation.offline import stored_lessons

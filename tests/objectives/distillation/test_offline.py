@@ -13,7 +13,8 @@ import torch
 
 from recbench.core.errors import UserError
 from recbench.core.run_folder import open_folder
-from recbench.data.batches import EpochSampler, WindowDataset, training_windows
+from recbench.data.batches import WindowDataset, training_windows
+from recbench.data.epoch_sampler import EpochSampler
 from recbench.objectives.distillation import offline
 from recbench.objectives.distillation.base import Objective
 from recbench.objectives.distillation.offline import StoredLessons, flat_positions, stored_lessons

@@ -8,7 +8,8 @@ import torch
 
 from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
-from recbench.data.batches import EpochSampler, Part, WindowDataset, training_windows
+from recbench.data.batches import Part, WindowDataset, training_windows
+from recbench.data.epoch_sampler import EpochSampler
 from recbench.experiment.context import FOLLOWER
 from recbench.models.base import ModelContext
 from recbench.models.sequential.gru4rec import GRU4Rec, GRU4RecConfig

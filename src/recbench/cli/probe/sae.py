@@ -20,7 +20,8 @@ from recbench.data.training import TrainingData
 from recbench.evaluation.evaluate import evaluate
 from recbench.experiment.build import load_model
 from recbench.experiment.context import Run, RunContext
-from recbench.models.base import Recommender, SequenceModel
+from recbench.models.base import Recommender
+from recbench.models.sequence_model import SequenceModel
 from recbench.posthoc.probes.concepts import (
     Attributes,
     Concepts,

@@ -28,7 +28,8 @@ from recbench.data.training import TrainingData
 from recbench.data.training_rows import TRAINS_ON, training_rows
 from recbench.experiment.context import RunContext
 from recbench.experiment.run import run
-from recbench.models.base import ClosedForm, ModelContext, Recommender
+from recbench.models.base import ModelContext, Recommender
+from recbench.models.closed_form import ClosedForm
 from recbench.models.laid_over import made, parts_of
 from recbench.models.registry import lookup
 from recbench.objectives.distillation.configs import DistillationConfig

@@ -23,7 +23,8 @@ from torch import Tensor
 from recbench.core.errors import UserError, nearest
 from recbench.data.clicks.rows import ClickBatch, ClickTraining
 from recbench.data.training import TrainingData
-from recbench.models.base import ClosedForm, ModelConfig, ModelContext
+from recbench.models.base import ModelConfig, ModelContext
+from recbench.models.closed_form import ClosedForm
 from recbench.models.registry import register
 
 BY = ("nothing", "item", "pair")

@@ -31,8 +31,9 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError, nearest
 from recbench.data.clicks.rows import ClickBatch
 from recbench.data.training import TrainingData
-from recbench.models.base import ClosedForm, ModelConfig, ModelContext
+from recbench.models.base import ModelConfig, ModelContext
 from recbench.models.checks import check_counts
+from recbench.models.closed_form import ClosedForm
 from recbench.models.kept_run import KeptRun
 from recbench.models.registry import lookup, model_names, register
 from recbench.nn.fields.embedding import FieldEmbedding

@@ -23,7 +23,8 @@ from torch import Tensor
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
-from recbench.models.base import ClosedForm, ModelConfig, ModelContext
+from recbench.models.base import ModelConfig, ModelContext
+from recbench.models.closed_form import ClosedForm
 from recbench.models.counting.itemknn import user_item_matrix
 from recbench.models.registry import register
 from recbench.nn.sparse_rows import add_rows

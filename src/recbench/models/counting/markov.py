@@ -18,7 +18,8 @@ from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
-from recbench.models.base import ClosedForm, ModelConfig, ModelContext
+from recbench.models.base import ModelConfig, ModelContext
+from recbench.models.closed_form import ClosedForm
 from recbench.models.registry import register
 from recbench.nn.sparse_rows import add_rows, from_scipy, last_items
 

@@ -24,7 +24,8 @@ from torch import Tensor
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
-from recbench.models.base import ClosedForm, ModelConfig, ModelContext
+from recbench.models.base import ModelConfig, ModelContext
+from recbench.models.closed_form import ClosedForm
 from recbench.models.registry import register
 from recbench.nn.transformer.attention import at_position
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
-from recbench.models.base import ClosedForm, ModelConfig
+from recbench.models.base import ModelConfig
+from recbench.models.closed_form import ClosedForm
 from recbench.models.registry import register
 
 

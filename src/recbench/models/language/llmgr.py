@@ -45,12 +45,13 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
-from recbench.models.base import ModelContext, SequenceConfig, SequenceModel
+from recbench.models.base import ModelContext
 from recbench.models.checks import check_sizes
 from recbench.models.laid_over import parts_of
 from recbench.models.language.frozen_part import load_learned
 from recbench.models.language.stored_config import config_of, packed
 from recbench.models.registry import lookup, model_names, register
+from recbench.models.sequence_model import SequenceConfig, SequenceModel
 from recbench.nn.language.backbone import backbone_width, check_backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.graph_language import FrozenText, GraphLanguage

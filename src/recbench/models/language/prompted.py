@@ -37,7 +37,8 @@ from torch import Tensor
 
 from recbench.core.errors import UserError
 from recbench.data.training import TrainingData
-from recbench.models.base import ClosedForm, ModelContext
+from recbench.models.base import ModelContext
+from recbench.models.closed_form import ClosedForm
 from recbench.models.language.text_reranker import TextReranker, TextRerankerConfig
 from recbench.models.registry import register
 from recbench.nn.text import item_prompts as say

@@ -34,12 +34,13 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.models.base import ModelContext, SequenceModel
+from recbench.models.base import ModelContext
 from recbench.models.checks import check_choices, check_counts
 from recbench.models.kept_run import KeptRun
 from recbench.models.language.e4srec import E4SRec, E4SRecConfig
 from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
+from recbench.models.sequence_model import SequenceModel
 from recbench.nn.language.adapter_bank import COMPOSE, AdapterBank
 from recbench.nn.language.lora import FEEDFORWARD
 from recbench.nn.transformer.dropout import Dropout

@@ -33,10 +33,11 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.models.base import HasItemVectors, ModelContext, SequenceConfig, SequenceModel
+from recbench.models.base import ModelContext
 from recbench.models.checks import check_sizes
 from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
+from recbench.models.sequence_model import HasItemVectors, SequenceConfig, SequenceModel
 from recbench.nn.language.backbone import Backbone, backbone_width, check_backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.losses.catalogue import CatalogueLoss

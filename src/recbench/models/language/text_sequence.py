@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.models.base import ModelContext, SequenceConfig, SequenceModel
+from recbench.models.base import ModelContext
 from recbench.models.checks import check_sizes
 from recbench.models.language.frozen_part import load_learned, trained_names
+from recbench.models.sequence_model import SequenceConfig, SequenceModel
 from recbench.nn.language.backbone import Backbone, backbone_width, check_backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.distinct_items import distinct_items, with_pad

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from recbench.data.training import TrainingData
-from recbench.models.base import ClosedForm, ModelConfig, ModelContext
+from recbench.models.base import ModelConfig, ModelContext
+from recbench.models.closed_form import ClosedForm
 from recbench.models.registry import register
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from recbench.core.errors import UserError
 from recbench.data.training import TrainingData
-from recbench.models.base import ClosedForm, ModelConfig, ModelContext
+from recbench.models.base import ModelConfig, ModelContext
+from recbench.models.closed_form import ClosedForm
 
 if TYPE_CHECKING:
     from recbench.data.batches import Batch

@@ -30,10 +30,10 @@ from recbench.core.errors import UserError
 from recbench.data.batches import WindowDataset, training_windows
 from recbench.data.cases import flat_ranges
 from recbench.data.training import TrainingData
-from recbench.models.base import SequenceModel
 from recbench.models.registry import register
 from recbench.models.selection.event_selection import EventSelection, ShareConfig, budget_of, is_target
 from recbench.models.selection.select_holdout import last_targets
+from recbench.models.sequence_model import SequenceModel
 
 #: Targets whose outer products make the Fisher matrix, at most; a draw of them is enough for its 4,096 columns.
 FISHER_TARGETS = 16_384

@@ -35,9 +35,10 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.models.base import ModelContext, SequenceConfig, SequenceModel
+from recbench.models.base import ModelContext
 from recbench.models.checks import check_sizes
 from recbench.models.registry import register
+from recbench.models.sequence_model import SequenceConfig, SequenceModel
 from recbench.nn.losses.catalogue import CatalogueLoss
 from recbench.nn.recurrent.time_gaps import warn_of_equal_gaps
 from recbench.nn.transformer.dropout import Dropout

@@ -29,9 +29,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.models.base import ModelContext, SequenceConfig, SequenceModel
+from recbench.models.base import ModelContext
 from recbench.models.checks import check_sizes
 from recbench.models.registry import register
+from recbench.models.sequence_model import SequenceConfig, SequenceModel
 from recbench.nn.losses.catalogue import CatalogueLoss
 from recbench.nn.recurrent.mamba_mixer import MambaMixer
 from recbench.nn.transformer.dropout import Dropout

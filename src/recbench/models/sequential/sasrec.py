@@ -32,9 +32,10 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
-from recbench.models.base import ModelContext, SequenceConfig, SequenceModel
+from recbench.models.base import ModelContext
 from recbench.models.checks import check_heads, check_sizes
 from recbench.models.registry import register
+from recbench.models.sequence_model import SequenceConfig, SequenceModel
 from recbench.nn.losses.catalogue import CatalogueLoss
 from recbench.nn.transformer.attention import TransformerLayer, at_position
 from recbench.nn.transformer.dropout import Dropout

@@ -39,9 +39,10 @@ from torch.utils.checkpoint import checkpoint
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.models.base import ModelContext, SequenceConfig, SequenceModel
+from recbench.models.base import ModelContext
 from recbench.models.checks import check_sizes
 from recbench.models.registry import register
+from recbench.models.sequence_model import SequenceConfig, SequenceModel
 from recbench.nn.losses.catalogue import CatalogueLoss
 from recbench.nn.recurrent.causal_conv import CausalConv
 from recbench.nn.recurrent.ssd_mixer import SSDMixer

@@ -28,9 +28,10 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
-from recbench.models.base import ModelContext, SequenceConfig
+from recbench.models.base import ModelContext
 from recbench.models.checks import check_sizes
 from recbench.models.registry import register
+from recbench.models.sequence_model import SequenceConfig
 from recbench.models.session.session_graph import SessionGraphModel
 from recbench.nn.graph.gated_graph import GatedGraph, check_edges, session_graphs, uniform_start
 from recbench.nn.losses.catalogue import CatalogueLoss

@@ -38,9 +38,10 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
-from recbench.models.base import ModelContext, SequenceConfig
+from recbench.models.base import ModelContext
 from recbench.models.checks import check_number, check_sizes
 from recbench.models.registry import register
+from recbench.models.sequence_model import SequenceConfig
 from recbench.models.session.session_graph import SessionGraphModel
 from recbench.nn.graph.behaviour_graph import RelationStep, behaviour_graph
 from recbench.nn.graph.item_cooccurrence import CooccurrenceContrast, cooccurrence_table

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.models.base import SequenceModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.nn.prefix_rows import states_of_prefixes
 
 

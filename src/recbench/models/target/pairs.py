@@ -26,10 +26,11 @@ from torch import Tensor, nn
 from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch, prefixes
 from recbench.data.clicks.rows import ClickBatch
-from recbench.models.base import ModelContext, histories_at
+from recbench.models.base import ModelContext
 from recbench.models.checks import check_choices, check_sizes
 from recbench.models.language.frozen_part import load_learned
 from recbench.models.reranker import Reranker, RerankerConfig
+from recbench.models.sequence_model import histories_at
 from recbench.nn.fields.embedding import FieldEmbedding
 from recbench.nn.fields.mlp import MLP, joined
 from recbench.nn.losses.catalogue import softmax_over

@@ -18,8 +18,9 @@ from torch import Tensor
 from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import LATER
 from recbench.data.training import TrainingData
-from recbench.models.base import ClosedForm, ModelConfig, ModelContext
+from recbench.models.base import ModelConfig, ModelContext
 from recbench.models.checks import check_counts
+from recbench.models.closed_form import ClosedForm
 from recbench.nn.codes.quantization import UNIFORM
 
 if TYPE_CHECKING:

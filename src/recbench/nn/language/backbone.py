@@ -22,7 +22,6 @@ from recbench.nn.language.last_position import is_traced, last_attention_end, la
 from recbench.nn.language.lora import with_lora
 from recbench.nn.language.merged_adapters import in_place, merged_weights
 from recbench.nn.language.pretrained import (
-    drawn,
     final_norm,
     first_layers,
     first_position,
@@ -30,6 +29,7 @@ from recbench.nn.language.pretrained import (
     without_token_table,
 )
 from recbench.nn.language.prompt import build_prompt, check_prompt, masked_positions, placed
+from recbench.nn.language.tiny import tiny_model
 
 #: Positions of histories that are read at once on a CPU where nothing is learned.
 PIECE_POSITIONS = 1024
@@ -95,7 +95,9 @@ class Backbone(nn.Module):
         tiny = config.backbone == "tiny"
         tokens = config.prompt == "text" or keep_tokens
         model = (
-            _tiny(config, max_length + around) if tiny else first_layers(config, max_length, around, self.dtype, tokens)
+            tiny_model(config, max_length + around)
+            if tiny
+            else first_layers(config, max_length, around, self.dtype, tokens)
         )
         if not tokens:
             without_token_table(model)
@@ -290,22 +292,3 @@ def backbone_width(config: BackboneConfig) -> int:
     if config.backbone == "tiny":
         return config.tiny_hidden_size
     return read_config(config.backbone, config.n_layers).hidden_size
-
-
-def _tiny(config: BackboneConfig, n_positions: int) -> Any:
-    from transformers import LlamaConfig, LlamaModel
-
-    shape = LlamaConfig(
-        vocab_size=1,  # no text goes in, so no token table is needed
-        hidden_size=config.tiny_hidden_size,
-        intermediate_size=config.tiny_feedforward_size,
-        num_hidden_layers=config.n_layers,
-        num_attention_heads=config.tiny_n_heads,
-        num_key_value_heads=config.tiny_n_heads,
-        max_position_embeddings=max(n_positions, 32),
-        pad_token_id=0,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    model_class: Any = LlamaModel
-    return drawn(lambda dtype: model_class(shape).to(dtype), config)

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset
 from recbench.models.auxiliary import OF_USERS_AND_ITEMS, TermConfig, add_config, check_auxiliaries, settings_of
-from recbench.models.base import Recommender, SequenceModel
+from recbench.models.base import Recommender
+from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.contrastive.prefixes import Prefixes
 
 

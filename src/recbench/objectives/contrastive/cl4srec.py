@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset
 from recbench.models.auxiliary import CL4SRecConfig
-from recbench.models.base import SequenceModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.nn.codes.item_vectors import ItemVectors
 from recbench.objectives.contrastive.augment import two_views
 from recbench.objectives.contrastive.base import Auxiliary, compared, register, representations

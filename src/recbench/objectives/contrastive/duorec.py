@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recbench.data.batches import Batch, WindowDataset
 from recbench.models.auxiliary import DuoRecConfig
-from recbench.models.base import SequenceModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.contrastive.base import Auxiliary, register, representations_of
 from recbench.objectives.contrastive.info_nce import info_nce
 from recbench.objectives.contrastive.same_target import SameTarget

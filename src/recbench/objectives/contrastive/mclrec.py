@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from recbench.data.batches import Batch, WindowDataset
 from recbench.models.auxiliary import MCLRecConfig
-from recbench.models.base import SequenceModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.contrastive.augment import two_views
 from recbench.objectives.contrastive.base import Auxiliary, compared, register, representations_of
 from recbench.objectives.contrastive.info_nce import info_nce, positives_and_negatives

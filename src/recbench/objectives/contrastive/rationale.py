@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset
 from recbench.models.auxiliary import RationaleConfig
-from recbench.models.base import SequenceModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.nn.text.generated import read_texts
 from recbench.nn.text.item_text import tfidf_vectors
 from recbench.objectives.contrastive.base import Auxiliary, register, representations

@@ -29,7 +29,7 @@ from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset, gather
 from recbench.data.cases import flat_ranges
 from recbench.models.auxiliary import SRACLConfig
-from recbench.models.base import SequenceModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.contrastive.base import Auxiliary, register, representations, representations_of
 from recbench.objectives.contrastive.groups import groups_of_like_length
 from recbench.objectives.contrastive.info_nce import info_nce

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from recbench.data.batches import Batch, WindowDataset
 from recbench.models.auxiliary import VATConfig
-from recbench.models.base import SequenceModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.contrastive.base import Auxiliary, register
 from recbench.objectives.contrastive.cl4srec import input_table
 

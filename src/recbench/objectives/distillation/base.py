@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.models.base import Recommender, SequenceModel
+from recbench.models.base import Recommender
+from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.distillation.configs import DistillationConfig, add_config
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.models.base import Recommender, SequenceModel
+from recbench.models.base import Recommender
+from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.distillation.checks import check_blocks
 
 

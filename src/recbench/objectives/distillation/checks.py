@@ -59,6 +59,6 @@ def class_of(model: Any) -> type[Recommender]:
 
 
 def has_states(model: Any) -> bool:
-    from recbench.models.base import SequenceModel
+    from recbench.models.sequence_model import SequenceModel
 
     return issubclass(class_of(model), SequenceModel)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from recbench.data.batches import Batch
-from recbench.models.base import SequenceModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.distillation.base import Objective, register
 from recbench.objectives.distillation.blocks import block_ends, read_states
 from recbench.objectives.distillation.configs import FeaturesDistillation

@@ -13,7 +13,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from recbench.data.batches import Batch
-from recbench.models.base import SequenceModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.distillation.base import Objective, register
 from recbench.objectives.distillation.blocks import AuxiliaryHeads, block_ends
 from recbench.objectives.distillation.configs import MultiSupervision

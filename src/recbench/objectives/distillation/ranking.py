@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from recbench.data.batches import Batch
-from recbench.models.base import Recommender, SequenceModel
+from recbench.models.base import Recommender
+from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.distillation.base import Objective, register
 from recbench.objectives.distillation.configs import RankingDistillation
 from recbench.objectives.distillation.scoring import best_items

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from recbench.data.batches import Batch, prefixes
-from recbench.models.base import Recommender, SequenceModel
+from recbench.models.base import Recommender
+from recbench.models.sequence_model import SequenceModel
 from recbench.nn.losses import catalogue
 
 

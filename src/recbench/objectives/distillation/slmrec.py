@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbench.data.batches import Batch
-from recbench.models.base import SequenceModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.distillation.base import Objective, register
 from recbench.objectives.distillation.blocks import AuxiliaryHeads, block_ends, read_states, step_state
 from recbench.objectives.distillation.configs import SLMRecDistillation, check_widths

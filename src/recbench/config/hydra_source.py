@@ -18,7 +18,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from recbench.config.foreign import refuse_foreign_values
-from recbench.config.schemas import GROUPS, HERE, conf_dir, read_values, registered, schema_of, with_schema
+from recbench.config.schemas import GROUPS, HERE, conf_dir, known_option, read_values, registered
 from recbench.config.settings import RootConfig
 from recbench.config.tuned import OFF, flat_values
 from recbench.core.errors import UserError
@@ -38,10 +38,6 @@ def register_sources() -> None:
 
     for plugin in (SchemaSource, SearchPath):
         Plugins.instance().register(plugin)
-
-
-#: Options that were laid over their dataclass, by all that this depends on: a sweep composes the same few hundreds of times.
-_typed_options: dict[tuple[str, str, type, str], DictConfig] = {}
 
 
 class SchemaSource(ConfigSource):
@@ -96,11 +92,7 @@ class SchemaSource(ConfigSource):
     @staticmethod
     def _typed(group: str, option: str, values: dict[str, Any]) -> DictConfig:
         if group in GROUPS:
-            name = values.get("name", option)
-            same = (group, name, schema_of(group, name), repr(values))
-            if same not in _typed_options:
-                _typed_options[same] = with_schema(group, name, values)
-            return copy.deepcopy(_typed_options[same])
+            return copy.deepcopy(known_option(group, values.get("name", option), values))
         if not group and option == TOP:
             hydra_part = values.pop("hydra", {})
             config = OmegaConf.merge(OmegaConf.structured(RootConfig), values)

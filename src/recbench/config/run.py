@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recbench.config.schemas import GROUPS, one_line, refuse_interpolation, refuse_stray_keys, schema_of, with_schema
+from recbench.config.schemas import GROUPS, known_option, one_line, refuse_interpolation, refuse_stray_keys, schema_of
 from recbench.config.settings import (
     EvaluationConfig,
     HardwareConfig,
@@ -198,7 +198,7 @@ class RunConfig:
         typed: dict[str, Any] = {"compression": {"name": "none"}, "attack": {"name": "none"}, **plain}
         refuse_interpolation(plain)
         for group in GROUPS:
-            typed[group] = OmegaConf.to_object(with_schema(group, typed[group]["name"], typed[group]))
+            typed[group] = OmegaConf.to_object(known_option(group, typed[group]["name"], typed[group]))
         typed["training"] = TrainingConfig(**plain["training"])
         typed["evaluation"] = EvaluationConfig(**plain["evaluation"])
         typed["tuned"] = TunedConfig(**plain.get("tuned", {}))

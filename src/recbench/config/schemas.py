@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def registered(group: str) -> list[str]:
 
 def with_schema(group: str, name: str, values: Mapping[str, Any]) -> DictConfig:
     """Values of one option laid over its dataclass. Raises UserError for unknown keys and wrong types, with the nearest right key."""
-    schema = OmegaConf.structured(schema_of(group, name))
+    schema = _schema(schema_of(group, name))
     known = [str(key) for key in schema]
     for key in values:
         if key not in known:
@@ -85,6 +86,28 @@ def with_schema(group: str, name: str, values: Mapping[str, Any]) -> DictConfig:
         return OmegaConf.merge(schema, dict(values))  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise UserError(f"{group} '{name}': {one_line(error)}") from error
+
+
+@functools.cache
+def _schema(kind: type) -> DictConfig:
+    """A dataclass as OmegaConf reads it. It is copied by whoever lays values over it."""
+    return OmegaConf.structured(kind)
+
+
+#: Values that were laid over their dataclass, by all that this depends on: sweeps and reports read the same few hundreds of times.
+_known_options: dict[tuple[str, str, type, str], DictConfig] = {}
+#: So many are remembered.
+MOST_OPTIONS = 2000
+
+
+def known_option(group: str, name: str, values: Mapping[str, Any]) -> DictConfig:
+    """``with_schema``, remembered: a config that many share, to be copied by whoever changes it."""
+    same = (group, name, schema_of(group, name), repr(values))
+    if same not in _known_options:
+        if len(_known_options) >= MOST_OPTIONS:
+            _known_options.clear()
+        _known_options[same] = with_schema(group, name, values)
+    return _known_options[same]
 
 
 def refuse_stray_keys(node: DictConfig, where: str = "") -> None:
@@ -167,7 +190,7 @@ def compose_model(keys: Mapping[str, Any], where: str, data: str, use_tuned: boo
             typed = OmegaConf.merge(OmegaConf.structured(TrainingConfig), dict(training))
         except OmegaConfBaseException as error:
             raise UserError(f"{where}.training.{one_line(error)}") from error
-        model = OmegaConf.to_object(with_schema("model", values["name"], {**values, **rest}))
+        model = OmegaConf.to_object(known_option("model", values["name"], {**values, **rest}))
         _models[same] = model, {key: typed[key] for key in training}
     return copy.deepcopy(_models[same])
 

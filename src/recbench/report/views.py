@@ -55,13 +55,13 @@ def data_label(config: Mapping[str, Any]) -> str:
 
 @functools.cache  # a hundred runs have the same few data
 def _data_label(stored: str) -> str:
-    from recbench.config.schemas import with_schema
+    from recbench.config.schemas import known_option
 
     data = json.loads(stored)
     try:
         from omegaconf import OmegaConf
 
-        typed: Any = OmegaConf.to_object(with_schema("data", data["name"], data))
+        typed: Any = OmegaConf.to_object(known_option("data", data["name"], data))
         return " ".join(typed.labels())
     except (UserError, KeyError):  # a source that this version does not know
         return " ".join(str(data[key]) for key in ("name", "version", "category") if data.get(key)) or "unknown data"

@@ -1,6 +1,7 @@
 """``recbench probe KIND RUN_FOLDER [key=value ...]``: ask a finished run something that its figures do not say.
 
 sae: a sparse dictionary on its states, what the latents say, and what taking one out does to the lists.
+extraction: how much of it can be copied by somebody who asks it for lists.
 
 The run is read and never written to. The result lies in probes/RUN/KIND-KEY of the working folder, or in --out: probe.json, page.md, page.html.
 """
@@ -30,15 +31,19 @@ class Kind(NamedTuple):
 
 def kinds() -> dict[str, Kind]:
     """All probes by name; imports them."""
-    from recbench.cli.probe import page, sae
+    from recbench.cli.probe import extraction, extraction_page, page, sae
+
+    def kind(settings: type, make: Callable[[Any, Any, Any], dict[str, Any]], told: Any) -> Kind:
+        return Kind(settings, make, {"page.md": told.markdown, "page.html": told.html}, told.verdict)
 
     return {
-        "sae": Kind(sae.SaeSettings, sae.probe_sae, {"page.md": page.markdown, "page.html": page.html}, page.verdict)
+        "sae": kind(sae.SaeSettings, sae.probe_sae, page),
+        "extraction": kind(extraction.ExtractionSettings, extraction.probe_extraction, extraction_page),
     }
 
 
 #: Names for the help, so that it imports nothing.
-NAMES = ("sae",)
+NAMES = ("sae", "extraction")
 
 
 def read_arguments(arguments: list[str]) -> argparse.Namespace:

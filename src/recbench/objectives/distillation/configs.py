@@ -185,12 +185,14 @@ class RankingDistillation(TaughtConfig):
     weight: float = 1.0
     top_k: int = 10  # K; how many of the teacher's best items at each position
     n_uninteresting: int = 100  # M; items drawn from the rest of the catalogue, to be kept below them
+    repair: float = field(default=0.0, metadata=LATER)  # weight of ``distillation/repair.py``
 
     reads_states: ClassVar[bool] = False
 
     def check(self) -> None:
         super().check()
         check_weight("weight", self.weight, positive=True)
+        check_weight("repair", self.repair)
         check_least("top_k", self.top_k, 1)
         check_least("n_uninteresting", self.n_uninteresting, 0)
 

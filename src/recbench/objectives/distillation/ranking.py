@@ -5,6 +5,7 @@ i_1 .. i_K are the teacher's K best items at a position, best first; u_1 .. u_M 
     L = - weight * mean over positions of 1/K sum over k of log  exp s(i_k) / ( sum_{j >= k} exp s(i_j) + sum_m exp s(u_m) )
 
 the Plackett-Luce likelihood of the list in which the order among the M uninteresting items does not count ("relaxed ranking distillation").
+``repair`` adds the loss of ``repair.py`` over the student's own list.
 
 Deviations. The paper draws its K items from the head of the teacher's list with a probability that falls with their rank, anew in each epoch;
 here they are the best K, so that they can be stored once. Its M items are drawn for each user; here one draw of M serves all
@@ -26,6 +27,7 @@ from recbench.models.base import Recommender
 from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.distillation.base import Objective, register
 from recbench.objectives.distillation.configs import RankingDistillation
+from recbench.objectives.distillation.repair import repair_loss
 from recbench.objectives.distillation.scoring import best_items
 
 #: The score of what does not count. Finite, so that no gradient becomes the difference of two infinities.
@@ -38,7 +40,7 @@ class RankingObjective(Objective):
 
     def __init__(self, config: RankingDistillation, student: SequenceModel, teacher: Recommender) -> None:
         super().__init__()
-        self.weight, self.n_uninteresting = config.weight, config.n_uninteresting
+        self.weight, self.n_uninteresting, self.repair = config.weight, config.n_uninteresting, config.repair
         self.n_items, self.top_k = teacher.n_items, min(config.top_k, teacher.n_items)
 
     def reading(self) -> dict[str, Any]:
@@ -50,13 +52,20 @@ class RankingObjective(Objective):
     def terms(
         self, student: SequenceModel, states: list[Tensor], taught: dict[str, Tensor], batch: Batch
     ) -> dict[str, Tensor]:
-        queries, vectors = student.queries(states[-1][batch.mask]), student.item_vectors()
-        best = taught["best"].long()
+        return self.of_queries(student.queries(states[-1][batch.mask]), student.item_vectors(), taught["best"].long())
+
+    def of_queries(
+        self, queries: Tensor, vectors: Tensor, best: Tensor, barred: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The terms of queries [N, E] and item vectors [V, E], for lists [N, K]; barred [N, L]: items that the teacher would never list."""
         drawn = torch.randint(1, self.n_items + 1, (self.n_uninteresting,), device=best.device)
         wanted = torch.einsum("ne,nke->nk", queries, vectors[best])
         below = queries @ vectors[drawn].T
         below = below.masked_fill((drawn == best[:, :, None]).any(1), NEGLIGIBLE)
-        return {"ranking": self.weight * relaxed_list_loss(wanted, below, best > 0)}
+        found = {"ranking": self.weight * relaxed_list_loss(wanted, below, best > 0)}
+        if self.repair:
+            found["repair"] = self.repair * repair_loss(queries, vectors, best, barred)
+        return found
 
 
 def relaxed_list_loss(wanted: Tensor, below: Tensor, real: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ CODES = {"model": "rq_kmeans", "levels": 2, "codebook_size": 8}
 T5 = {**BLOCK, "n_layers": 2, "n_heads": 2, "head_size": 8, "tokenizer": CODES}
 #: Small, and with a rate above 0 wherever a model has one.
 SIZES = {
-    **dict.fromkeys(("sasrec", "bert4rec", "lrurec"), BLOCK),
+    **dict.fromkeys(("sasrec", "bert4rec", "lrurec", "dt4rec"), BLOCK),
     **{name: {**TINY, "item_table": {"model": "sasrec", **BLOCK}} for name in ("slmrec", "e4srec")},
     **{name: {"hidden_size": 16, "dropout": 0.2} for name in ("mamba4rec", "srgnn", "gcsan", "tagnn", "hicg")},
     "gru4rec": {"hidden_size": 16, "embedding_dropout": 0.2, "dropout": 0.2, "n_negatives": 64},
@@ -94,12 +94,15 @@ PLACES = {
     "lrurec": ("item_embedding", "layers.*.recurrence", "layers.*.expand", "layers.*.contract"),
     "mamba4rec": ("item_embedding", "layers.*.mixer", "layers.*.feedforward.expand", "layers.*.feedforward.contract"),
     "rpg": ("start", "weights after layers.*.attention.query_key_value", "layers.*.attention", "layers.*.contract"),
-    "sasrec": (
-        "item_embedding",
-        "weights after layers.*.attention.query_key_value",
-        "layers.*.attention",
-        "layers.*.expand",
-        "layers.*.contract",
+    **dict.fromkeys(
+        ("sasrec", "dt4rec"),
+        (
+            "item_embedding",
+            "weights after layers.*.attention.query_key_value",
+            "layers.*.attention",
+            "layers.*.expand",
+            "layers.*.contract",
+        ),
     ),
     "slmrec": ("item_to_state",),
     "srgnn": ("item_embedding",),

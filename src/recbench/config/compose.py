@@ -30,6 +30,8 @@ OPEN_NODES = (
     "model.guide.",
     "model.auxiliary_keys.",
     "training.selection_keys.",
+    "data.rewards.",
+    "data.rewards=",
 )
 
 

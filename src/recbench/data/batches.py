@@ -35,6 +35,7 @@ class Batch:
     which is not known when a recommendation is made: no model may read it unless a key of its config says so by name.
     target_weights [B, L] float32: how much each target counts, 0: not at all (only with ``training.selection``) ·
     next_behaviours [B, L] int64: of the targets (training only, where the data has them).
+    starts [B] int64: place of each row's first event in the flat arrays of the data (training only).
     weight: of this batch's loss, where it is a process's part of a batch (``epoch_sampler``); 1 for a whole one.
     """
 
@@ -49,6 +50,7 @@ class Batch:
     weight: float = 1.0
     target_weights: Tensor | None = None
     next_behaviours: Tensor | None = None
+    starts: Tensor | None = None
 
     @property
     def trained(self) -> Tensor:
@@ -208,6 +210,7 @@ class WindowDataset(Dataset[Batch]):
         w = self.windows
         batch = gather(self.data, w.user[index], w.start[index], w.length[index], self.with_targets)
         batch.windows = torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))
+        batch.starts = torch.from_numpy(np.ascontiguousarray(w.start[index], dtype=np.int64))
         if self.target_weights is not None:
             after = w.start[index][:, None] + np.arange(1, batch.items.shape[1] + 1)
             weights = self.target_weights[np.minimum(after, len(self.target_weights) - 1)]

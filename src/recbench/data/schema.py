@@ -75,6 +75,8 @@ class DataConfig:
     features: FeaturesConfig = field(default_factory=FeaturesConfig, metadata=PATH_ONLY)
     knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig, metadata=PATH_ONLY)
     users: UsersConfig = field(default_factory=UsersConfig, metadata=PATH_ONLY)
+    #: What a behaviour is worth, by name; empty: the usual words (``recbench.data.rewards``).
+    rewards: dict[str, float] = field(default_factory=dict, metadata=BESIDE)
 
     def validate(self) -> None:
         """Raises UserError for a value outside the choices."""
@@ -82,6 +84,9 @@ class DataConfig:
         check_choice("data.bad_rows", self.bad_rows, ("error", "skip"))
         for part in (self.text, self.features, self.knowledge, self.users):
             part.validate()
+        for name, value in self.rewards.items():
+            if not 0 <= value < float("inf"):
+                raise UserError(f"data.rewards.{name}={value:g} must be a number of 0 or more")
         if self.k_core < 0:
             raise UserError(f"data.k_core={self.k_core} is negative; use 0 to keep every user and item")
         if self.shuffle_ties is not None and self.shuffle_ties < 0:

@@ -60,6 +60,7 @@ def build_model(
         stage.split.seen_items,
         features_of(config, stage.data) if "features" in needs else {},
         knowledge(stage.data, config.data, config.cache_dir) if "knowledge" in needs else None,
+        config.data.rewards,
     )
     if isinstance(stage.split, ClickSplit):
         context = replace(context, fields=stage.split.clicks.fields)

@@ -21,6 +21,7 @@ from recbench.experiment.asking import of_all, rank_cases
 from recbench.experiment.cost_of_use import cost_of_use
 from recbench.experiment.device import device_of
 from recbench.experiment.list_figures import list_figures, stored_lists
+from recbench.experiment.reward_figures import asks_for_rewards, reward_figures
 from recbench.models.base import Recommender
 from recbench.training.processes import ranks as processes
 
@@ -71,6 +72,7 @@ def test_figures(
         **control_figures(model, data, split, config),
         **cold_figures(ranked, counts, split, cutoffs),
         **tail_figures(ranked, counts, split, cutoffs),
+        **(reward_figures(ranked, data, split, config) if asks_for_rewards(model, config) else {}),
         "test/cases": len(split.test),
         "test/skipped_cases": ranked.cases_without_targets,
         "cost/test_seconds": seconds,
@@ -93,7 +95,9 @@ def chosen_metrics(
 
 def control_figures(model: Recommender, data: PreparedData, split: Split, config: RunConfig) -> dict[str, float]:
     """Test figures of a model's ``controls``, as in ``test/popularity_order_ndcg@10``; of a reranker also how many targets are among its K."""
-    figures, device, ranks = {}, device_of(config.hardware), processes.here()
+    figures: dict[str, float] = {}
+    device, ranks = device_of(config.hardware), processes.here()
+    rewarded = asks_for_rewards(model, config)
     for name, (score, of_candidates) in model.controls().items():
         own = evaluate(
             score,
@@ -102,6 +106,7 @@ def control_figures(model: Recommender, data: PreparedData, split: Split, config
             split,
             config.training.max_length,
             score_candidates=of_candidates,
+            top_k=min(max(config.evaluation.cutoffs), data.n_items) if rewarded else 0,
             device=device,
             part=ranks.rank,
             parts=ranks.world,
@@ -109,6 +114,8 @@ def control_figures(model: Recommender, data: PreparedData, split: Split, config
         ranked = of_all(own)
         for metric, value in ranked.metrics(config.evaluation.cutoffs).items():
             figures[f"test/{split.metric_prefix}{name}_{metric}"] = value
+        if rewarded:
+            figures |= reward_figures(ranked, data, split, config, f"{name}_")
         if name == "retriever_order":
             figures[f"test/{split.metric_prefix}candidate_recall"] = float((ranked.rank <= config.model.k).mean())
     return figures

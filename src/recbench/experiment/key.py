@@ -77,6 +77,8 @@ def beside_parts(config: RunConfig) -> dict[str, Any]:
             parts["features"] |= {"titles": text_key(config.data.text, config.cache_dir)}
     if "knowledge" in needs:
         parts["knowledge"] = knowledge_key(config.data, config.cache_dir)
+    if config.data.rewards and (lookup(config.model.name).model.ranks or "behaviours" in needs):
+        parts["rewards"] = dict(config.data.rewards)
     return parts
 
 

@@ -58,6 +58,8 @@ class ModelContext:
     features: Mapping[str, Tensor] = field(default_factory=dict)
     #: Given to models that require "knowledge" when they are made, not when they are read.
     knowledge: Knowledge | None = None
+    #: ``data.rewards``: what a behaviour is worth, by name; empty: the usual words (``recbench.data.rewards``).
+    rewards: Mapping[str, float] = field(default_factory=dict)
     #: The fields of impressions; given under ``protocol=clicks`` alone.
     fields: Fields | None = None
 
@@ -102,6 +104,8 @@ class Recommender(nn.Module):
     starts_trained: ClassVar[bool] = False
     #: Whether a loss of the model's own reads ``Batch.target_weights``. That of SequenceModel does.
     reads_target_weights: ClassVar[bool] = False
+    #: Whether it reads what behaviours are worth (``data.rewards``), so that its figures say how it does by events that count.
+    reads_rewards: ClassVar[bool] = False
 
     def __init__(self, config: Any, context: ModelContext) -> None:
         super().__init__()

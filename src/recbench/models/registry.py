@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FAMILIES = {
     "counting": ("popularity", "recent_popularity", "markov", "itemknn", "ease", "next_number"),
     "collaborative": ("gfcf", "ials", "bpr_mf", "lightgcn", "multivae", "freedom", "bm3", "dgvae", "kgat", "diffkg"),
-    "sequential": ("sasrec", "gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec"),
+    "sequential": ("sasrec", "gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec", "dt4rec"),
     "session": ("srgnn", "gcsan", "tagnn", "gcegnn", "hicg"),
     "target": ("din", "tin", "dare", "qin"),
     "clicks": ("click_rate", "lr", "fm", "deepfm", "dcn_v2", "apem", "reloop2"),
@@ -40,7 +40,14 @@ FAMILIES = {
         "text_table",
     ),
     "generative": ("tiger", "p5", "lcrec", "rpg", "preference"),
-    "selection": ("select_random", "select_holdout", "select_dealrec", "select_denoise", "select_propensity"),
+    "selection": (
+        "select_random",
+        "select_holdout",
+        "select_dealrec",
+        "select_denoise",
+        "select_propensity",
+        "select_reward",
+    ),
     "tokenizers": ("rq_kmeans", "rvq", "rqvae", "opq", "sequential_ids", "collaborative_ids", "random_ids"),
 }
 #: name -> module that registers it.

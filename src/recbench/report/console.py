@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -132,6 +133,8 @@ def cold_lines(metrics: Mapping[str, Any], prefix: str) -> list[str]:
 
 #: Levels of item codes that have a line; the others are in metrics.json.
 SHOWN_LEVELS = 4
+#: Figures of one model asked for other quantiles (``dt4rec``), and those that say what their neighbours say.
+CURVE = re.compile(r"(rewarded_)?q\d+_|rewarded_hr$")
 #: What is said of item codes: the start of the figures' names and their form.
 CODES: Mapping[str, Callable[[float], str]] = {
     "distinct": "{:.1%}".format,
@@ -202,7 +205,8 @@ def _columns(metrics: Mapping[str, Any], protocol: str) -> list[str]:
 
 
 def _added(metrics: Mapping[str, Any], prefix: str, k: int) -> list[str]:
-    """The metrics of other packages at k: those that no run has of itself."""
+    """The metrics of other packages at k: those that no run has of itself; without the curve of a model that is asked for several quantiles."""
     begin, end = f"test/{prefix}", f"@{k}"
     found = (name for name in metrics if name.startswith(begin) and name.endswith(end))
-    return [name for name in found if name.removeprefix(begin).removesuffix(end) not in TAKEN]
+    plain = ((name, name.removeprefix(begin).removesuffix(end)) for name in found)
+    return [name for name, metric in plain if metric not in TAKEN and not CURVE.match(metric)]

@@ -96,17 +96,22 @@ class SASRec(SequenceModel):
             with torch.no_grad():
                 self.position_embedding.weight.mul_(config.position_deviation / 0.02)
 
-    def embed(self, items: Tensor) -> Tensor:
-        """Items [B, L] -> input states [B, L, D]: item vector, times sqrt(D) unless told otherwise, plus position vector.
+    def inputs(self, batch: Batch) -> Tensor:
+        """[B, L, D]: what the first block reads."""
+        return self.embed(batch.items)
+
+    def embed(self, items: Tensor, more: Tensor | None = None) -> Tensor:
+        """Items [B, L] -> input states [B, L, D]: item vector, times sqrt(D) unless told otherwise, plus position vector, plus ``more`` [B, L, D].
 
         The factor is the paper's. Without it the small initial item vectors drown in the positions, and Beauty takes twice the epochs.
         """
         scale = self.config.hidden_size**0.5 if self.config.scale_embedding else 1.0
         positions = self.position_embedding.weight[: items.shape[1]]
-        return self.dropout(self.item_embedding(items) * scale + positions)
+        states = self.item_embedding(items) * scale + positions
+        return self.dropout(states if more is None else states + more)
 
     def hidden_states(self, batch: Batch) -> list[Tensor]:
-        states = [self.embed(batch.items)]
+        states = [self.inputs(batch)]
         for layer in self.layers:
             states.append(layer(states[-1]))
         states[-1] = self.final_norm(states[-1])
@@ -115,7 +120,7 @@ class SASRec(SequenceModel):
     def last_states(self, batch: Batch) -> list[Tensor]:
         if self.training:  # attention's dropout is drawn for all positions
             return super().last_states(batch)
-        states, last = self.embed(batch.items), batch.lengths - 1
+        states, last = self.inputs(batch), batch.lengths - 1
         found = [at_position(states, last)]
         for layer in self.layers[:-1]:
             states = layer(states)

@@ -28,7 +28,7 @@ CROP, MASK, REORDER = range(3)
 #: Columns of a batch that belong to a place in the history, not to the item that stands there.
 TIMES = ("timestamps", "next_timestamps")
 #: Of a training batch alone; a view has none.
-TRAINING_ONLY = ("targets", "windows", "target_weights", "next_behaviours")
+TRAINING_ONLY = ("targets", "windows", "target_weights", "next_behaviours", "starts")
 
 
 def two_views(batch: Batch, shares: AugmentedConfig, generator: torch.Generator | None = None) -> tuple[Batch, Batch]:
@@ -67,9 +67,7 @@ def augmented(
     for name in _columns(batch):
         where, kept = (moved, real) if name in TIMES else (source, real & ~hidden)
         columns[name] = getattr(batch, name).gather(1, where) * kept
-    return replace(
-        batch, lengths=length, targets=None, windows=None, target_weights=None, next_behaviours=None, **columns
-    )
+    return replace(batch, lengths=length, **dict.fromkeys(TRAINING_ONLY), **columns)
 
 
 def _random_start(room: Tensor, generator: torch.Generator | None) -> Tensor:

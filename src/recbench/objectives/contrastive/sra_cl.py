@@ -84,7 +84,9 @@ class SRACL(Auxiliary):
         place = torch.multinomial(self.chance[own], 1)[:, 0] if len(own) else own
         drawn = items.clone()
         drawn[chosen] = self.near[own, place]
-        return replace(batch, items=drawn.to(batch.items.device), targets=None, windows=None, target_weights=None)
+        return replace(
+            batch, items=drawn.to(batch.items.device), targets=None, windows=None, target_weights=None, starts=None
+        )
 
     def _windows(self, numbers: np.ndarray, device: torch.device) -> tuple[list[Batch], Tensor]:
         """The windows of these numbers, in groups of like length, and where each stands among them."""

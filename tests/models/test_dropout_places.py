@@ -28,7 +28,7 @@ CODES = {"model": "rq_kmeans", "levels": 2, "codebook_size": 8}
 T5 = {**BLOCK, "n_layers": 2, "n_heads": 2, "head_size": 8, "tokenizer": CODES}
 #: Small, and with a rate above 0 wherever a model has one.
 SIZES = {
-    **dict.fromkeys(("sasrec", "bert4rec", "lrurec", "dt4rec"), BLOCK),
+    **dict.fromkeys(("sasrec", "bert4rec", "lrurec", "dt4rec", "onepiece"), BLOCK),
     **{name: {**TINY, "item_table": {"model": "sasrec", **BLOCK}} for name in ("slmrec", "e4srec")},
     **{name: {"hidden_size": 16, "dropout": 0.2} for name in ("mamba4rec", "srgnn", "gcsan", "tagnn", "hicg")},
     "gru4rec": {"hidden_size": 16, "embedding_dropout": 0.2, "dropout": 0.2, "n_negatives": 64},
@@ -109,6 +109,14 @@ PLACES = {
     "tagnn": ("item_embedding",),
     "recformer": ("place_embedding",),
     "rec_lora": ("gate.*", "item_to_state"),
+    "onepiece": (
+        "item_embedding",
+        "hour_embedding",
+        "weights after layers.*.attention.query_key_value",
+        "layers.*.attention.output",
+        "layers.*.expand",
+        "layers.*.contract",
+    ),
     "p5": ("word_embedding", *T5_PLACES),
     "tiger": ("token_embedding", *T5_PLACES),
     "tim4rec": (

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FAMILIES = {
     "counting": ("popularity", "recent_popularity", "markov", "itemknn", "ease", "next_number"),
     "collaborative": ("gfcf", "ials", "bpr_mf", "lightgcn", "multivae", "freedom", "bm3", "dgvae", "kgat", "diffkg"),
-    "sequential": ("sasrec", "gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec", "dt4rec"),
+    "sequential": ("sasrec", "gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec", "dt4rec", "onepiece"),
     "session": ("srgnn", "gcsan", "tagnn", "gcegnn", "hicg"),
     "target": ("din", "tin", "dare", "qin"),
     "clicks": ("click_rate", "lr", "fm", "deepfm", "dcn_v2", "apem", "reloop2"),

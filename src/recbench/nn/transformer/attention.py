@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from recbench.nn.transformer.dropout import Dropout
 
+#: Keys and values [B, H, P, E] of the positions before.
+KeyValue = tuple[Tensor, Tensor]
+
 
 def at_position(x: Tensor, at: Tensor) -> Tensor:
     """x [B, L, D], at [B] -> [B, D]."""
@@ -55,6 +58,20 @@ class MultiHeadAttention(nn.Module):
         )
         return self.output(mixed.transpose(1, 2).reshape(b, length, d))
 
+    def extend(self, x: Tensor, past: KeyValue | None, sees: Tensor) -> tuple[Tensor, KeyValue]:
+        """New positions x [B, M, D] behind ``past``, the keys and values of P positions -> ([B, M, D], keys and values of all P + M).
+
+        sees: bool, broadcast to [B, 1, M, P + M], True where a new position may look; each needs at least one.
+        """
+        b, new, d = x.shape
+        qkv = self.query_key_value(x).view(b, new, 3, self.n_heads, d // self.n_heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        if past is not None:
+            key, value = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=sees, dropout_p=dropout)
+        return self.output(mixed.transpose(1, 2).reshape(b, new, d)), (key, value)
+
 
 class CausalSelfAttention(MultiHeadAttention):
     """Multi-head attention in which position i sees positions 0..i. [B, L, D] -> [B, L, D]."""
@@ -93,6 +110,11 @@ class TransformerLayer(nn.Module):
     def last(self, x: Tensor, at: Tensor) -> Tensor:
         """x [B, L, D], at [B] -> the output at that position of each row [B, D]; in evaluation mode only."""
         return self._add(at_position(x, at), self.attention.last(self.attention_norm(x), at))
+
+    def extend(self, x: Tensor, past: KeyValue | None, sees: Tensor) -> tuple[Tensor, KeyValue]:
+        """New positions x [B, M, D] behind those of ``past``; see ``MultiHeadAttention.extend``."""
+        attended, kept = self.attention.extend(self.attention_norm(x), past, sees)
+        return self._add(x, attended), kept
 
     def _add(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + self.dropout(attended)

@@ -27,6 +27,7 @@ from recbench.data.training import ROWS
 from recbench.evaluation.added_metrics import check_metrics
 from recbench.evaluation.monitor import CLICK_MONITORS, check_monitor
 from recbench.models.auxiliary import check_auxiliaries
+from recbench.models.fallback_config import check_fallback
 from recbench.models.head_config import check_heads_of_items
 from recbench.models.items import check_items
 from recbench.models.registry import lookup
@@ -107,6 +108,7 @@ class RunConfig:
             raise UserError(f"protocol=clicks trains on judged rows, which {key} does not know; set it to none")
         check_auxiliaries(self.model)
         check_items(self.model)
+        check_fallback(self.model)
         check_heads_of_items(self.model, self.distillation.name != "none")
         self.distillation.check()
         self.compression.check(self.model, lookup(self.model.name).model.trains_by_gradient)

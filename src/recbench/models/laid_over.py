@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from recbench.models.auxiliary import READ_TEXT
+from recbench.models.fallback_config import fallback_needs
 from recbench.models.head_config import head_needs
 from recbench.models.items import item_needs, item_parts
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 def made(kind: type[Recommender], config: Any, context: ModelContext) -> Recommender:
     """A model of a config, with what the config lays over it. Raises UserError where that cannot be."""
+    from recbench.models.fallback import add_fallback
     from recbench.models.heads import add_heads
     from recbench.models.item_exchange import exchange_items
     from recbench.models.sequence_model import SequenceModel
@@ -24,6 +26,7 @@ def made(kind: type[Recommender], config: Any, context: ModelContext) -> Recomme
     model = kind(config, context)
     exchange_items(model, config, context)
     add_heads(model, config, context)
+    add_fallback(model, config, context)
     if _reads_text(config) and isinstance(model, SequenceModel):
         model.lent_text_vectors = context.text_vectors
     return model
@@ -40,6 +43,7 @@ def needs_of(kind: type[Recommender], config: Any) -> frozenset[str]:
         kind.needs(config)
         | item_needs(config)
         | head_needs(config)
+        | fallback_needs(config)
         | ({"text_vectors"} if _reads_text(config) else set())
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recbench.core.errors import UserError
 from recbench.models.base import ModelContext, Recommender
+from recbench.models.fallback import DenseFallback
 from recbench.models.registry import lookup, model_names
 from recbench.models.tokenizers.tokenizer import ItemTokenizer
 
@@ -26,6 +27,8 @@ class CodedItems(Recommender):
 
     codes: Tensor
     sizes: Tensor
+    #: What ``model.fallback`` laid over it.
+    fallback: DenseFallback | None
 
     @classmethod
     def dependencies(cls, config: Any) -> dict[str, dict[str, Any]]:
@@ -37,6 +40,7 @@ class CodedItems(Recommender):
 
     def __init__(self, config: Any, context: ModelContext) -> None:
         super().__init__(config, context)
+        self.fallback = None
         self._level_sizes: list[int] | None = None
         source = context.dependencies.get("tokenizer")
         if source is not None and not hasattr(source, "codes"):
@@ -64,6 +68,8 @@ class CodedItems(Recommender):
 
     def take_codes(self, state: Mapping[str, Tensor]) -> None:
         """Make room for a stored state with other codes than those that are here."""
+        if self.fallback is not None:
+            self.fallback.make_room(state, "fallback.")
         if self.codes.shape != state["codes"].shape or not torch.equal(self.sizes.cpu(), state["sizes"].cpu()):
             self.codes, self.sizes, self._level_sizes = state["codes"].clone(), state["sizes"].clone(), None
             self.build()

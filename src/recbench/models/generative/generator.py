@@ -78,7 +78,14 @@ class CodeGenerator(CodedItems):
         return torch.stack(levels).sum()
 
     def score(self, batch: Batch) -> Tensor:
-        """[B, n_items + 1]: log p(codes of the item | history), exactly; the pad's is -inf. Costs far more than ``recommend`` by beams."""
+        """[B, n_items + 1]: log p(codes of the item | history), exactly; the pad's is -inf. Costs far more than ``recommend`` by beams.
+
+        With ``model.fallback`` these are scores in whose order the cold items have their place.
+        """
+        found = self._likelihoods(batch)
+        return found if self.fallback is None else self.fallback.into_scores(found, batch, self.config.beams)
+
+    def _likelihoods(self, batch: Batch) -> Tensor:
         if self.prefixes_at_once is None:
             return score_catalogue(self.read(batch), self.trie)
         rows = max(1, POSITIONS // self.prefixes_at_once)
@@ -97,7 +104,10 @@ class CodeGenerator(CodedItems):
             return super().recommend(batch, k)
         at_once = max(1, self.beams_at_once // self.config.beams)
         found = [self._search(part, min(k, self.n_items)) for part in in_parts(batch, at_once)]
-        return torch.cat([items for items, _ in found]), torch.cat([scores for _, scores in found])
+        items, scores = torch.cat([items for items, _ in found]), torch.cat([scores for _, scores in found])
+        return (
+            (items, scores) if self.fallback is None else self.fallback.into_lists(items, scores, batch, items.shape[1])
+        )
 
     def _search(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
         leaf, scores = beam_search(self.read(batch), self.trie, self.config.beams, self.config.constrained)

@@ -50,6 +50,7 @@ from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext
 from recbench.models.checks import check_choices, check_sizes
+from recbench.models.fallback_config import FallbackConfig
 from recbench.models.generative.generator import DECODERS, CodeGenerator
 from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
@@ -67,7 +68,7 @@ NEXT_ITEM = "Name the item that follows these items by its codes."
 
 
 @dataclass
-class LCRecConfig(BackboneConfig, ModelConfig):
+class LCRecConfig(FallbackConfig, BackboneConfig, ModelConfig):
     """Backbone keys, the run that gives the codes, the weights of the alignment tasks, and how lists are found; see ``conf/model/lcrec.yaml``."""
 
     name: str = "lcrec"
@@ -270,7 +271,8 @@ class LCRec(CodeGenerator):
         return CausalHistory(self.backbone, vectors, n_real, self.token_embedding, heads, self.level_sizes)
 
     def stored_state(self) -> dict[str, Tensor]:
-        return learned_state(self, self.backbone.frozen, {"codes", "sizes"})
+        kept = {name for name in self.state_dict() if name.startswith("fallback.")}
+        return learned_state(self, self.backbone.frozen, {"codes", "sizes"} | kept)
 
     def load_stored_state(self, state: Mapping[str, Tensor]) -> None:
         self.take_codes(state)

@@ -41,6 +41,7 @@ from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext
 from recbench.models.checks import check_heads, check_sizes
+from recbench.models.fallback_config import FallbackConfig
 from recbench.models.generative.coded import CodedItems
 from recbench.models.registry import register
 from recbench.nn.decoding.confident import confident_lists
@@ -50,10 +51,12 @@ from recbench.nn.transformer.dropout import Dropout
 from recbench.nn.transformer.gpt2_layer import ACTIVATIONS, NORM_EPS, GPT2Layer
 
 DECODES = ("full", "confidence")
+#: Items of the best scores that count as generated where a fallback ranks them together with cold items.
+GENERATED = 50
 
 
 @dataclass
-class RPGConfig(ModelConfig):
+class RPGConfig(FallbackConfig, ModelConfig):
     """Sizes, dropout, temperature, and the run that gives the codes."""
 
     name: str = "rpg"
@@ -160,15 +163,19 @@ class RPG(CodedItems):
     def recommend(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
         if self.config.decode == "full":
             return super().recommend(batch, k)
-        return confident_lists(
+        items, scores = confident_lists(
             self._code_table(batch), self.tokens()[1:], self.level_sizes, self.config.beams, min(k, self.n_items)
+        )
+        return (
+            (items, scores) if self.fallback is None else self.fallback.into_lists(items, scores, batch, items.shape[1])
         )
 
     def score(self, batch: Batch) -> Tensor:
         """[B, V]: mean log-probability of each item's codes; items of equal codes tie. The pad's is -inf."""
         # A row a code and a column a user: an item gathers M rows that lie in one piece each.
         scores = F.embedding_bag(self.tokens()[1:], self._code_table(batch), mode="mean").T
-        return F.pad(scores, (1, 0), value=-torch.inf)
+        scores = F.pad(scores, (1, 0), value=-torch.inf)
+        return scores if self.fallback is None else self.fallback.into_scores(scores, batch, GENERATED)
 
     def _code_table(self, batch: Batch) -> Tensor:
         """[T, B]: log-probabilities of the codes of all levels after each history."""

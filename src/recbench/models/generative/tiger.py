@@ -41,6 +41,7 @@ from recbench.data.batches import Batch
 from recbench.data.samples import SAMPLES, Samples, samples
 from recbench.models.base import ModelConfig, ModelContext
 from recbench.models.checks import check_choices, check_sizes
+from recbench.models.fallback_config import FallbackConfig
 from recbench.models.generative.generator import DECODERS, CodeGenerator
 from recbench.models.registry import register
 from recbench.nn.transformer.dropout import Dropout
@@ -52,7 +53,7 @@ CHOICES = {"encoder": ("bidirectional", "causal"), "samples": SAMPLES, "decoder"
 
 
 @dataclass
-class TIGERConfig(ModelConfig):
+class TIGERConfig(FallbackConfig, ModelConfig):
     """Sizes of the network, how it is trained, and how it is decoded; see ``conf/model/tiger.yaml``."""
 
     name: str = "tiger"

@@ -32,9 +32,11 @@ from recbench.experiment.asking import rank_cases
 from recbench.experiment.build import build_model, load_model
 from recbench.experiment.context import Run, RunContext
 from recbench.experiment.run import run as make_run
-from recbench.models.base import ClosedForm, Recommender, SequenceModel
+from recbench.models.base import Recommender
+from recbench.models.closed_form import ClosedForm
 from recbench.models.laid_over import parts_of
 from recbench.models.registry import lookup
+from recbench.models.sequence_model import SequenceModel
 from recbench.posthoc.probes.sequences import Sequences, few_users, filled, outlines
 
 #: What is asked about in each row.

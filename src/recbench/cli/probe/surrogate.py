@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.data.batches import Batch, EpochSampler, WindowDataset, Windows
+from recbench.data.batches import Batch, WindowDataset, Windows
+from recbench.data.epoch_sampler import EpochSampler
 from recbench.data.prepared import PreparedData
-from recbench.models.base import SequenceModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.distillation.configs import RankingDistillation
 from recbench.objectives.distillation.offline import flat_positions
 from recbench.objectives.distillation.ranking import RankingObjective

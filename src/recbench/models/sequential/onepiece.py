@@ -260,8 +260,8 @@ def anchor_table(train: TrainingData, n: int, source: str, seed: int) -> tuple[n
         items[1:, :n_kept], counts[1:, :n_kept] = best, times[best]
     elif source == "random":
         generator = np.random.default_rng(seed)
-        for item in range(1, v):
-            items[item, :n_kept] = generator.choice(train.n_items, n_kept, replace=False) + 1
+        for row in range(1, v):
+            items[row, :n_kept] = generator.choice(train.n_items, n_kept, replace=False) + 1
         counts[1:, :n_kept] = 1
     else:
         user, item, _ = train.flat()

@@ -16,6 +16,7 @@ Shapes: B rows, L positions.
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,11 +64,11 @@ def augmented(
     length = torch.where(crop, size, n)
     real = place < length[:, None]
     hidden = mask[:, None] & (noise.masked_fill(~real, torch.inf).argsort(1).argsort(1) < size[:, None])
-    columns = {}
+    columns: dict[str, Any] = dict.fromkeys(TRAINING_ONLY)
     for name in _columns(batch):
         where, kept = (moved, real) if name in TIMES else (source, real & ~hidden)
         columns[name] = getattr(batch, name).gather(1, where) * kept
-    return replace(batch, lengths=length, **dict.fromkeys(TRAINING_ONLY), **columns)
+    return replace(batch, lengths=length, **columns)
 
 
 def _random_start(room: Tensor, generator: torch.Generator | None) -> Tensor:

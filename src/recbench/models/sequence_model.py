@@ -54,7 +54,8 @@ class SequenceModel(Recommender):
     answers: ClassVar[frozenset[str]] = frozenset({"ranking", "clicks"})
     gives_odds: ClassVar[bool] = False
     reads_histories: ClassVar[bool] = True
-    #: Whether ``item_embedding`` is looked up at every event [B, L]; not so where items are the nodes of a graph.
+    #: Whether ``item_embedding`` is looked up once for every event [B, L]; not so where items are the nodes of a graph, or are read again for each
+    #: history that ends at an event.
     looks_up_events: ClassVar[bool] = True
     #: [n_items + 1, E] of the items' texts, for auxiliaries that read them (``recbench.models.laid_over``); no part of the model's state.
     lent_text_vectors: Tensor | None = None

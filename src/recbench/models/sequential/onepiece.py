@@ -81,6 +81,7 @@ class OnePiece(SASRec):
     """See the head of this file."""
 
     requires: ClassVar[frozenset[str]] = frozenset({"timestamps"})
+    looks_up_events: ClassVar[bool] = False
     #: [V, A + 1] int64: anchors of each last item, the most frequent first, 0 where there are fewer; one more, for the pair that is left out.
     anchor_items: Tensor
     #: [V, A + 1] int64: how often each followed.

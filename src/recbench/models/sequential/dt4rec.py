@@ -36,7 +36,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -97,10 +97,9 @@ class DT4Rec(SASRec):
         super().__init__(config, context)
         _check(config)
         count = len(_kinds(config))
-        tables = [nn.Embedding(config.n_buckets, config.hidden_size) for _ in range(count)]
-        for table in tables:
-            nn.init.normal_(table.weight, std=0.02)
-        self.return_tokens = nn.ModuleList(tables)
+        self.return_tokens = nn.ModuleList(nn.Embedding(config.n_buckets, config.hidden_size) for _ in range(count))
+        for table in self.return_tokens:
+            nn.init.normal_(cast(nn.Embedding, table).weight, std=0.02)
         self.register_buffer("filled", torch.zeros(count, config.n_buckets, dtype=torch.bool))
         self.register_buffer("bucket_of_behaviour", torch.zeros(MOST_BEHAVIOURS, dtype=torch.int64))
         self.register_buffer("bucket_of_event", torch.zeros(0, count, dtype=torch.uint8), persistent=False)

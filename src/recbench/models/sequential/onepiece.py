@@ -261,19 +261,19 @@ def anchor_table(train: TrainingData, n: int, source: str, seed: int) -> tuple[n
         items[1:, :n_kept], counts[1:, :n_kept] = best, times[best]
     elif source == "random":
         generator = np.random.default_rng(seed)
-        for row in range(1, v):
-            items[row, :n_kept] = generator.choice(train.n_items, n_kept, replace=False) + 1
+        for last in range(1, v):
+            items[last, :n_kept] = generator.choice(train.n_items, n_kept, replace=False) + 1
         counts[1:, :n_kept] = 1
     else:
         user, item, _ = train.flat()
         same = user[1:] == user[:-1]
-        pair, times = np.unique(item[:-1][same].astype(np.int64) * v + item[1:][same], return_counts=True)
+        pair, often = np.unique(item[:-1][same].astype(np.int64) * v + item[1:][same], return_counts=True)
         before, after = pair // v, pair % v
-        order = np.lexsort((after, -times, before))
-        before, after, times = before[order], after[order], times[order]
+        order = np.lexsort((after, -often, before))
+        before, after, often = before[order], after[order], often[order]
         place = np.arange(len(before)) - np.searchsorted(before, before)
         kept = place < n
-        items[before[kept], place[kept]], counts[before[kept], place[kept]] = after[kept], times[kept]
+        items[before[kept], place[kept]], counts[before[kept], place[kept]] = after[kept], often[kept]
     return items, counts
 
 

@@ -64,11 +64,12 @@ def augmented(
     length = torch.where(crop, size, n)
     real = place < length[:, None]
     hidden = mask[:, None] & (noise.masked_fill(~real, torch.inf).argsort(1).argsort(1) < size[:, None])
-    columns: dict[str, Any] = dict.fromkeys(TRAINING_ONLY)
+    columns = {}
     for name in _columns(batch):
         where, kept = (moved, real) if name in TIMES else (source, real & ~hidden)
         columns[name] = getattr(batch, name).gather(1, where) * kept
-    return replace(batch, lengths=length, **columns)
+    without: dict[str, Any] = dict.fromkeys(TRAINING_ONLY)
+    return replace(batch, lengths=length, **without, **columns)
 
 
 def _random_start(room: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -14,7 +14,8 @@ from recbench.data.prepared import PreparedData
 from recbench.data.training import TrainingData
 from recbench.experiment.model_contract.batches import narrowed, rows
 from recbench.experiment.model_contract.world import fresh, world
-from recbench.models.sequential.onepiece import anchor_table, trained_places
+from recbench.models.sequential.onepiece import trained_places
+from recbench.nn.anchors import anchor_table
 
 SMALL = {"hidden_size": 16, "feedforward_size": 16, "dropout": 0.0}
 OFF = {"anchors": 0, "situation": False, "steps": 0, "bidirectional": False}

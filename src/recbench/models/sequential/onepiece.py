@@ -36,11 +36,11 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, prefixes_at
 from recbench.data.rewards import rewards_of
-from recbench.data.training import TrainingData
 from recbench.models.base import ModelContext
 from recbench.models.checks import check_choices, check_number
 from recbench.models.registry import register
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
+from recbench.nn.anchors import anchor_table
 from recbench.nn.transformer.attention import TransformerLayer, at_position
 
 CHOICES = {
@@ -248,33 +248,6 @@ def trained_places(batch: Batch, prefixes: int) -> tuple[Tensor, Tensor]:
     best, position = noise.topk(min(prefixes + 1, noise.shape[1]), dim=1)
     row = torch.arange(len(batch), device=noise.device)[:, None].expand_as(position)
     return row[best >= 0], position[best >= 0]
-
-
-def anchor_table(train: TrainingData, n: int, source: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(items [V, n] int64, the best first, 0 where there are fewer; counts [V, n] int64), from training events alone."""
-    v = train.n_items + 1
-    items, counts = np.zeros((v, n), dtype=np.int64), np.zeros((v, n), dtype=np.int64)
-    n_kept = min(n, train.n_items)
-    if source == "popular":
-        times = train.item_counts()
-        best = np.argsort(-times[1:], kind="stable")[:n_kept] + 1
-        items[1:, :n_kept], counts[1:, :n_kept] = best, times[best]
-    elif source == "random":
-        generator = np.random.default_rng(seed)
-        for last in range(1, v):
-            items[last, :n_kept] = generator.choice(train.n_items, n_kept, replace=False) + 1
-        counts[1:, :n_kept] = 1
-    else:
-        user, item, _ = train.flat()
-        same = user[1:] == user[:-1]
-        pair, often = np.unique(item[:-1][same].astype(np.int64) * v + item[1:][same], return_counts=True)
-        before, after = pair // v, pair % v
-        order = np.lexsort((after, -often, before))
-        before, after, often = before[order], after[order], often[order]
-        place = np.arange(len(before)) - np.searchsorted(before, before)
-        kept = place < n
-        items[before[kept], place[kept]], counts[before[kept], place[kept]] = after[kept], often[kept]
-    return items, counts
 
 
 def depths(worth: np.ndarray, steps: int) -> np.ndarray:

@@ -65,8 +65,8 @@ def input_table(model: SequenceModel, name: str = "cl4srec") -> nn.Embedding | I
     table = getattr(model, "item_embedding", None)
     if not model.looks_up_events:
         raise UserError(
-            f"the model '{model.config.name}' reads items as the nodes of a graph, or an event several times, so model.auxiliary=[{name}] cannot change "
-            "one event's"
+            f"the model '{model.config.name}' reads items as the nodes of a graph, or an event several times, so model.auxiliary=[{name}] cannot "
+            "change one event's"
         )
     if not isinstance(table, nn.Embedding | ItemVectors):
         raise UserError(

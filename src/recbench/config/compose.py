@@ -26,6 +26,8 @@ OPEN_NODES = (
     "model.graph.",
     "model.tokenizer.",
     "model.retriever.",
+    "model.base.",
+    "model.search.",
     "model.start.",
     "model.guide.",
     "model.auxiliary_keys.",

@@ -93,8 +93,8 @@ def _place(config: DataConfig, kind: str) -> tuple[Path, str]:
 
 def _in_order(data: PreparedData, ids: list[str], vectors: np.ndarray) -> np.ndarray:
     place = {name: row for row, name in enumerate(ids)}
-    rows = [place[name] for name in data.item_table().sort("item_id")["item"].to_list()]
-    return np.asarray(vectors[rows], dtype=np.float32)
+    rows = np.array([place.get(name, -1) for name in data.item_table().sort("item_id")["item"].to_list()])
+    return np.where(rows[:, None] >= 0, vectors[rows], 0.0).astype(np.float32)
 
 
 def _padded(vectors: np.ndarray) -> np.ndarray:

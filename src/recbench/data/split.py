@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -83,6 +83,12 @@ class Split:
     whole_histories: bool = False
     #: [n_items + 1] bool, the items that are ranked, without the pad; None: all of them.
     ranked: np.ndarray | None = None
+    #: Of impressions alone (``recbench.data.clicks``).
+    fields: ClassVar[None] = None
+
+    def training(self, data: PreparedData) -> TrainingData:
+        """What a model may learn from."""
+        return TrainingData.of(data, self)
 
 
 def protocol_view(data: PreparedData, config: ProtocolConfig) -> PreparedData:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recbench.core.errors import UserError
+from recbench.data.clicks.known_fields import UNKNOWN_ITEMS
 from recbench.data.item_numbers import item_numbers
 from recbench.data.sources.raw_lines import line_blocks, unpack
 
@@ -80,12 +81,13 @@ def _named(data: PreparedData, ids: list[str], path: Path) -> np.ndarray:
 
 def _numbered(wanted: list[str], n: int, path: Path) -> np.ndarray:
     """[n_items] the row of each item by its raw id, which is a number."""
-    named = next((name for name in wanted if not (name.isascii() and name.isdecimal())), None)
+    real = [name for name in wanted if name != UNKNOWN_ITEMS]
+    named = next((name for name in real if not (name.isascii() and name.isdecimal())), None)
     if named is not None:
         raise UserError(
             f"{path}: raw ids of the items, such as {named!r}, are no numbers of rows; give {HOW}, here {_ids_of(path).name}"
         )
-    rows = np.array([int(name) for name in wanted])
+    rows = np.array([int(name) if name != UNKNOWN_ITEMS else -1 for name in wanted])
     if rows.max() >= n:
         raise UserError(
             f"{path} has {n:,} rows, but the items go to the raw id {rows.max()}, which would be row {rows.max():,} of at least "

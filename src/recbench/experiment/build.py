@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from recbench.config.run import RunConfig
-from recbench.data.clicks.split import ClickSplit
 from recbench.data.features import item_features, shuffled_rows
 from recbench.data.item_text import item_texts
 from recbench.data.knowledge import knowledge
@@ -61,9 +60,8 @@ def build_model(
         features_of(config, stage.data) if "features" in needs else {},
         knowledge(stage.data, config.data, config.cache_dir) if "knowledge" in needs else None,
         config.data.rewards,
+        stage.split.fields,
     )
-    if isinstance(stage.split, ClickSplit):
-        context = replace(context, fields=stage.split.clicks.fields)
     # Weights that are never trained must not be those that a student of the same seed starts from.
     torch.manual_seed(config.seed + (UNTRAINED_SEEDS if is_untrained(config) else 0))
     return made(model, config.model, context)

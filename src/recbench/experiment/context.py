@@ -10,7 +10,6 @@ from typing import Any
 from recbench.config.run import RunConfig
 from recbench.core.run_folder import RunFolder
 from recbench.data.attack import attacked
-from recbench.data.clicks.split import ClickSplit
 from recbench.data.split import make_split, protocol_view
 from recbench.data.store import PreparedData, prepare
 from recbench.data.training import TrainingData
@@ -67,9 +66,8 @@ class RunContext:
     @property
     def train(self) -> TrainingData:
         """What a model may learn from."""
-        if isinstance(self.split, ClickSplit):
-            return self.split.training()
-        return TrainingData.of(self.data, self.split)
+        train: TrainingData = self.split.training(self.data)
+        return train
 
     def of_part(self, config: RunConfig) -> RunContext:
         """Data and split of a run that another one of this context needs: the same, but for the run that chooses the epochs of

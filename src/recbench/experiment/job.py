@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING
 from recbench.config.run import RunConfig
 from recbench.config.tuned import tuned_lines
 from recbench.core.terminal import show, speak
-from recbench.data.clicks.split import ClickSplit
-from recbench.data.split_audit import audit_line
-from recbench.experiment.clicks import audit_line as click_audit
 from recbench.experiment.clicks import check_task
 from recbench.experiment.context import FOLLOWER, Run, RunContext
 from recbench.experiment.dependencies import check_dependencies, dependency_configs
@@ -107,10 +104,11 @@ def show_run(runs: Sequence[Run], stage: RunContext) -> None:
     entries = _entries(here)
     rows = [(e.marked, e.metrics, "reused" if one.reused else "") for e, one in zip(entries, here, strict=True)]
     show(*codes_tables(rows))
+    from recbench.experiment.task import task_of
+
     if any(name.startswith("test/") for name in rows[-1][1]):  # a tokenizer or an item table ranks nothing
         cold = cold_lines(rows[-1][1], stage.split.metric_prefix)
-        said = click_audit if isinstance(stage.split, ClickSplit) else audit_line
-        show(results_table(rows, stage.split.protocol_id), said(stage.split.audit), *cold)
+        show(results_table(rows, stage.split.protocol_id), task_of(stage).audit_line(), *cold)
     show(*tuned_notes(entries), *_doubts(entries))
     for part in runs:
         if part not in here:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from recbench.config.run import RunConfig
 from recbench.core.run_folder import RunFolder
-from recbench.data.clicks.split import ClickSplit
 from recbench.data.selected import Selected
 from recbench.data.training import TrainingData
 from recbench.evaluation.cost.meters import Meters, spent_figures
@@ -37,12 +36,9 @@ def produce(
     config: RunConfig, stage: RunContext, needed: Mapping[str, Run], folder: RunFolder, judge: Judge | None = None
 ) -> dict[str, Any]:
     """The model of a run, trained and tested; returns its figures. Of several processes all do this, and the first one writes."""
-    from recbench.experiment import clicks, evaluate
-    from recbench.experiment.attack_figures import attack_figures
     from recbench.experiment.cost_of_use import PeakMemory, sizes
     from recbench.experiment.device import device_of, prepare_device
-    from recbench.experiment.oracle_class import oracle_figures
-    from recbench.experiment.shuffled import shuffled_figures
+    from recbench.experiment.task import task_of
     from recbench.models.base import count_parameters
 
     watch = busy_machine.settle(config, stage)
@@ -69,19 +65,7 @@ def produce(
         }
         figures |= doubt_of_loss(model, folder.history())
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
-    if isinstance(stage.split, ClickSplit):
-        outcome = clicks.test(model, stage.split, config, folder)
-        return {**outcome, **figures, **parameters, **sizes(model, folder), **memory.figures()}
-    if EPOCHS in needed:
-        tested, validated = evaluate.test_without_validation, chosen_on(needed[EPOCHS])
-    else:
-        tested, validated = evaluate.test if model.ranks else evaluate.report, {}
-    outcome = {**tested(model, stage.data, stage.split, config, folder), **validated}
-    if model.ranks:
-        outcome |= oracle_figures(model, stage.data, stage.split, config)
-        outcome |= attack_figures(model, stage.data, stage.split, config)
-    if model.ranks and config.evaluation.shuffled_histories:
-        outcome |= shuffled_figures(model, stage.data, stage.split, config)
+    outcome = task_of(stage).test(model, config, folder, needed)
     return {**outcome, **figures, **parameters, **sizes(model, folder), **memory.figures()}
 
 
@@ -122,16 +106,12 @@ def fit(
     from recbench.training.quick_import import without_accessories
 
     with without_accessories():
-        from recbench.experiment import clicks, evaluate
+        from recbench.experiment.task import task_of
         from recbench.training import fit as training
     from recbench.core.epoch_bar import Progress
     from recbench.experiment.early_stop import watchers
 
-    def validate(trained: Recommender) -> dict[str, float]:
-        if isinstance(stage.split, ClickSplit):
-            return clicks.validate(trained, stage.split, config)
-        return evaluate.validate(trained, stage.data, stage.split, config)
-
+    task = task_of(stage)
     epochs = None if choosing is None else int(choosing.metrics["cost/best_epoch"]) + 1
     figures = training.fit(
         model,
@@ -140,7 +120,7 @@ def fit(
         config.training,
         config.hardware,
         config.seed,
-        validate=validate,
+        validate=lambda trained: task.validate(trained, config),
         monitor=stage.split.metric_prefix + config.evaluation.monitor,
         # The other processes draw no bar of their own.
         progress=Progress(
@@ -161,8 +141,3 @@ def selected_targets(selection: Recommender | None, train: TrainingData) -> Sele
         return None
     state = selection.stored_state()
     return Selected.of(state["keep"].cpu().numpy(), state["weight"].cpu().numpy(), train)
-
-
-def chosen_on(choosing: Run) -> dict[str, Any]:
-    """The validation figures of a run that was trained on validation too: those that chose its epochs."""
-    return {name: value for name, value in choosing.metrics.items() if name.startswith("validation/")}

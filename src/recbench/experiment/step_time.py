@@ -11,15 +11,13 @@ import torch
 from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
 from recbench.data.batches import WindowDataset
-from recbench.data.clicks.split import ClickSplit
 from recbench.data.training_rows import epoch_sampler
 from recbench.evaluation.cost.efficiency import wait_for
-from recbench.experiment.asking import rank_cases
 from recbench.experiment.build import build_model
-from recbench.experiment.clicks import predict
 from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import dependency_configs
 from recbench.experiment.device import device_of, prepare_device
+from recbench.experiment.task import task_of
 from recbench.models.base import Recommender
 from recbench.models.registry import lookup
 from recbench.objectives.contrastive.base import build_auxiliaries
@@ -97,17 +95,12 @@ def _step(
 
 def _validation(model: Recommender, stage: RunContext, config: RunConfig) -> float:
     """Seconds of ranking all validation cases, or of the logits of all validation rows, from some of them."""
-    split = stage.split
-    clicks = isinstance(split, ClickSplit)
-    asked = split.validation_rows if clicks else split.validation
-    n = min(CASES, len(asked))
-    if n == 0 or not (clicks or model.ranks):
+    task = task_of(stage)
+    n = min(CASES, task.n_validation)
+    if n == 0 or not (model.ranks or config.protocol.asks_clicks):
         return 0.0
-    chosen = torch.linspace(0, len(asked) - 1, n).long().numpy()
+    chosen = torch.linspace(0, task.n_validation - 1, n).long().numpy()
     started = time.perf_counter()
     with torch.no_grad():
-        if clicks:
-            predict(model, split, asked[chosen], config)
-        else:
-            rank_cases(model, stage.data, split, asked.select(chosen), config)
-    return (time.perf_counter() - started) / n * len(asked)
+        task.ask(model, config, chosen)
+    return (time.perf_counter() - started) / n * task.n_validation

@@ -23,7 +23,7 @@ FAMILIES = {
     "sequential": ("sasrec", "gru4rec", "bert4rec", "hstu", "lrurec", "mamba4rec", "tim4rec", "dt4rec", "onepiece"),
     "session": ("srgnn", "gcsan", "tagnn", "gcegnn", "hicg"),
     "target": ("din", "tin", "dare", "qin"),
-    "clicks": ("click_rate", "lr", "fm", "deepfm", "dcn_v2", "apem", "reloop2"),
+    "clicks": ("click_rate", "lr", "fm", "deepfm", "dcn_v2", "apem", "ihas_search", "ihas", "reloop2"),
     "language": (
         "slmrec",
         "e4srec",

@@ -18,6 +18,8 @@ SIZES = {
     "dare": ["model.hidden_size=8", "model.layers=[16]", "model.top_k=2"],
     "qin": ["model.hidden_size=8"],
     "apem": ["model.layers=[16]", "model.embedding_size=8"],
+    "ihas_search": ["model.layers=[16]", "model.embedding_size=8", "model.gate_size=8"],
+    "ihas": ["model.layers=[16]", "model.embedding_size=8", "model.n_groups=2"],
     "sasrec": ["model.hidden_size=16", "model.feedforward_size=16"],
 }
 

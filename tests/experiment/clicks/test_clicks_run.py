@@ -17,6 +17,7 @@ from recbench.evaluation.ranking import ScoreError
 from recbench.experiment import clicks
 from recbench.experiment.build import build_model, load_model
 from recbench.experiment.context import RunContext
+from recbench.experiment.dependencies import dependency_configs
 from recbench.experiment.run import floors, run
 from recbench.experiment.step_time import time_step
 from recbench.models.base import Recommender
@@ -31,7 +32,11 @@ LEARNERS = [name for name in model_names() if lookup(name).model.click_loss is n
 
 def built(config, stage=None):
     stage = stage or RunContext.of(config)
-    return stage, build_model(config, stage, {}).eval()
+    needed = {name: build_model(part, stage, {}) for name, part in dependency_configs(config).items()}
+    for model in needed.values():
+        for parameter in model.parameters():  # not alike for all rows, as before any training
+            torch.nn.init.normal_(parameter, std=0.5)
+    return stage, build_model(config, stage, needed).eval()
 
 
 @pytest.mark.parametrize("model", [*LEARNERS, "sasrec"])
@@ -65,10 +70,11 @@ def test_every_parameter_gets_a_finite_gradient(model, config):
     stage, built_model = built(asked)
     built_model.train()
     for parameter in built_model.parameters():  # off any flat place
-        torch.nn.init.normal_(parameter, std=0.3)
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.3)
     batch = stage.split.clicks.batch(stage.split.train_rows[-200:], 10)
     built_model.training_loss(batch).backward()
-    grads = {name: p.grad for name, p in built_model.named_parameters()}
+    grads = {name: p.grad for name, p in built_model.named_parameters() if p.requires_grad}
     never = {"sampling_weights"}
     assert [
         n for n, g in grads.items() if (g is None or not g.isfinite().all() or not g.any()) and n not in never
@@ -117,18 +123,36 @@ def test_the_hours_of_a_study_come_from_the_rows_that_a_run_trains_on(model, con
     assert found.validation > 0
 
 
-def test_nan_is_refused_by_the_number_of_its_row(config):
-    asked = config("fm")
-    stage, model = built(asked)
-    with torch.no_grad():
-        model.vectors.table.weight[int(stage.split.clicks.categories[stage.split.test_rows[3], 0])] = torch.nan
-    first = next(
-        r
-        for r in stage.split.test_rows
-        if stage.split.clicks.user[r] == stage.split.clicks.user[stage.split.test_rows[3]]
-    )
+@pytest.mark.parametrize("model", LEARNERS)
+def test_nan_is_refused_by_the_number_of_its_row(model, config):
+    asked = config(model)
+    stage, built_model = built(asked)
+    rows, data = stage.split.test_rows, stage.split.clicks
+    with torch.no_grad():  # of what all rows share, or of the item of the fourth
+        for name, parameter in built_model.named_parameters():
+            if name == "bias":
+                parameter[... if parameter.ndim == 0 else int(data.item[rows[3]])] = torch.nan
+    first = rows[0] if built_model.bias.ndim == 0 else next(r for r in rows if data.item[r] == data.item[rows[3]])
     with pytest.raises(ScoreError, match=rf"row {first} "):
-        clicks.predict(model, stage.split, stage.split.test_rows, asked)
+        clicks.predict(built_model, stage.split, rows, asked)
+
+
+@pytest.mark.parametrize("model", [*LEARNERS, "sasrec"])
+def test_values_and_a_field_that_training_lacks_are_answered(model, config, tmp_path):
+    rows = planted()
+    late = pl.int_range(pl.len()) >= 1260  # the test and validation parts
+    changed = rows.with_columns(
+        *(
+            pl.when(late).then(pl.col(name) + "new").otherwise(pl.col(name))
+            for name in ("user", "item", "group", "tags")
+        ),
+        only_later=pl.when(late).then(pl.lit("x")),
+    )
+    asked = config(model, parts=write_parts(tmp_path, changed))
+    stage, built_model = built(asked)
+    answers = clicks.predict(built_model, stage.split, stage.split.test_rows, asked)
+    assert np.isfinite(answers).all()
+    assert stage.split.clicks.fields.categories["only_later"] == 2  # missing and unknown
 
 
 def test_models_that_cannot_are_refused_by_name(config):

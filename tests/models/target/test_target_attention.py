@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.func import functional_call
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.experiment.model_contract.world import fresh, trained, world
 from recbench.models.base import ModelContext
 from recbench.models.registry import lookup
-from recbench.nn.target.activation_unit import ActivationUnit, Dice
+from recbench.nn.target.activation_unit import ActivationUnit, Dice, ProductsOfPairs
 from recbench.nn.target.history import best_events
 
 SMALL = {"hidden_size": 8, "layers": [8]}
@@ -41,15 +42,49 @@ def test_the_activation_unit_is_its_layer_on_the_four_parts_side_by_side():
         ],
         -1,
     )
-    expected = unit.last(unit.activation(unit.first(wide), real[:, None])).squeeze(-1)
+    expected = unit.last(unit.activation(unit.first(wide))).squeeze(-1)
     torch.testing.assert_close(unit(v, e, real), expected)
+    many = unit(v.repeat(1, 2, 1), e, real)  # more candidates than hidden units: by another way
+    torch.testing.assert_close(many, expected.repeat(1, 2, 1))
 
 
-def test_dice_normalises_over_real_entries_alone():
-    dice = Dice(2).train()
-    x, real = torch.randn(1, 4, 2), torch.tensor([[True, True, True, False]])
-    x[0, 3] = 1e6
-    assert torch.equal(dice(x, real)[:, :3], Dice(2).train()(x[:, :3], real[:, :3]))
+def test_the_activation_unit_reads_real_events_alone():
+    torch.manual_seed(0)
+    v, e, real = torch.randn(2, 2, 4), torch.randn(2, 5, 4), torch.ones(2, 5, dtype=torch.bool)
+    real[:, 3:] = False
+    units = [ActivationUnit(4, 3).train() for _ in range(2)]
+    units[1].load_state_dict(units[0].state_dict())
+    found, expected = units[0](v, e.masked_fill(~real[..., None], 1e6), real), units[1](v, e[:, :3], real[:, :3])
+    torch.testing.assert_close(found[..., :3], expected)
+    torch.testing.assert_close(units[0].activation.variance, units[1].activation.variance)
+
+
+def test_gradients_of_dice_and_of_products_of_pairs(monkeypatch):
+    monkeypatch.setattr("recbench.nn.target.activation_unit.PRODUCTS_AT_ONCE", 15)
+    torch.manual_seed(0)
+    x, alpha = torch.randn(7, 3, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
+    dice = Dice(3).double().train()
+
+    def of_dice(x, alpha):
+        return functional_call(dice, {"alpha": alpha}, (x,))
+
+    assert torch.autograd.gradcheck(of_dice, (x.requires_grad_(), alpha.requires_grad_()))
+    shapes = {"v": (2, 3, 4), "e": (5, 4), "w": (2, 4)}
+    v, e, w = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes.values())
+    row = torch.tensor([0, 0, 0, 1, 1])
+    torch.testing.assert_close(ProductsOfPairs.apply(v, e, row, w), (v[row] * e[:, None]) @ w.T)
+    assert torch.autograd.gradcheck(lambda v, e, w: ProductsOfPairs.apply(v, e, row, w), (v, e, w))
+
+
+@pytest.mark.parametrize("name", ["tin", "dare", "qin"])
+def test_groups_of_length_change_nothing(name, monkeypatch):
+    model, n = model_of(name), torch.tensor([1, 5, 2, 3, 4, 1])
+    items = torch.randint(1, 20, (6, 5)) * (torch.arange(5) < n[:, None])
+    batch = Batch(items, torch.arange(30).view(6, 5), n, torch.arange(6))
+    asked = torch.randint(1, 20, (6, 2))
+    whole = model.features_of_all_lengths(batch, asked)
+    monkeypatch.setattr("recbench.nn.target.history.SHORTEST_GROUP", 1)
+    torch.testing.assert_close(model.features_of_all_lengths(batch, asked), whole)
 
 
 def test_tin_without_places_and_product_is_softmax_attention(batch):
@@ -78,9 +113,12 @@ def test_dare_with_room_for_all_events_is_soft_attention(batch):
     torch.testing.assert_close(few[1], soft[1])  # two events, and three may stay
     assert not torch.allclose(few[0], soft[0])
     # The one that is left out counts for nothing.
-    weight, place = best_events(model.event_scores(batch, items), batch.mask, 3)
-    torch.testing.assert_close(weight.sum(-1), torch.ones(2, 2))
-    assert model.event_scores(batch, items)[0, 0].argmin() not in place[0, 0]
+    scores = model.event_scores(batch, items)
+    weight = best_events(scores, batch.mask, 3)
+    assert (weight > 0).sum(-1).tolist() == [[3, 3], [2, 2]]
+    for c in range(2):
+        best = scores[0, c].topk(3)
+        torch.testing.assert_close(weight[0, c, best.indices], best.values.softmax(0))
 
 
 def test_dares_tables_are_two_one_or_one_and_a_map():

@@ -22,7 +22,7 @@ import polars as pl
 from recbench.core.disk import disk_errors
 from recbench.core.errors import UserError
 from recbench.data.clicks.fields import code_rows
-from recbench.data.clicks.known_fields import UNKNOWN
+from recbench.data.clicks.known_fields import UNKNOWN, UNKNOWN_ITEMS
 from recbench.data.clicks.negatives import draw_items
 from recbench.data.clicks.protocol import ClicksConfig
 from recbench.data.clicks.raw import LABEL, NAMED, raw_rows
@@ -279,7 +279,7 @@ def _item_table(raw: pl.Series, item: np.ndarray, n_items: int) -> pl.DataFrame:
     known = (
         pl.DataFrame({"item": raw, "number": item}).filter(pl.col("number") < n_items).unique("number").sort("number")
     )
-    return pl.DataFrame({"item": [*known["item"].cast(pl.String).to_list(), "(items unknown to training)"]})
+    return pl.DataFrame({"item": [*known["item"].cast(pl.String).to_list(), UNKNOWN_ITEMS]})
 
 
 def _hash(arrays: dict[str, Any]) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+#: Stands in the item table for all items that training does not know; they share one number, the last.
+UNKNOWN_ITEMS = "(items unknown to training)"
 #: Numbers of a category: missing, unknown to training, and the first that is known.
 MISSING, UNKNOWN, FIRST = 0, 1, 2
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recbench.data.clicks.known_fields import Fields
 from recbench.data.clicks.rows import ClickData, ClickTraining
+from recbench.data.prepared import PreparedData
 
 
 @dataclass(frozen=True)
@@ -31,5 +33,11 @@ class ClickSplit:
     whole_histories: bool = False
     ranked: np.ndarray | None = None
 
-    def training(self) -> ClickTraining:
-        return ClickTraining(self.clicks.log, self.train_start, self.train_end, self.clicks, self.train_rows)
+    @property
+    def fields(self) -> Fields:
+        """Those of a row."""
+        return self.clicks.fields
+
+    def training(self, data: PreparedData) -> ClickTraining:
+        """data: the log of the clicks."""
+        return ClickTraining(data, self.train_start, self.train_end, self.clicks, self.train_rows)

@@ -73,6 +73,10 @@ class ReLoop2(ClosedForm):
             )
         if named == "reloop2":
             raise UserError("model.base.model=reloop2 corrects itself already; name the model that it is to correct")
+        if config.by == "hidden" and named in model_names() and getattr(lookup(named).model, "has_groups", False):
+            raise UserError(
+                f"model.base.model={named} has a network for each group of rows, so no cell is the same thing for all; set model.by=item"
+            )
         return {"base": config.base}
 
     def __init__(self, config: ReLoop2Config, context: ModelContext) -> None:
@@ -95,8 +99,9 @@ class ReLoop2(ClosedForm):
         if self.base.model is None:
             return
         last = [part for part in self.base.model.modules() if isinstance(part, nn.Linear) and part.out_features == 1]
+        for part in last:  # what is asked last is the last layer
+            part.register_forward_pre_hook(lambda _, given: self._keep(given[0]))
         if last:
-            last[-1].register_forward_pre_hook(lambda _, given: self._keep(given[0]))
             return
         tables = [part for part in self.base.model.modules() if isinstance(part, FieldEmbedding)]
         tables[-1].register_forward_hook(lambda _, __, made: self._keep(made))

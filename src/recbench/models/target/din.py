@@ -71,5 +71,9 @@ class DIN(PairModel):
         pooled = torch.bmm(weight, events)
         return joined(candidates, pooled, candidates * pooled)
 
+    def features_of_all_lengths(self, histories: Batch, items: Tensor) -> Tensor:
+        # Dice is normalised over all pairs of the batch, and the unit reads no pads.
+        return self.features(histories, items)
+
     def values_per_pair(self, length: int) -> int:
         return 2 * length * max(self.config.hidden_size, self.config.unit_size)

@@ -34,6 +34,7 @@ from recbench.models.sequence_model import histories_at
 from recbench.nn.fields.embedding import FieldEmbedding
 from recbench.nn.fields.mlp import MLP, joined
 from recbench.nn.losses.catalogue import softmax_over
+from recbench.nn.target.history import by_length
 
 LOSSES = ("softmax", "bce")
 SAMPLINGS = ("uniform", "popularity")
@@ -172,8 +173,13 @@ class PairModel(Reranker):
     def loss_of_targets(self, histories: Batch, targets: Tensor) -> Tensor:
         """Histories [P, L] and the item that follows each [P] -> mean loss against drawn negatives."""
         negatives = self.draw(len(targets))
-        scores = self.pair_scores(histories, torch.cat([targets[:, None], negatives], 1))
+        items = torch.cat([targets[:, None], negatives], 1)
+        scores = self.head(self.features_of_all_lengths(histories, items)).squeeze(-1) + self.bias[items]
         return self.loss_of_scores(scores, negatives == targets[:, None])
+
+    def features_of_all_lengths(self, histories: Batch, items: Tensor) -> Tensor:
+        """As ``features``; of a training batch, in which every event of a window ends a history."""
+        return by_length(lambda some, asked: (self.features(some, asked),), histories, items)[0]
 
     def loss_of_scores(self, scores: Tensor, taken: Tensor) -> Tensor:
         """scores [P, 1 + n], the target's first; a negative that is the target is ``taken`` [P, n] and counts for nothing."""

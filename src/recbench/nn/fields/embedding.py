@@ -36,7 +36,8 @@ class FieldEmbedding(nn.Module):
             nn.init.normal_(self.numbers, std=std)
 
     def forward(self, categories: Tensor, numbers: Tensor, several: Sequence[Tensor]) -> Tensor:
-        parts = [self.table(categories + self.offsets) * (categories > 0)[..., None]]
+        vectors, there = self.table(categories + self.offsets), categories > 0
+        parts = [vectors if bool(there.all()) else vectors * there[..., None]]
         if self.numbers is not None:
             parts.append(numbers[..., None] * self.numbers)
         for values, offset in zip(several, self.several_offsets, strict=True):

@@ -42,7 +42,7 @@ from recbench.models.checks import check_sizes
 from recbench.models.registry import register
 from recbench.models.target.pairs import PairModel, PairsConfig
 from recbench.nn.fields.mlp import joined
-from recbench.nn.target.history import best_events, by_length, distances
+from recbench.nn.target.history import best_events, distances
 
 TABLES = ("decoupled", "shared", "projected")
 
@@ -107,18 +107,13 @@ class DARE(PairModel):
     def loss_of_targets(self, histories: Batch, targets: Tensor) -> Tensor:
         negatives = self.draw(len(targets))
         items, taken = torch.cat([targets[:, None], negatives], 1), negatives == targets[:, None]
-        bias = self.bias[items]
-
-        def read(some: Batch, asked: Tensor) -> tuple[Tensor, ...]:
-            found = self.event_scores(some, asked)
-            reaches = [self.config.top_k] if self.search_head is None else [self.config.top_k, found.shape[2]]
-            return tuple(self._features(some, asked, found, reach) for reach in reaches)
-
-        hard, *soft = by_length(read, histories, items)
-        loss = self.loss_of_scores(self.head(hard).squeeze(-1) + bias, taken)
+        found, bias = self.event_scores(histories, items), self.bias[items]
+        scores = self.head(self._features(histories, items, found, self.config.top_k)).squeeze(-1) + bias
+        loss = self.loss_of_scores(scores, taken)
         if self.search_head is None:
             return loss
-        searched = self.search_head(soft[0]).squeeze(-1) + bias
+        soft = self._features(histories, items, found, found.shape[2])
+        searched = self.search_head(soft).squeeze(-1) + bias
         return loss + self.config.search_weight * self.loss_of_scores(searched, taken)
 
     def click_loss(self, rows: ClickBatch) -> Tensor:

@@ -179,7 +179,7 @@ class PairModel(Reranker):
 
     def features_of_all_lengths(self, histories: Batch, items: Tensor) -> Tensor:
         """As ``features``; of a training batch, in which every event of a window ends a history."""
-        return by_length(lambda some, asked: (self.features(some, asked),), histories, items)[0]
+        return by_length(self.features, histories, items)
 
     def loss_of_scores(self, scores: Tensor, taken: Tensor) -> Tensor:
         """scores [P, 1 + n], the target's first; a negative that is the target is ``taken`` [P, n] and counts for nothing."""

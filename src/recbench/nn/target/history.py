@@ -19,10 +19,10 @@ NEVER = -1e9
 SHORTEST_GROUP = 8
 
 
-def by_length(read: Callable[[Batch, Tensor], tuple[Tensor, ...]], batch: Batch, items: Tensor) -> tuple[Tensor, ...]:
+def by_length(read: Callable[[Batch, Tensor], Tensor], batch: Batch, items: Tensor) -> Tensor:
     """``read(batch, items)``, in groups of histories of similar length, so that short ones are not padded to the longest of all.
 
-    read: gives tensors with a row for each row of its batch, that do not depend on the other rows. items [B, ...].
+    read: gives a tensor with a row for each row of its batch, that does not depend on the other rows. items [B, ...].
     """
     group = (batch.lengths.clamp_min(1) - 1) // SHORTEST_GROUP
     group = torch.where(group > 0, group.float().log2().floor() + 1, 0.0)
@@ -34,7 +34,7 @@ def by_length(read: Callable[[Batch, Tensor], tuple[Tensor, ...]], batch: Batch,
     parts = [read(_rows_of(batch, rows), items[rows]) for rows in chosen]
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)
-    return tuple(torch.cat(one).index_select(0, back) for one in zip(*parts, strict=True))
+    return torch.cat(parts).index_select(0, back)
 
 
 def _rows_of(batch: Batch, rows: Tensor) -> Batch:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ def _rows_of(batch: Batch, rows: Tensor) -> Batch:
     """Histories [n, longest of them], without anything that is there for training alone."""
     lengths = batch.lengths[rows]
     width = int(lengths.max())
-    parts = {
+    parts: dict[str, Any] = {
         name: None if (part := getattr(batch, name)) is None else part[rows, :width]
         for name in ("items", "timestamps", "behaviours")
     }

@@ -1,6 +1,6 @@
 """Gates that open or close each number of the vectors of a row's fields, chosen for each row by a small network.
 
-    pi = sigma(W_2 relu(W_1 x + b_1) + b_2)        chance that a gate is open
+    pi = sigma(W_2 relu(W_1 x' + b_1) + b_2)       chance that a gate is open; x': the vectors, each of length sqrt(D), without a gradient
     training      z = sigma((logit pi + log u - log(1 - u)) / temperature), u uniform: a draw with a gradient [Maddison et al., ICLR 2017]
     evaluation    z = 1 where pi > 1/2, else 0
 
@@ -10,6 +10,7 @@ Shapes: B rows, E fields, D width.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 #: Where a gate starts: open with a chance of sigma of this, .88.
@@ -26,8 +27,9 @@ class BernoulliGates(nn.Module):
         nn.init.constant_(self.last.bias, START)
 
     def log_odds(self, x: Tensor) -> Tensor:
-        """[B, E, D]."""
-        return self.last(torch.relu(self.first(x.flatten(1)))).view_as(x)
+        """[B, E, D]. Lengths are taken out, for tables start with vectors so short that all rows would look alike."""
+        directions = F.normalize(x.detach(), dim=-1) * x.shape[-1] ** 0.5
+        return self.last(torch.relu(self.first(directions.flatten(1)))).view_as(x)
 
     def forward(self, log_odds: Tensor) -> Tensor:
         """Gates in [0, 1]."""

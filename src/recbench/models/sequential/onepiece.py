@@ -144,9 +144,9 @@ class OnePiece(SASRec):
             pause = torch.where(last > 0, power, 0)
             hour = now.div(3600, rounding_mode="floor") % 24
             found.append(self.dropout(torch.stack([self.pause_embedding(pause), self.hour_embedding(hour)], 1)))
-            there.append(torch.ones(len(batch), 2, dtype=torch.bool, device=now.device))
+            there.append(torch.ones(now.shape[0], 2, dtype=torch.bool, device=now.device))
         if not found:
-            return self.item_embedding.weight.new_zeros(len(batch), 0, config.hidden_size), batch.mask[:, :0]
+            return self.item_embedding.weight.new_zeros(batch.items.shape[0], 0, config.hidden_size), batch.mask[:, :0]
         return torch.cat(found, 1), torch.cat(there, 1)
 
     def read(self, batch: Batch, targets: Tensor | None = None) -> list[Tensor]:

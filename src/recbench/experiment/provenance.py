@@ -183,13 +183,16 @@ def code_state() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    """Package -> version, of those that are installed."""
+    return {name: found for name in PACKAGES if (found := _version(name)) is not None}
+
+
+@functools.cache
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def processor() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import os
@@ -16,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from recbench.report import build
+from recbench.study import board
 from tests.fixtures.shown_commands import ROOT, Shown, Workplace, shown_commands, shrunk
 
 SHOWN = shown_commands()
@@ -67,6 +70,9 @@ def workplace(
     shape = json.loads((stored_llama / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**shape, "num_hidden_layers": 8}))
     with pytest.MonkeyPatch.context() as patch:
+        # An interval takes thousands of resamples, of which a few show that the command works.
+        for module, name in ((board, "write_board"), (build, "write_report")):
+            patch.setattr(module, name, functools.partial(getattr(module, name), resamples=100))
         patch.setenv("RECBENCH_MINILM", str(folder))
         deep = folder / "deep"
         deep.mkdir()

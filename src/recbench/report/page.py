@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -139,6 +140,7 @@ def _slices_table(slices: Slices, title: str, metric: str) -> Table:
     )
 
 
+@functools.cache
 def environment() -> Environment:
     """Jinja2 on the files of the page; values are escaped, and a value that is missing is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

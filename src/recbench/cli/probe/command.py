@@ -2,6 +2,7 @@
 
 sae: a sparse dictionary on its states, what the latents say, and what taking one out does to the lists.
 extraction: how much of it can be copied by somebody who asks it for lists.
+loop: what becomes of it when it is retrained on the clicks on its own lists (data=synthetic).
 
 The run is read and never written to. The result lies in probes/RUN/KIND-KEY of the working folder, or in --out: probe.json, page.md, page.html.
 """
@@ -31,7 +32,7 @@ class Kind(NamedTuple):
 
 def kinds() -> dict[str, Kind]:
     """All probes by name; imports them."""
-    from recbench.cli.probe import extraction, extraction_page, page, sae
+    from recbench.cli.probe import extraction, extraction_page, loop, loop_page, page, sae
 
     def kind(settings: type, make: Callable[[Any, Any, Any], dict[str, Any]], told: Any) -> Kind:
         return Kind(settings, make, {"page.md": told.markdown, "page.html": told.html}, told.verdict)
@@ -39,11 +40,12 @@ def kinds() -> dict[str, Kind]:
     return {
         "sae": kind(sae.SaeSettings, sae.probe_sae, page),
         "extraction": kind(extraction.ExtractionSettings, extraction.probe_extraction, extraction_page),
+        "loop": kind(loop.LoopSettings, loop.probe_loop, loop_page),
     }
 
 
 #: Names for the help, so that it imports nothing.
-NAMES = ("sae", "extraction")
+NAMES = ("sae", "extraction", "loop")
 
 
 def read_arguments(arguments: list[str]) -> argparse.Namespace:

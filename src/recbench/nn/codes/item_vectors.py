@@ -117,6 +117,12 @@ class TextVectors(ItemVectors):
 
 def _scaled(vectors: Tensor) -> Tensor:
     """Centred over the items, then scaled by one number to a root-mean-square of 1; the pad's row is 0."""
-    items = vectors[1:] - vectors[1:].mean(0)
-    size = items.square().mean().sqrt()
-    return torch.cat([torch.zeros_like(vectors[:1]), items / size if size > 1e-8 else torch.zeros_like(items)])
+    items = scaled_like(vectors[1:], vectors[1:])
+    return torch.cat([torch.zeros_like(vectors[:1]), items])
+
+
+def scaled_like(vectors: Tensor, items: Tensor) -> Tensor:
+    """Vectors [N, E] by the centre and the size of those of the items [I, E]; 0 where these are all alike."""
+    centre = items.mean(0)
+    size = (items - centre).square().mean().sqrt()
+    return (vectors - centre) / size if size > 1e-8 else torch.zeros_like(vectors)

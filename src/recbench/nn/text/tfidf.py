@@ -33,6 +33,18 @@ def tfidf_svd(texts: Sequence[str], width: int) -> np.ndarray:
     return np.ascontiguousarray(svd.fit_transform(weighted), dtype=np.float32)
 
 
+def tfidf_svd_of(texts: Sequence[str], others: Sequence[str], width: int) -> np.ndarray:
+    """[M, D] the vectors that ``others`` [M] have in the space of ``texts`` [N]: words, weights and directions are those of ``tfidf_svd(texts)``."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    words = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True, dtype=np.float32)
+    weighted = words.fit_transform(texts)
+    width = min(width, *weighted.shape)
+    svd = TruncatedSVD(width, n_iter=7, random_state=0).fit(weighted)
+    return np.ascontiguousarray(svd.transform(words.transform(others)), dtype=np.float32)
+
+
 def item_words(texts: Sequence[str], most: int) -> Tensor:
     """[N, 1 + W] float32 TF-IDF of the ``most`` most frequent words, rows of length 1; the first column is nobody's, as the first item is the pad."""
     from sklearn.feature_extraction.text import TfidfVectorizer

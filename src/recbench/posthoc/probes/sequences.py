@@ -11,7 +11,6 @@ Shapes: S histories, N events of all of them.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,13 @@ LEAST_EVENTS = 3
 
 class MadeData(PreparedData):
     """Prepared data in memory, of the items of others."""
+
+    @classmethod
+    def like(cls, data: PreparedData) -> MadeData:
+        """The same data, whose arrays may now be exchanged."""
+        made = cls.__new__(cls)
+        made.__dict__.update(data.__dict__)
+        return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("made histories are made anew in each process")
@@ -59,8 +65,7 @@ class Sequences:
 
     def data(self, of: PreparedData) -> PreparedData:
         """As prepared data, each history a user's."""
-        made = copy.copy(of)
-        made.__class__ = MadeData
+        made = MadeData.like(of)
         made.items = self.items.astype(np.int32)
         for name in ("timestamps", "behaviours", "sessions", "parts"):
             if (array := getattr(of, name)) is not None:

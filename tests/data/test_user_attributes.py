@@ -27,7 +27,7 @@ def config(tmp_path, text, **keys):
 
 def test_rows_find_their_users_and_what_is_not_known_is_null(data, tmp_path):
     asked = config(tmp_path, "uid,gender,age\n3,F,25\n9,M,18\n7,,56\n", user="uid")
-    assert user_attributes(data, asked).to_dict(as_series=False) == {
+    assert user_attributes(data, asked, tmp_path).to_dict(as_series=False) == {
         "user": [0, 1, 2],
         "gender": [None, "F", None],
         "age": ["56", "25", None],
@@ -36,7 +36,7 @@ def test_rows_find_their_users_and_what_is_not_known_is_null(data, tmp_path):
 
 def test_a_file_without_a_header_as_movielens_has_it(data, tmp_path):
     asked = config(tmp_path, "5::F::1::10\n3::M::56::16\n", header=False, user="1", attributes=["2", "3"])
-    assert user_attributes(data, asked)["3"].to_list() == [None, "56", "1"]
+    assert user_attributes(data, asked, tmp_path)["3"].to_list() == [None, "56", "1"]
     before = users_key(asked, tmp_path)
     assert (
         users_key(
@@ -58,15 +58,15 @@ def test_a_file_without_a_header_as_movielens_has_it(data, tmp_path):
 )
 def test_mistakes_are_answered(data, tmp_path, text, keys, words):
     with pytest.raises(UserError, match=words):
-        user_attributes(data, config(tmp_path, text, **keys))
+        user_attributes(data, config(tmp_path, text, **keys), tmp_path)
 
 
 def test_generated_users_have_theirs_and_other_data_say_that_they_have_none(data, tmp_path):
     small = SyntheticConfig(n_users=60, n_items=40, n_clusters=5)
-    found = user_attributes(prepare(small, tmp_path), small)
+    found = user_attributes(prepare(small, tmp_path), small, tmp_path)
     assert found.columns == ["user", "group", "age", "region"]
     assert not found.null_count().sum_horizontal().item()
     with pytest.raises(UserError, match=r"data=table knows nothing of its users; name a table with data\.users\.path"):
-        user_attributes(data, TableConfig(path="e.csv"))
+        user_attributes(data, TableConfig(path="e.csv"), tmp_path)
     with pytest.raises(UserError, match="twice"):
         TableConfig(path="e.csv", users=UsersConfig(attributes=["a", "a"])).validate()

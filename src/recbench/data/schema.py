@@ -8,7 +8,8 @@ A source is a module with
   store needs their hashes to tell whether the data were prepared before; a generator, without files, leaves it out;
 - optionally what it knows beside the events, each made when somebody asks for it: ``item_features(config)``, kind -> (raw
   item ids [N], vectors [N, D]); ``knowledge(config) -> RawKnowledge``; ``user_table(config)``, a table with the column
-  ``user`` (raw ids) and one for each attribute; ``impressions(config, to)``, which writes the Parquet file that
+  ``user`` (raw ids) and one for each attribute, or ``user_file(config, cache_dir) -> UserFile`` of a source that reads
+  them from a file, for configs whose ``knows_users`` is true; ``impressions(config, to)``, which writes the Parquet file that
   ``recbench.data.impressions`` describes and returns counts.
 """
 
@@ -149,6 +150,14 @@ class RawData:
     extra: dict[str, Any] = field(default_factory=dict)
     ticks_per_second: int = 1
     given_parts: bool = False
+
+
+@dataclass(frozen=True)
+class UserFile:
+    """Attributes of users as they were read. table: user (raw id) and a column of words for each attribute; content: file -> its hash."""
+
+    table: pl.DataFrame
+    content: dict[str, str]
 
 
 @dataclass(frozen=True)

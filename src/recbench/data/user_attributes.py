@@ -9,10 +9,13 @@ All values are words; what is not known of a user is null. No model may read the
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbench.core.errors import UserError
+import numpy as np
+
+from recbench.core.errors import UserError, nearest
 from recbench.data.beside import content_of, named_files, opened, read_columns
 from recbench.data.impressions import beside_values
 from recbench.data.schema import DataConfig
@@ -32,12 +35,15 @@ USERS_VERSION = 1
 
 def has_user_attributes(config: DataConfig) -> bool:
     """Whether anything is known of the users of these data."""
-    return bool(config.users.path) or "user_table" in lookup(config.name).beside
+    beside = lookup(config.name).beside
+    return bool(config.users.path) or "user_table" in beside or ("user_file" in beside and config.knows_users)
 
 
 def users_key(config: DataConfig, cache_dir: Path) -> dict[str, Any]:
     """All that decides the attributes besides the users: part of the key of a run that reads them. Raises UserError for a file that is not there."""
     asked = config.users
+    if not asked.path and (read := lookup(config.name).beside.get("user_file")) is not None:
+        return {"version": USERS_VERSION, "files": read(config, cache_dir).content}
     if not asked.path:
         return {"version": USERS_VERSION, "made_by": beside_values(config)}
     files = content_of(named_files(asked.path, config, "data.users.path"), cache_dir)
@@ -45,14 +51,14 @@ def users_key(config: DataConfig, cache_dir: Path) -> dict[str, Any]:
     return {"version": USERS_VERSION, "files": files, "how": how}
 
 
-def user_attributes(data: PreparedData, config: DataConfig) -> pl.DataFrame:
+def user_attributes(data: PreparedData, config: DataConfig, cache_dir: Path) -> pl.DataFrame:
     """[U rows] user (0..U-1, sorted), then the attributes, strings, null where nothing is known.
 
     Raises UserError for a table that cannot be used, has a user twice, or knows none of the users.
     """
     import polars as pl
 
-    table = _table(config)
+    table = _table(config, cache_dir)
     twice = table.filter(table["user"].is_duplicated())
     if twice.height:
         raise UserError(
@@ -73,9 +79,26 @@ def user_attributes(data: PreparedData, config: DataConfig) -> pl.DataFrame:
     return found.drop("user_id").with_columns(pl.exclude("user").cast(pl.String))
 
 
-def _table(config: DataConfig) -> pl.DataFrame:
+def numbered(known: Mapping[str, Sequence[str | None]], attribute: str) -> tuple[np.ndarray, list[str]]:
+    """(number of each user's value [U], -1 where it is not known; the values, sorted). known: attribute -> a word for each user.
+
+    Raises UserError for an attribute that is not there, or has fewer than two values.
+    """
+    if attribute not in known:
+        raise UserError(f"nothing is known of the users' '{attribute}'; {nearest(attribute, list(known))}")
+    words = known[attribute]
+    values = sorted({word for word in words if word is not None})
+    if len(values) < 2:
+        raise UserError(f"all users have the same {attribute}, so there is nothing to tell; choose another attribute")
+    number = {word: place for place, word in enumerate(values)}
+    return np.array([-1 if word is None else number[word] for word in words]), values
+
+
+def _table(config: DataConfig, cache_dir: Path) -> pl.DataFrame:
     """user (raw id) and the attributes."""
     asked = config.users
+    if not asked.path and (read := lookup(config.name).beside.get("user_file")) is not None:
+        return read(config, cache_dir).table
     if not asked.path:
         make = lookup(config.name).beside.get("user_table")
         if make is None:

@@ -14,6 +14,7 @@ from recbench.data.features import item_features, shuffled_rows
 from recbench.data.item_text import item_texts
 from recbench.data.knowledge import knowledge
 from recbench.data.store import PreparedData
+from recbench.data.user_attributes import user_attributes
 from recbench.experiment.context import Run, RunContext
 from recbench.experiment.teacher import is_untrained
 from recbench.models.base import ModelContext, Recommender
@@ -61,10 +62,17 @@ def build_model(
         knowledge(stage.data, config.data, config.cache_dir) if "knowledge" in needs else None,
         config.data.rewards,
         stage.split.fields,
+        user_attributes=known_of_users(config, stage.data) if "user_attributes" in needs else None,
     )
     # Weights that are never trained must not be those that a student of the same seed starts from.
     torch.manual_seed(config.seed + (UNTRAINED_SEEDS if is_untrained(config) else 0))
     return made(model, config.model, context)
+
+
+def known_of_users(config: RunConfig, data: PreparedData) -> dict[str, list[str | None]]:
+    """Attribute -> a word for each user, None where nothing is known."""
+    table = user_attributes(data, config.data, config.cache_dir)
+    return {name: table[name].to_list() for name in table.columns if name != "user"}
 
 
 def features_of(config: RunConfig, data: PreparedData) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from recbench.data.features import has_features
 from recbench.data.knowledge import has_knowledge
 from recbench.data.store import PreparedData
 from recbench.data.text_config import FILE
+from recbench.data.user_attributes import has_user_attributes
 from recbench.experiment.context import RunContext
 from recbench.experiment.teacher import teacher_config
 from recbench.experiment.warm_start import without_source
@@ -30,6 +31,7 @@ UNSELECTED: dict[str, Any] = {"selection": "none", "selection_keys": {}, "equal_
 MENDS = {
     "features": "name vectors of the items, as in data.features.image=FILE or data.features.text=titles",
     "knowledge": "name triples, as in data.knowledge.path=FILE",
+    "user_attributes": "name a table of users, as in data.users.path=FILE",
 }
 #: Role of the run that chose the number of epochs.
 EPOCHS = "epochs"
@@ -96,6 +98,7 @@ def check_requirements(config: RunConfig, data: PreparedData) -> None:
         "behaviours": lambda: data.has_behaviours,
         "features": lambda: has_features(config.data),
         "knowledge": lambda: has_knowledge(config.data),
+        "user_attributes": lambda: has_user_attributes(config.data),
     }
     model = lookup(config.model.name).model
     needs = set(needs_of(model, config.model))

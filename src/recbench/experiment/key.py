@@ -18,6 +18,7 @@ from recbench.data.attack import AttackConfig
 from recbench.data.download import hash_file
 from recbench.data.features import features_key
 from recbench.data.knowledge import knowledge_key
+from recbench.data.user_attributes import users_key
 from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import dependency_configs
 from recbench.models.laid_over import needs_of
@@ -69,7 +70,7 @@ def run_key(config: RunConfig, stage: RunContext) -> str:
 
 
 def beside_parts(config: RunConfig) -> dict[str, Any]:
-    """What a model reads beside the events and texts, by the content of the files: vectors of items, a knowledge graph."""
+    """What a model reads beside the events and texts, by the content of the files: vectors of items, a knowledge graph, attributes of users."""
     needs, parts = needs_of(lookup(config.model.name).model, config.model), {}
     if "features" in needs:
         parts["features"] = features_key(config.data, config.cache_dir)
@@ -79,6 +80,8 @@ def beside_parts(config: RunConfig) -> dict[str, Any]:
         parts["knowledge"] = knowledge_key(config.data, config.cache_dir)
     if config.data.rewards and (lookup(config.model.name).model.ranks or "behaviours" in needs):
         parts["rewards"] = dict(config.data.rewards)
+    if "user_attributes" in needs:
+        parts["users"] = users_key(config.data, config.cache_dir)
     return parts
 
 

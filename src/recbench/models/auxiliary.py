@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import LATER, NO_KEY
@@ -26,9 +26,13 @@ class TermConfig:
 
     weight: float = 0.1
 
+    #: Whether a weight of 0 may be asked for, which leaves training as it is.
+    may_be_idle: ClassVar[bool] = False
+
     def check(self, where: str) -> None:
         """Raise UserError for values that make no sense. ``where`` is the place of the keys on the command line."""
-        check_number(f"{where}.weight", self.weight, above=0.0)
+        bound: dict[str, float] = {"least" if self.may_be_idle else "above": 0.0}
+        check_number(f"{where}.weight", self.weight, **bound)
 
 
 @dataclass
@@ -147,6 +151,8 @@ class VATConfig(PairConfig):
     adaptive: bool = True  # further for windows that are fitted well; false: all alike (APR)
     direction: str = "gradient"  # gradient | random, the control
 
+    may_be_idle: ClassVar[bool] = True
+
     def check(self, where: str) -> None:
         super().check(where)
         check_number(f"{where}.eps", self.eps, least=0.0)
@@ -168,6 +174,8 @@ class SRACLConfig(PairConfig):
         "text"  # text | random | popularity (the text neighbours of another item that is as popular), the controls
     )
 
+    may_be_idle: ClassVar[bool] = True
+
     def check(self, where: str) -> None:
         super().check(where)
         check_number(f"{where}.user_weight", self.user_weight, least=0.0)
@@ -178,12 +186,36 @@ class SRACLConfig(PairConfig):
             raise UserError(f"unknown {where}.neighbours '{self.neighbours}'; {nearest(self.neighbours, known)}")
 
 
+@dataclass
+class FairRecConfig(TermConfig):
+    """The states of histories shall not tell an attribute of the user: see ``fairrec.py``."""
+
+    weight: float = 1.0  # a, of what the adversary finds; 0 leaves training as it is
+    attribute: str = ""  # the column of the users' table, as in gender
+    width: int = 32  # of the adversary's inner layer
+    aware: float = 0.0  # g, of a second part that shall tell the attribute
+    orthogonal: float = 0.0  # o, of the cosine between the state and that part
+    shuffle: int | None = None  # a seed deals the attribute anew over the users: the control
+
+    may_be_idle: ClassVar[bool] = True
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        for key in ("aware", "orthogonal"):
+            check_number(f"{where}.{key}", getattr(self, key), least=0.0)
+        check_number(f"{where}.width", self.width, least=1)
+        if not self.attribute:
+            raise UserError(f"{where}.attribute is missing: name a column of the users' table, as in gender")
+
+
 #: Our own auxiliaries of histories, for sequence models; each has a field of its name in AuxiliaryConfig.
-AUXILIARIES = ("cl4srec", "duorec", "mclrec", "rationale", "sra_cl", "vat")
+AUXILIARIES = ("cl4srec", "duorec", "fairrec", "mclrec", "rationale", "sra_cl", "vat")
 #: Those of users and items; each has a field of its name in UserItemAuxiliaryConfig (``user_item_terms.py``).
 OF_USERS_AND_ITEMS = ("directau", "sgl", "simgcl", "xsimgcl", "lightgcl", "rlmrec_con", "rlmrec_gen")
 #: Those of either kind that read the vectors of the items' texts.
 READ_TEXT = ("sra_cl", "rlmrec_con", "rlmrec_gen")
+#: Those that read what is known of the users.
+READ_USERS = ("fairrec",)
 OURS = (*AUXILIARIES, *OF_USERS_AND_ITEMS)
 PLUG_INS = PlugIns("recbench.auxiliaries", "auxiliary", OURS)
 #: Config dataclasses of the auxiliaries that other packages registered.
@@ -212,10 +244,11 @@ def add_config(name: str, config: type[TermConfig]) -> None:
 class AuxiliaryConfig:
     """The part of a model's config that adds contrastive terms to its loss."""
 
-    # Any of cl4srec, duorec, mclrec, rationale, sra_cl, vat, and what other packages add.
+    # Any of cl4srec, duorec, fairrec, mclrec, rationale, sra_cl, vat, and what other packages add.
     auxiliary: list[str] = field(default_factory=list, metadata=LATER)
     cl4srec: CL4SRecConfig = field(default_factory=CL4SRecConfig, metadata=LATER)
     duorec: DuoRecConfig = field(default_factory=DuoRecConfig, metadata=LATER)
+    fairrec: FairRecConfig = field(default_factory=FairRecConfig, metadata=LATER)
     mclrec: MCLRecConfig = field(default_factory=MCLRecConfig, metadata=LATER)
     rationale: RationaleConfig = field(default_factory=RationaleConfig, metadata=LATER)
     sra_cl: SRACLConfig = field(default_factory=SRACLConfig, metadata=LATER)

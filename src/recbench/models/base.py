@@ -7,7 +7,7 @@ Shapes: B rows, L the longest history of the batch, D hidden size, k length of a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -62,6 +62,8 @@ class ModelContext:
     rewards: Mapping[str, float] = field(default_factory=dict)
     #: The fields of impressions; given under ``protocol=clicks`` alone.
     fields: Fields | None = None
+    #: Name of an attribute -> [n_users] words, None where nothing is known; given where an auxiliary reads them, never to rank by.
+    user_attributes: Mapping[str, Sequence[str | None]] | None = None
 
 
 class Recommender(nn.Module):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from recbench.models.auxiliary import READ_TEXT
+from recbench.models.auxiliary import READ_TEXT, READ_USERS
 from recbench.models.fallback_config import fallback_needs
 from recbench.models.head_config import head_needs
 from recbench.models.items import item_needs, item_parts
@@ -27,8 +27,10 @@ def made(kind: type[Recommender], config: Any, context: ModelContext) -> Recomme
     exchange_items(model, config, context)
     add_heads(model, config, context)
     add_fallback(model, config, context)
-    if _reads_text(config) and isinstance(model, SequenceModel):
+    if _names_any(config, READ_TEXT) and isinstance(model, SequenceModel):
         model.lent_text_vectors = context.text_vectors
+    if _names_any(config, READ_USERS) and isinstance(model, SequenceModel):
+        model.lent_user_attributes = context.user_attributes
     return model
 
 
@@ -44,10 +46,11 @@ def needs_of(kind: type[Recommender], config: Any) -> frozenset[str]:
         | item_needs(config)
         | head_needs(config)
         | fallback_needs(config)
-        | ({"text_vectors"} if _reads_text(config) else set())
+        | ({"text_vectors"} if _names_any(config, READ_TEXT) else set())
+        | ({"user_attributes"} if _names_any(config, READ_USERS) else set())
     )
 
 
-def _reads_text(config: Any) -> bool:
-    """Whether an auxiliary of the config reads the vectors of the items' texts."""
-    return any(name in READ_TEXT for name in getattr(config, "auxiliary", []))
+def _names_any(config: Any, names: tuple[str, ...]) -> bool:
+    """Whether an auxiliary of the config is one of these."""
+    return any(name in names for name in getattr(config, "auxiliary", []))

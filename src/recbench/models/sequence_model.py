@@ -5,6 +5,7 @@ Shapes: B rows, L the longest history of the batch, D width of the states, E wid
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -59,6 +60,8 @@ class SequenceModel(Recommender):
     looks_up_events: ClassVar[bool] = True
     #: [n_items + 1, E] of the items' texts, for auxiliaries that read them (``recbench.models.laid_over``); no part of the model's state.
     lent_text_vectors: Tensor | None = None
+    #: Attributes of the training users, for auxiliaries that read them; no part of the model's state either.
+    lent_user_attributes: Mapping[str, Sequence[str | None]] | None = None
 
     def item_vectors(self) -> Tensor:
         """[n_items + 1, E]; row 0 is the pad."""

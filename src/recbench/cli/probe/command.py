@@ -3,6 +3,7 @@
 sae: a sparse dictionary on its states, what the latents say, and what taking one out does to the lists.
 extraction: how much of it can be copied by somebody who asks it for lists.
 loop: what becomes of it when it is retrained on the clicks on its own lists (data=synthetic).
+leakage: how well its states and lists tell an attribute of the users.
 
 The run is read and never written to. The result lies in probes/RUN/KIND-KEY of the working folder, or in --out: probe.json, page.md, page.html.
 """
@@ -32,7 +33,7 @@ class Kind(NamedTuple):
 
 def kinds() -> dict[str, Kind]:
     """All probes by name; imports them."""
-    from recbench.cli.probe import extraction, extraction_page, loop, loop_page, page, sae
+    from recbench.cli.probe import extraction, extraction_page, leakage, leakage_page, loop, loop_page, page, sae
 
     def kind(settings: type, make: Callable[[Any, Any, Any], dict[str, Any]], told: Any) -> Kind:
         return Kind(settings, make, {"page.md": told.markdown, "page.html": told.html}, told.verdict)
@@ -41,11 +42,12 @@ def kinds() -> dict[str, Kind]:
         "sae": kind(sae.SaeSettings, sae.probe_sae, page),
         "extraction": kind(extraction.ExtractionSettings, extraction.probe_extraction, extraction_page),
         "loop": kind(loop.LoopSettings, loop.probe_loop, loop_page),
+        "leakage": kind(leakage.LeakageSettings, leakage.probe_leakage, leakage_page),
     }
 
 
 #: Names for the help, so that it imports nothing.
-NAMES = ("sae", "extraction", "loop")
+NAMES = ("sae", "extraction", "loop", "leakage")
 
 
 def read_arguments(arguments: list[str]) -> argparse.Namespace:

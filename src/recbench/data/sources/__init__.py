@@ -29,7 +29,7 @@ SOURCES = {
     "yoochoose": ("recbench.data.sources.yoochoose", "YoochooseConfig"),
 }
 #: What a module may offer beside the events (see ``recbench.data.schema``).
-BESIDE_EVENTS = ("item_features", "knowledge", "user_table", "impressions")
+BESIDE_EVENTS = ("item_features", "knowledge", "user_table", "user_file", "impressions")
 PLUG_INS = PlugIns("recbench.data_sources", "data source", SOURCES)
 
 

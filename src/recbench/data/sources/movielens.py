@@ -19,7 +19,7 @@ from typing import Any
 
 from recbench.core.errors import MissingData, UserError
 from recbench.data import download
-from recbench.data.schema import PATH_ONLY, DataConfig, RawData, check_choice
+from recbench.data.schema import PATH_ONLY, DataConfig, RawData, UserFile, check_choice
 from recbench.data.sources.movielens_releases import BASE_URL, RELEASES, Release
 from recbench.data.sources.raw_lines import RawText
 from recbench.data.sources.zip_members import find_member
@@ -47,6 +47,11 @@ class MovieLensConfig(DataConfig):
     @property
     def release(self) -> Release:
         return RELEASES[str(self.version)]
+
+    @property
+    def knows_users(self) -> bool:
+        """Whether the release says anything of its users."""
+        return self.release.layout.users is not None
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,13 @@ def read(config: MovieLensConfig, spool: Path, cache_dir: Path) -> RawData:
         counts=counts,
         extra={"metadata": note},
     )
+
+
+def user_file(config: MovieLensConfig, cache_dir: Path) -> UserFile:
+    """Gender, age and occupation of the users, of the releases 100k and 1m. Raises UserError where there is no such file."""
+    from recbench.data.sources.movielens_users import read_users
+
+    return read_users(find(config, cache_dir).ratings, config.release, config.bad_rows, cache_dir)
 
 
 def find(config: MovieLensConfig, cache_dir: Path) -> Found:

@@ -25,6 +25,10 @@ class Layout:
     encoding: str
     header: bool = False
     flags: bool = False
+    #: The file of users, the separator of its fields and what they are; releases since 2009 say nothing of their users.
+    users: str | None = None
+    user_separator: str = "::"
+    user_fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,14 @@ FLAGGED_GENRES = (
 NO_GENRE = ("(no genres listed)", "unknown")
 NO_TITLE = "unknown"
 
-_OF_1998 = Layout("u.data", "u.item", "\t", "|", "latin-1", flags=True)
-_OF_2003 = Layout("ratings.dat", "movies.dat", "::", "::", "latin-1")
+_OF_1998 = Layout(
+    "u.data", "u.item", "\t", "|", "latin-1", flags=True,
+    users="u.user", user_separator="|", user_fields=("user", "age", "gender", "occupation", "zip"),
+)  # fmt: skip
+_OF_2003 = Layout(
+    "ratings.dat", "movies.dat", "::", "::", "latin-1",
+    users="users.dat", user_fields=("user", "gender", "age", "occupation", "zip"),
+)  # fmt: skip
 _OF_2009 = Layout("ratings.dat", "movies.dat", "::", "::", "utf-8")
 _CSV = Layout("ratings.csv", "movies.csv", ",", ",", "utf-8", header=True)
 

@@ -69,8 +69,15 @@ class SRACL(Auxiliary):
             )
         self.window_chance = (of_window / config.temperature).softmax(1)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether both weights are 0: then nothing is drawn, so that training is the plain one."""
+        return not (self.config.weight or self.config.user_weight)
+
     def draw(self, batch: Batch) -> None:
         self.batch = batch
+        if self.is_idle:
+            return
         self.views = self._view(batch), self._view(batch)
         assert batch.windows is not None, "only batches of training windows have neighbours"
         rows = batch.windows
@@ -102,6 +109,8 @@ class SRACL(Auxiliary):
         return made, place
 
     def terms(self, model: SequenceModel) -> dict[str, Tensor]:
+        if self.is_idle:
+            return {}
         one, two = (representations(model, view) for view in self.views)
         found = {"sra_cl_items": self.config.weight * info_nce(one, two, self.config.temperature)}
         if self.config.user_weight:

@@ -50,6 +50,8 @@ class VAT(Auxiliary):
 
     def terms(self, model: SequenceModel) -> dict[str, Tensor]:
         batch = self.batch
+        if not self.config.weight:
+            return {}
         if not self.config.eps:
             return {"vat": self.config.weight * model.training_loss(batch)}
         read, scored = self.moves(model, batch)

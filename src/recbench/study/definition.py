@@ -11,7 +11,8 @@
       plain: [model=slmrec_plain]
       other: {overrides: [...], seeds: [1], search: {}}   # a row with seeds or a search of its own; tune: false leaves it as it is
     reference: plain                     # the row that the others are compared with
-    columns: [ndcg@10, hr@10]            # of the Markdown table; rows are compared by the first one; of item codes tokenizer/distinct and so on
+    columns: [ndcg@10, hr@10]            # of the Markdown table; rows are compared by the first one; of item codes tokenizer/distinct and so on,
+                                         # of attacks attack/t_hr@50, of seldom met items tail/ndcg@10
     published: [{label: ..., ndcg@10: 0.05, source: ..., beside: plain}]   # in the table of that row; else in that of the reference
     sampled: true                        # final rows also get the metrics among 999 sampled items
     both_rules: true                     # and those with seen items kept where they were masked, or masked where kept: columns keep_*, mask_*
@@ -52,8 +53,13 @@ METRIC = re.compile(
     r"|(sampled\d+_)?candidate_recall"  # of rerankers: targets that are among the reordered items
     r"|reward_in_lists@\d+"  # of data whose behaviours are worth something
     r"|tokenizer/[a-z_]+\d*"  # of rows that make item codes
+    r"|(attack|tail|cold)/[a-z_]+(@\d+)?"  # of promoted items under an attack, and of targets whose item is met seldom or never in training
     r"|share_of_best"  # of the best achievable score of generated data, of the first column
 )
+
+
+#: Starts of the names of figures that stand in metrics.json under these very names.
+OWN_NAMES = ("tokenizer/", "attack/", "tail/", "cold/")
 
 
 @dataclass(frozen=True)

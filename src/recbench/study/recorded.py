@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbench.report.collect import StoredRun
-from recbench.study.definition import METRIC, Study
+from recbench.study.definition import METRIC, OWN_NAMES, Study
 from recbench.study.ranks_file import StudyRanks
 from recbench.study.values import key_of
 
@@ -112,7 +112,7 @@ def _figures(study: Study, line: Line) -> tuple[dict[str, Any], tuple[Mapping[st
             asked.setdefault(column, {column: line[column]})[f"test/{name}"] = value
         elif name.startswith("validation_"):
             metrics[f"validation/{name.removeprefix('validation_')}"] = value
-        elif name.startswith("tokenizer/"):
+        elif name.startswith(OWN_NAMES):
             metrics[name] = value
         else:
             metrics[f"{'test' if METRIC.fullmatch(name) else 'cost'}/{name}"] = value

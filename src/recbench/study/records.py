@@ -12,6 +12,7 @@ from recbench.core.run_folder import LATENCY_FILE, replacing, rule_file, sampled
 from recbench.evaluation.clicks import METRICS as CLICK_METRICS
 from recbench.evaluation.statistics.per_user import MEASURES
 from recbench.report.columns import RECORDED
+from recbench.study.definition import OWN_NAMES
 from recbench.training.convergence import run_was_cut_off
 
 if TYPE_CHECKING:
@@ -47,11 +48,14 @@ def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
     folder, prefix = job.folder, job.config.protocol.metric_prefix
     metrics = folder.read("metrics.json")
     ours = CLICK_METRICS if job.config.protocol.asks_clicks else METRICS
-    wanted = dict.fromkeys([*ours, *(name for name in study.columns if "@" in name or name in MEASURES)])
+    wanted = dict.fromkeys(
+        [*ours, *(name for name in study.columns if ("@" in name and "/" not in name) or name in MEASURES)]
+    )
     plain = [name for name in wanted if not name.startswith(("sampled", "validation_", "mask_", "keep_"))]
     figures: Record = {f"validation_{prefix}{name}": metrics.get(f"validation/{prefix}{name}") for name in plain}
     figures |= {f"{prefix}{name}": metrics.get(f"test/{prefix}{name}") for name in plain}
     figures |= {name: value for name, value in metrics.items() if name.startswith("tokenizer/")}
+    figures |= {name: metrics.get(name) for name in study.columns if name.startswith(OWN_NAMES)}
     costs = {name.removeprefix("cost/"): value for name, value in metrics.items() if name.startswith("cost/")}
     figures |= {name: costs.get(name) for name in RECORDED} | costs
     if SHARE in study.columns:

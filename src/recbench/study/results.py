@@ -20,6 +20,7 @@ from recbench.evaluation.statistics.answers import user_answers
 from recbench.evaluation.statistics.bootstrap import Difference, bootstrap
 from recbench.evaluation.statistics.per_user import MEASURES, mean_per_user, same_users, stores
 from recbench.report.notes import Entry, doubts, tuned_notes, unequal
+from recbench.study.definition import OWN_NAMES
 from recbench.study.ranks_file import StudyRanks, user_totals
 from recbench.study.records import DOUBTS, VALUES_FROM, Record
 from recbench.study.values import key_of
@@ -199,7 +200,7 @@ def _mean(column: str, values: Sequence[Any]) -> str:
         return short_number(mean)
     if column in ("epochs", "best_epoch") or "second" in column or column.endswith("_ms"):
         return f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}"
-    show = _counted if column.startswith("tokenizer/") and mean >= 2 else _short
+    show = _counted if column.startswith(OWN_NAMES) and mean >= 2 else _short
     spread = f" ± {show(statistics.stdev(known))}" if len(known) > 1 else ""
     return show(mean) + spread
 

@@ -28,6 +28,7 @@ def folder(cli, tiny, tmp_path_factory):
     small = ("model.hidden_size=16", "training.max_epochs=6", "training.lr=0.01")
     for words in (
         ("model=markov",),
+        ("model=bpr_mf", "model.hidden_size=16", "training.max_epochs=1"),
         ("model=sasrec", *small),
         ("model=sasrec", *small, "model.items=text", "seed=2"),
     ):
@@ -107,9 +108,10 @@ def test_nobody_clicks_what_is_tested_or_known(world):
     assert (lists > 0).all()
 
 
-def test_a_computed_model_goes_round_too(folder):
-    run, stage = run_of(folder, model="markov")
-    found = probe_loop(run, stage, LoopSettings(rounds=1))
+@pytest.mark.parametrize("host", ["markov", "bpr_mf"])
+def test_a_computed_model_and_one_with_a_vector_for_each_user_go_round_too(folder, host):
+    run, stage = run_of(folder, model=host)
+    found = probe_loop(run, stage, LoopSettings(rounds=1, epochs=1))
     assert found["figures"]["ndcg_0"] == pytest.approx(run.metrics["test/ndcg@10"], rel=1e-6)
     assert found["figures"]["gini_clicks"] != found["figures"]["gini_0"]
 

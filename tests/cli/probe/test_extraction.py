@@ -108,6 +108,10 @@ def test_mistakes_are_told_by_name(folder, cli):
         ((f"runs/{sasrec}", "few=2"), "few=2 must be above 0 and at most 1"),
         ((f"runs/{sasrec}", "surrogate=markov"), "the model 'markov' cannot learn from lists"),
         ((f"runs/{sasrec}", "queries=-1"), "queries=-1 must be at least 0"),
+        (
+            (f"runs/{sasrec}", "queries=1", "epochs=1", "few=0.3"),
+            "with queries=1 no list is left to choose an epoch by",
+        ),
     ):
         done = cli("probe", "extraction", *words, cwd=folder)
         assert done.status == 2

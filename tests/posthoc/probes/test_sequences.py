@@ -55,5 +55,5 @@ def test_as_data_the_histories_are_users(few, tiny_data):
 
 
 def test_nobody_is_refused(tiny_data, tiny_split):
-    with pytest.raises(UserError, match=r"few=0\.001 of 160 users is nobody"):
+    with pytest.raises(UserError, match=r"few=0\.001 of 160 users is fewer than two"):
         few_users(TrainingData.of(tiny_data, tiny_split), 0.001, 10, np.random.default_rng(0))

@@ -224,6 +224,8 @@ def copied(attack: Attack, kind: str) -> dict[str, Any]:
     model, data = fresh(attack, sequences)
     asked = answers[:, 0] > 0
     kept = np.flatnonzero(asked & np.repeat(lessons.kept_back(), sequences.lengths))
+    if not len(kept):
+        raise UserError(f"with queries={attack.budget} no list is left to choose an epoch by; raise it")
 
     def judge(trained: SequenceModel) -> float:
         return float(agreement(attack.lists(trained, data, sequences.cases(kept)), answers[kept]).mean())

@@ -89,12 +89,12 @@ class Sequences:
 
 
 def few_users(train: TrainingData, share: float, max_length: int, generator: np.random.Generator) -> Sequences:
-    """The last ``max_length`` training events of a share of the users. Raises UserError where that is not one."""
+    """The last ``max_length`` training events of a share of the users. Raises UserError where that is not two."""
     known = np.flatnonzero(train.end - train.start >= LEAST_EVENTS)
     n = round(share * train.n_users)
-    if min(n, len(known)) < 1:
+    if min(n, len(known)) < 2:
         raise UserError(
-            f"few={share:g} of {train.n_users:,} users is nobody with {LEAST_EVENTS} training events; raise it"
+            f"few={share:g} of {train.n_users:,} users is fewer than two with {LEAST_EVENTS} training events; raise it"
         )
     chosen = np.sort(generator.choice(known, min(n, len(known)), replace=False))
     start = np.maximum(train.end[chosen] - max_length, train.start[chosen])

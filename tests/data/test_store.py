@@ -145,7 +145,7 @@ def test_a_full_disk_leaves_nothing_behind(config, tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(prepared_module.np, "save", full)
+    monkeypatch.setattr(prepared_module, "save_array", full)
     with pytest.raises(UserError, match=r"the disk is full under .*cache"):
         prepare(config, tmp_path / "cache")
     assert leftovers(tmp_path / "cache") == []

@@ -131,6 +131,35 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(leftover)
 
 
+def forget_pages(array: np.ndarray) -> None:
+    """Let go of the pages of a mapped file that stand in memory; the file keeps what was written to them. Nothing happens to other arrays.
+
+    The kernel would take them back when it needs them; until then they count as memory of this process, and a container's limit knows no difference.
+    """
+    import mmap
+
+    import numpy as np
+
+    mapped: Any = array
+    while isinstance(mapped, np.ndarray):
+        if getattr(mapped, "mode", None) == "c":  # changes live in memory alone
+            return
+        mapped = mapped.base
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def save_array(path: Path, array: np.ndarray, rows: int = 1 << 22) -> None:
+    """The bytes of ``np.save``, so many rows at a time: of a mapped array no more than these stand in memory."""
+    import numpy as np
+
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        for first in range(0, len(array), rows):
+            array[first : first + rows].tofile(file)
+            forget_pages(array)
+
+
 def new_array(path: Path, kind: Any, shape: tuple[int, ...]) -> np.memmap:
     """A new ``.npy`` file, mapped into memory, all zeros, with its space reserved.
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recbench.core.disk import forget_pages
 from recbench.core.errors import UserError
 from recbench.data.events import raw_ids
 from recbench.data.parts import Parts
@@ -16,6 +17,8 @@ from recbench.data.schema import RawData
 
 #: Part of the definition of every data set: another key would give other ids, and so other initial embeddings.
 ID_KEY = b"recbench ids 1"
+#: Events of a mapped array that are written to before its pages are let go.
+STRETCH = 1 << 24
 
 
 @dataclass
@@ -69,19 +72,18 @@ def arrange(parts: Parts, raw: RawData, steps: list[dict[str, Any]]) -> Cleaned:
     arrays = {name: parts.array(name, n_events, kind) for name, kind in kinds.items()}
     for events in parts.each():
         place = offsets[user_number[events.user]] + _place_in_run(events.user)
-        arrays["items"][place] = item_number[events.item] + 1
+        _put(arrays["items"], place, item_number[events.item] + 1)
         if "timestamps" in arrays:
-            arrays["timestamps"][place] = events.time // raw.ticks_per_second
+            _put(arrays["timestamps"], place, events.time // raw.ticks_per_second)
         if "behaviours" in arrays:
             assert events.behaviour is not None
-            arrays["behaviours"][place] = behaviour_number[events.behaviour]
+            _put(arrays["behaviours"], place, behaviour_number[events.behaviour])
         if "sessions" in arrays:
             assert events.session is not None
-            arrays["sessions"][place] = _sessions(events.session, events.user)
+            _put(arrays["sessions"], place, _sessions(events.session, events.user))
         if "parts" in arrays:
             assert events.part is not None
-            arrays["parts"][place] = events.part
-        arrays = {name: parts.written(array) for name, array in arrays.items()}
+            _put(arrays["parts"], place, events.part)
     return Cleaned(
         items=arrays["items"],
         offsets=offsets,
@@ -94,6 +96,17 @@ def arrange(parts: Parts, raw: RawData, steps: list[dict[str, Any]]) -> Cleaned:
         steps=steps,
         parts=arrays.get("parts"),
     )
+
+
+def _put(array: np.ndarray, place: np.ndarray, values: np.ndarray) -> None:
+    """Write values [N] at their places; into a mapped file one stretch after the other, so that no more of it stands in memory."""
+    if not isinstance(array, np.memmap):
+        array[place] = values
+        return
+    for first in range(0, len(array), STRETCH):
+        here = np.flatnonzero((place >= first) & (place < first + STRETCH))
+        array[place[here]] = values[here]
+        forget_pages(array)
 
 
 def _place_in_run(user: np.ndarray) -> np.ndarray:

@@ -100,9 +100,19 @@ def raw_ids(interactions: Path, column: str, row_of: np.ndarray) -> tuple[np.nda
 
 
 def batches(path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
-    """The columns of the spool, some rows at a time."""
-    for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=columns):
-        yield pl.DataFrame(pl.from_arrow(batch))
+    """The columns of the spool, some rows at a time.
+
+    One call of pyarrow's for the whole file would keep all that it has read until its end, so each call is for a few groups of rows.
+    """
+    with pq.ParquetFile(path) as file:
+        few, rows = [], 0
+        for number in range(file.num_row_groups):
+            few.append(number)
+            rows += file.metadata.row_group(number).num_rows
+            if rows >= BATCH_ROWS or number == file.num_row_groups - 1:
+                for batch in file.iter_batches(BATCH_ROWS, row_groups=few, columns=columns):
+                    yield pl.DataFrame(pl.from_arrow(batch))
+                few, rows = [], 0
 
 
 def _concat(parts: list[pl.Series], kind: type[pl.DataType]) -> pl.Series:

@@ -42,10 +42,6 @@ class Parts:
         """A new array of zeros for something of every event."""
         raise NotImplementedError
 
-    def written(self, array: np.ndarray) -> np.ndarray:
-        """An array that was made so and then written to, without the pages of it that are still in memory."""
-        return array
-
 
 class WholeLog(Parts):
     """One part, in memory."""
@@ -84,10 +80,6 @@ class PartsOnDisk(Parts):
 
     def array(self, name: str, length: int, kind: type[np.generic]) -> np.ndarray:
         return new_array(self.folder / f"{name}.npy", kind, (length,))
-
-    def written(self, array: np.ndarray) -> np.ndarray:
-        assert isinstance(array, np.memmap)
-        return np.load(Path(str(array.filename)), mmap_mode="r+", allow_pickle=False)
 
 
 def _store(place: Path, events: Events, before: dict[str, np.ndarray]) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbench.core.disk import write_atomically
+from recbench.core.disk import save_array, write_atomically
 from recbench.core.errors import UserError
 from recbench.data.intact import check_intact, checksums
 from recbench.data.item_table import complete_item_table, has_text, user_table
@@ -122,7 +122,7 @@ class PreparedData:
         if parts is not None:
             arrays["parts"] = np.asarray(parts, np.int8)
         for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array)
+            save_array(folder / f"{name}.npy", array)
         table.write_parquet(folder / "items.parquet")
         user_table(user_ids, len(offsets) - 1).write_parquet(folder / "users.parquet")
         names = [*(f"{name}.npy" for name in arrays), "items.parquet", "users.parquet"]
@@ -140,6 +140,11 @@ class PreparedData:
         }
         _write_manifest(folder, manifest)
         return cls.open(folder)
+
+    @property
+    def judged_fingerprint(self) -> str:
+        """Of the data that the figures of a run are of; another one only where training alone was changed (``recbench.data.resampled``)."""
+        return self.fingerprint
 
     def item_table(self) -> pl.DataFrame:
         """[I rows] item_id (1..I, sorted), item (raw id), title, brand, categories (list), price, description."""

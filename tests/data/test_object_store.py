@@ -48,11 +48,7 @@ def test_a_folder_of_spark_is_read_as_it_is(tmp_path):
     assert (data.n_interactions, data.n_users) == (180, 30)
 
 
-def test_only_tables_take_addresses(tmp_path):
-    from recbench.data.sources.movielens import MovieLensConfig
-
-    with pytest.raises(UserError, match="only data=table takes addresses"):
-        prepare(MovieLensConfig(raw_dir="s3://bucket/ml"), tmp_path)
+def test_an_unknown_scheme_is_named(tmp_path):
     with pytest.raises(UserError, match="nothing here reads nowhere://"):
         fetched("nowhere://bucket/x.csv", tmp_path, "data.path")
 
@@ -143,3 +139,27 @@ def test_what_a_store_refuses_is_one_line_without_secrets(bucket, tmp_path, monk
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(UserError, match=r"no credentials for s3://logs/csv/other\.csv|refuses s3://logs"):
         fetched("s3://logs/csv/other.csv", tmp_path, "data.path")
+
+
+@pytest.mark.services
+def test_raw_folders_partitions_and_runs_of_a_bucket(bucket, tmp_path, monkeypatch):
+    """What test_addresses.py and test_copies.py ask of a store in memory, asked of S3."""
+    from recbench.config import runs_address
+    from recbench.config.compose import compose
+    from recbench.data.sources.movielens import MovieLensConfig
+    from recbench.experiment.run import run
+
+    ratings = "".join(f"{n % 6}::{n % 5}::4::{978300000 + n}\n" for n in range(40)).encode()
+    bucket.pipe("logs/ml/ml-1m/ratings.dat", ratings)
+    there = prepare(MovieLensConfig(version="1m", k_core=0, raw_dir="s3://logs/ml"), tmp_path / "cache")
+    assert there.n_interactions == 40
+    days = Columns(user="user", item="item", timestamp="day")
+    partitioned = prepare(TableConfig(path="s3://logs/spark", columns=days, k_core=0), tmp_path / "cache")
+    assert (partitioned.manifest["first_date"], partitioned.manifest["last_date"]) == ("2014-05-10", "2014-05-12")
+    monkeypatch.chdir(tmp_path)
+    runs_address.local_runs.cache_clear()
+    words = ("model=popularity", "data.n_users=200", "data.n_items=80", "tracking=off", "hardware=cpu")
+    made = run(compose((*words, "runs_dir=s3://logs/runs", f"cache_dir={tmp_path}/cache")))
+    assert bucket.exists(f"logs/runs/{made.folder.key}/status.json")
+    with pytest.raises(UserError, match="there is no such bucket or file: s3://no-such-bucket/runs"):
+        compose((*words, "runs_dir=s3://no-such-bucket/runs"))

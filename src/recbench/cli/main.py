@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from recbench.cli import commands
+from recbench.config.runs_address import placed
 from recbench.config.schemas import GROUPS, conf_dir, registered
 from recbench.core import secrets
 from recbench.core.console import filtered_output
@@ -55,6 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     busy_machine.begin()  # before torch is imported
+    try:
+        words = [placed(word) for word in words]
+    except UserError as error:
+        return complain(error)
     if words and commands.is_command(words[0]):
         try:
             command = commands.find(words[0])

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbench.config.runs_address import placed
 from recbench.config.schemas import GROUPS, conf_dir, one_line
 from recbench.config.tuned import tuned_option
 from recbench.core.errors import UserError, closest, nearest, plain_name
@@ -40,8 +41,9 @@ OPEN_NODES = (
 def opened(argument: str) -> str:
     """A word of the command line as Hydra wants it: open nodes take any key, and ``tuned=NAME`` chooses values by name.
 
-    Raises UserError for a name of tuned values that is none.
+    Raises UserError for a name of tuned values that is none, and for an address of runs that cannot be written.
     """
+    argument = placed(argument)
     key, _, value = argument.lstrip("+").partition("=")
     if key == "tuned":
         return f"tuned@_global_={tuned_option(value)}"

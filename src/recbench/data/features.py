@@ -18,6 +18,7 @@ import numpy as np
 from recbench.data.beside import kept_arrays
 from recbench.data.download import hash_file
 from recbench.data.impressions import beside_values
+from recbench.data.local_files import local_features
 from recbench.data.schema import DataConfig, base_of
 from recbench.data.sources import lookup
 from recbench.data.vector_file import ready_files, ready_vectors
@@ -43,6 +44,7 @@ def features_key(config: DataConfig, cache_dir: Path) -> dict[str, Any]:
 
     Raises UserError for a file that is not there.
     """
+    config = local_features(config, cache_dir)
     parts: dict[str, Any] = {"version": FEATURES_VERSION, "shuffle": config.features.shuffle}
     files = config.features.files()
     if not files and not config.features.reads_titles:
@@ -63,6 +65,7 @@ def item_features(data: PreparedData, config: DataConfig, cache_dir: Path) -> di
     if not files and config.features.reads_titles:
         return {}
     asked = {**features_key(config, cache_dir), "shuffle": None}
+    config = local_features(config, cache_dir)
 
     def make() -> dict[str, np.ndarray]:
         if not files:

@@ -19,6 +19,7 @@ import numpy as np
 from recbench.core.errors import UserError
 from recbench.data.beside import content_of, kept_arrays, named_files, read_columns
 from recbench.data.impressions import beside_values
+from recbench.data.local_files import local_knowledge
 from recbench.data.schema import DataConfig, RawKnowledge
 from recbench.data.sources import lookup
 from recbench.data.sources.raw_lines import BadRows, shown
@@ -63,6 +64,7 @@ def has_knowledge(config: DataConfig) -> bool:
 
 def knowledge_key(config: DataConfig, cache_dir: Path) -> dict[str, Any]:
     """All that decides the graph besides the items: part of the key of every run that reads it. Raises UserError for a file that is not there."""
+    config = local_knowledge(config, cache_dir)
     asked = config.knowledge
     parts: dict[str, Any] = {"version": KNOWLEDGE_VERSION, "rewire": asked.rewire}
     if not asked.path:
@@ -83,7 +85,7 @@ def knowledge(data: PreparedData, config: DataConfig, cache_dir: Path) -> Knowle
     Raises UserError for files that cannot be used, and where no triple names an item of the data.
     """
     asked = {**knowledge_key(config, cache_dir), "rewire": None}
-    found = kept_arrays(data, "knowledge", asked, lambda: _numbered(data, _read(config)))
+    found = kept_arrays(data, "knowledge", asked, lambda: _numbered(data, _read(local_knowledge(config, cache_dir))))
     triples = found["triples"]
     if config.knowledge.rewire is not None:
         triples = rewired(triples, config.knowledge.rewire)

@@ -6,6 +6,8 @@ A source is a module with
   Parquet file in the folder ``spool``;
 - optionally ``locate(config, cache_dir) -> dict[str, dict]``: find or fetch the raw files without reading them. The
   store needs their hashes to tell whether the data were prepared before; a generator, without files, leaves it out;
+- optionally ``raw_files(config)``: which files of ``data.raw_dir`` it reads (``recbench.data.sources.object_store.Wants``), so that they can be
+  fetched where that is an address;
 - optionally what it knows beside the events, each made when somebody asks for it: ``item_features(config)``, kind -> (raw
   item ids [N], vectors [N, D]); ``knowledge(config) -> RawKnowledge``; ``user_table(config)``, a table with the column
   ``user`` (raw ids) and one for each attribute, or ``user_file(config, cache_dir) -> UserFile`` of a source that reads

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbench.core.disk import disk_errors
-from recbench.core.errors import UserError
 from recbench.data.brought import brought_folder
+from recbench.data.local_files import local_config
 from recbench.data.once import build_once
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.schema import DataConfig, RawData, content_settings
@@ -48,20 +48,6 @@ def prepare(config: DataConfig, cache_dir: Path | str) -> PreparedData:
         folder = cache_dir / "prepared" / folder_name(config, files)
         build_once(folder, lambda working: _build(config, source, working, cache_dir), source.reading)
     return PreparedData.open(folder)
-
-
-def local_config(config: DataConfig, cache_dir: Path) -> DataConfig:
-    """The config of a table with the files of its addresses on this disk. Raises UserError for an address that another source is given."""
-    from recbench.data.sources.object_store import is_address, with_local_files
-    from recbench.data.sources.table_config import TableConfig
-
-    if isinstance(config, TableConfig):
-        return with_local_files(config, cache_dir)
-    if is_address(config.raw_dir):
-        raise UserError(
-            f"data={config.name} reads its raw files from a folder of this machine; only data=table takes addresses"
-        )
-    return config
 
 
 def folder_name(config: DataConfig, files: dict[str, dict[str, Any]]) -> str:

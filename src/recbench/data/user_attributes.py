@@ -18,6 +18,7 @@ import numpy as np
 from recbench.core.errors import UserError, nearest
 from recbench.data.beside import content_of, named_files, opened, read_columns
 from recbench.data.impressions import beside_values
+from recbench.data.local_files import local_users
 from recbench.data.schema import DataConfig
 from recbench.data.sources import lookup
 from recbench.data.sources.raw_lines import BadRows, shown
@@ -41,6 +42,7 @@ def has_user_attributes(config: DataConfig) -> bool:
 
 def users_key(config: DataConfig, cache_dir: Path) -> dict[str, Any]:
     """All that decides the attributes besides the users: part of the key of a run that reads them. Raises UserError for a file that is not there."""
+    config = local_users(config, cache_dir)
     asked = config.users
     if not asked.path and (read := lookup(config.name).beside.get("user_file")) is not None:
         return {"version": USERS_VERSION, "files": read(config, cache_dir).content}
@@ -52,13 +54,14 @@ def users_key(config: DataConfig, cache_dir: Path) -> dict[str, Any]:
 
 
 def user_attributes(data: PreparedData, config: DataConfig, cache_dir: Path) -> pl.DataFrame:
-    """[U rows] user (0..U-1, sorted), then the attributes, strings, null where nothing is known.
+    """[U rows] user (0..U-1, sorted), then the attributes, strings, null where nothing is known. cache_dir: where a
+    table at an address is fetched to.
 
     Raises UserError for a table that cannot be used, has a user twice, or knows none of the users.
     """
     import polars as pl
 
-    table = _table(config, cache_dir)
+    table = _table(local_users(config, cache_dir), cache_dir)
     twice = table.filter(table["user"].is_duplicated())
     if twice.height:
         raise UserError(

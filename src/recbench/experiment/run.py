@@ -20,6 +20,7 @@ from recbench.config.settings import TunedConfig
 from recbench.core import run_folder
 from recbench.core.run_folder import RunFolder
 from recbench.evaluation.cost.estimated_energy import estimated_energy
+from recbench.experiment import copies
 from recbench.experiment.added_later import add_metrics
 from recbench.experiment.added_up import beside, started_from, with_dependencies
 from recbench.experiment.build import build_model, builder
@@ -72,7 +73,7 @@ def run(
     check_retriever(config, needed, stage, reference)
     folder = run_folder.open_folder(config.runs_dir, key)
     with run_folder.locked(folder):
-        reused = folder.finished
+        reused = folder.finished or copies.fetch(folder)
         folder.note_wish(made_for, is_new=not reused)
         if not reused:
             with run_folder.recording(folder), shared(config, needed, folder):
@@ -81,6 +82,7 @@ def run(
             folder.check_whole()
             logger.info("%s is there already", key)
             add_metrics(config, stage, folder)
+        copies.send(folder)
     stage.made[key] = Run(folder, config, folder.read("metrics.json"), needed, reused)
     return stage.made[key]
 

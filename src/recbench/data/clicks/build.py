@@ -28,12 +28,12 @@ from recbench.data.clicks.protocol import ClicksConfig
 from recbench.data.clicks.raw import LABEL, NAMED, raw_rows
 from recbench.data.clicks.rows import ClickData
 from recbench.data.clicks.split import ClickSplit
+from recbench.data.local_files import local_config
 from recbench.data.older_events import events_before_rows
 from recbench.data.once import build_once
 from recbench.data.prepared import FORMAT_VERSION, PreparedData
 from recbench.data.schema import DataConfig, content_settings
 from recbench.data.sources import lookup
-from recbench.data.store import local_config
 
 log = logging.getLogger(__name__)
 

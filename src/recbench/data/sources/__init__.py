@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from recbench.core.errors import UserError, nearest
 from recbench.core.plug_ins import PlugIns
 from recbench.data.schema import DataConfig, RawData
+from recbench.data.sources.object_store import Wants
 
 #: name -> (module, name of its config class)
 SOURCES = {
@@ -43,6 +44,8 @@ class Source(NamedTuple):
     reading: int = 1
     #: Those of BESIDE_EVENTS that its module has, by name.
     beside: Mapping[str, Callable[..., Any]] = MappingProxyType({})
+    #: Which files of ``data.raw_dir`` it reads, where it says so: they are fetched where that is an address.
+    raw_files: Callable[[Any], Wants] | None = None
 
 
 def source_names() -> list[str]:
@@ -73,4 +76,11 @@ def lookup(name: str) -> Source:
     else:
         raise UserError(f"unknown data source '{name}'; {nearest(name, source_names())}")
     beside = {kind: getattr(module, kind) for kind in BESIDE_EVENTS if hasattr(module, kind)}
-    return Source(config, module.read, getattr(module, "locate", None), getattr(module, "READING", 1), beside)
+    return Source(
+        config,
+        module.read,
+        getattr(module, "locate", None),
+        getattr(module, "READING", 1),
+        beside,
+        getattr(module, "raw_files", None),
+    )

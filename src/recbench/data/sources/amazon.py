@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from recbench.core.errors import MissingData, UserError, nearest
 from recbench.data import download
 from recbench.data.schema import PATH_ONLY, DataConfig, RawData, check_choice
 from recbench.data.sources.amazon_releases import FIVE_CORE_REVIEWS, PACKED_REVIEW_BYTES, RELEASES, Layout, Release
+from recbench.data.sources.object_store import Wants
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +118,17 @@ def find(config: AmazonConfig, cache_dir: Path) -> Found:
             metadata, note = _download_metadata(config, cache)
     paths = [*interactions, *([metadata] if metadata else [])]
     return Found(interactions, metadata, note, {path.name: _known(path, cache_dir) for path in paths})
+
+
+def raw_files(config: AmazonConfig) -> Wants:
+    """In the order in which ``find`` looks: interactions, then metadata; flat, or in a folder of the release."""
+
+    def option(prefix: str, names: Iterable[str]) -> list[list[str]]:
+        return [[f"{prefix}{name}", f"{prefix}{name.removesuffix('.gz')}"] for name in names]
+
+    prefixes = ("", f"{config.version}/")
+    interactions = [option(p, layout.files(config.category_name)) for layout in config.layouts() for p in prefixes]
+    return [interactions, [option(p, [config.release.metadata_file(config.category_name)]) for p in prefixes]]
 
 
 def _folders(config: AmazonConfig, cache_dir: Path) -> list[Path]:

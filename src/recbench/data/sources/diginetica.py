@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from recbench.data.schema import RawData
+from recbench.data.sources.object_store import Wants
 from recbench.data.sources.session_logs import (
     HandFetched,
     SessionLogConfig,
     find_file,
     located,
+    one_file,
     open_log,
     require_columns,
     spool_log,
@@ -39,6 +41,11 @@ class DigineticaConfig(SessionLogConfig):
     """Settings of ``data=diginetica``."""
 
     name: str = "diginetica"
+
+
+def raw_files(config: DigineticaConfig) -> Wants:
+    """The one file."""
+    return one_file(FILE)
 
 
 def locate(config: DigineticaConfig, cache_dir: Path) -> dict[str, dict[str, Any]]:

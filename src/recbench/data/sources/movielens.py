@@ -21,6 +21,7 @@ from recbench.core.errors import MissingData, UserError
 from recbench.data import download
 from recbench.data.schema import PATH_ONLY, DataConfig, RawData, UserFile, check_choice
 from recbench.data.sources.movielens_releases import BASE_URL, RELEASES, Release
+from recbench.data.sources.object_store import Wants
 from recbench.data.sources.raw_lines import RawText
 from recbench.data.sources.zip_members import find_member
 
@@ -112,6 +113,19 @@ def find(config: MovieLensConfig, cache_dir: Path) -> Found:
         if found := _look_in(place, config.release):
             return found
     return _download(config, places)
+
+
+def raw_files(config: MovieLensConfig) -> Wants:
+    """In the order in which ``find`` looks: the folder of the release, its archive, bare files; with the movies where they are there."""
+    layout = config.release.layout
+    ratings, movies = ([name, f"{name}.gz"] for name in (layout.ratings, layout.movies))
+
+    def folder(name: str) -> list[list[list[str]]]:
+        both = [[f"{name}{each}" for each in names] for names in (ratings, movies)]
+        return [both, both[:1]]
+
+    inside = [option for name in config.release.folders for option in folder(f"{name}/")]
+    return [[*inside, [[config.release.zip_name]], *folder("")]]
 
 
 def _look_in(place: Path, release: Release) -> Found | None:

@@ -11,17 +11,15 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
-from dataclasses import replace
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recbench.core.disk import write_atomically
 from recbench.core.errors import MissingData, UserError
 from recbench.core.secrets import redact
-
-if TYPE_CHECKING:
-    from recbench.data.sources.table_config import TableConfig
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +32,10 @@ PACKAGES = {
     "abfs": "adlfs",
     "hf": "huggingface_hub",
 }
+#: Files of a folder that a source reads. Each want is a list of options, best first, of which the first that is there entirely is taken; an option
+#: is a list of files, each by the names that it may have.
+Wants = Sequence[Sequence[Sequence[Sequence[str]]]]
+
 #: What a store says of a file that tells it from another of the same address.
 VERSIONS = ("ETag", "etag", "generation", "last_modified", "LastModified", "mtime")
 
@@ -46,30 +48,28 @@ def is_address(value: Any) -> bool:
     return isinstance(value, str) and "://" in value
 
 
-def with_local_files(config: TableConfig, cache_dir: Path) -> TableConfig:
-    """The config with files of this disk in place of addresses. Raises UserError for a store, a bucket or a file that is not to be reached."""
-    base = str(config.raw_dir).rstrip("/") if is_address(config.raw_dir) else None
+def base_address(config: Any) -> str | None:
+    """``data.raw_dir`` where it is an address, without a slash at its end."""
+    return str(config.raw_dir).rstrip("/") if is_address(config.raw_dir) else None
 
-    def local(value: Any, key: str) -> Any:
-        if not value:
-            return value
-        named = [value] if isinstance(value, str | Path | int | float) else list(value)
-        if base is None and not any(map(is_address, named)):
-            return value
-        found: list[Any] = []
-        for name in named:
-            address = f"{base}/{name}" if base is not None and not is_address(name) else str(name)
-            found += fetched(address, cache_dir, key) if is_address(address) else [name]
-        return found if len(found) > 1 or not isinstance(value, str) else found[0]
 
-    parts = {name: local(value, f"data.parts.{name}") for name, value in config.parts.files().items()}
-    return replace(
-        config,
-        raw_dir=None if base is not None else config.raw_dir,
-        path=local(config.path, "data.path"),
-        items_path=local(config.items_path, "data.items_path"),
-        parts=replace(config.parts, **parts),
-    )
+def local_files(value: Any, base: str | None, cache_dir: Path, key: str) -> Any:
+    """What a setting names (a file, a pattern, or several), with files of this disk in place of addresses. base: where relative names begin, if
+    that is an address. Raises UserError for a store, a bucket or a file that cannot be reached."""
+    if not value:
+        return value
+    named = [value] if isinstance(value, str | Path | int | float) else list(value)
+    if base is None and not any(map(is_address, named)):
+        return value
+    found: list[Any] = []
+    for name in named:
+        address = f"{base}/{name}" if base is not None and _is_relative(name) else str(name)
+        found += fetched(address, cache_dir, key) if is_address(address) else [name]
+    return found if len(found) > 1 or not isinstance(value, str) else found[0]
+
+
+def _is_relative(name: Any) -> bool:
+    return not is_address(name) and not Path(str(name)).expanduser().is_absolute()
 
 
 def fetched(address: str, cache_dir: Path, key: str) -> list[str]:
@@ -78,6 +78,7 @@ def fetched(address: str, cache_dir: Path, key: str) -> list[str]:
         import fsspec
 
         store, place = fsspec.core.url_to_fs(address)
+        store.invalidate_cache()
         names = _names(store, place)
         if not names:
             raise MissingData(f"{key}: there is no file at {redact(address)}")
@@ -94,12 +95,59 @@ def _names(store: Any, place: str) -> list[str]:
     return [name for name, parts in inside if not any(part[0] in "_." for part in parts)]
 
 
+def mirrored(address: str, wants: Wants, cache_dir: Path, key: str) -> Path:
+    """A folder of this disk with those files of a folder at an address that are wanted; where the address is that of a file, this file.
+
+    wants: see ``Wants``. What is wanted and not there is left out, but where nothing of the first want is there, UserError is raised.
+    """
+    with plain_refusals(address, key):
+        import fsspec
+
+        store, root = fsspec.core.url_to_fs(address)
+        store.invalidate_cache()  # of what lies where, which may be another by now
+        root = root.rstrip("/")
+        if store.isfile(root):
+            return _fetch(store, root, cache_dir)
+        chosen: dict[str, Path] = {}
+        for number, options in enumerate(wants):
+            found = next((each for option in options if (each := _there(store, root, option))), [])
+            if not found and number == 0:
+                names = ", ".join(dict.fromkeys(option[0][0] for option in options))
+                raise MissingData(f"{key}: {redact(address)} has none of the files that are read: {names}")
+            chosen |= {name: _fetch(store, f"{root}/{name}", cache_dir) for name in found}
+    told = json.dumps([address, sorted((name, path.parent.name) for name, path in chosen.items())])
+    digest = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+    folder = (cache_dir / "fetched" / digest / root.rpartition("/")[2]).absolute()
+    for name, path in chosen.items():
+        _link(path, folder / name)
+    return folder
+
+
+def _there(store: Any, root: str, option: Sequence[Sequence[str]]) -> list[str]:
+    """The first name of each of the groups; none where a group has no file."""
+    found = [next((name for name in names if store.isfile(f"{root}/{name}")), None) for names in option]
+    return [] if None in found else [name for name in found if name is not None]
+
+
+def _link(path: Path, to: Path) -> None:
+    """A second name for a file, or a copy where the disk gives none."""
+    if to.exists():
+        return
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(to) as temporary:
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)
+
+
 def _fetch(store: Any, name: str, cache_dir: Path) -> Path:
     info = store.info(name)
     size = int(info.get("size") or 0)
     told = [str(store.protocol), name, str(size), *(str(info[key]) for key in VERSIONS if info.get(key))]
     digest = hashlib.blake2b(json.dumps(told).encode(), digest_size=8).hexdigest()
-    path = cache_dir / "fetched" / digest / Path(name).name
+    # The folders of a partitioned table are read too: day=2014-07-01/part-0.parquet.
+    path = (cache_dir / "fetched" / digest).absolute().joinpath(*map("=".join, partition_of(name)), Path(name).name)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         log.info("fetching %s (%s bytes)", name, f"{size:,}")
@@ -110,6 +158,21 @@ def _fetch(store: Any, name: str, cache_dir: Path) -> Path:
                     f"{name} came with {temporary.stat().st_size:,} of {size:,} bytes; give the command again"
                 )
     return path
+
+
+def partition_of(path: str) -> list[tuple[str, str]]:
+    """(column, value) of the folders right above a file that are named as a partitioned table's are, the outermost first.
+
+    >>> partition_of("log/v=1/x/day=2014-07-01/hour=03/part-0.parquet")
+    [('day', '2014-07-01'), ('hour', '03')]
+    """
+    found = []
+    for part in reversed(path.split("/")[:-1]):
+        column, equals, value = part.partition("=")
+        if not (column and equals):
+            break
+        found.append((column, value))
+    return found[::-1]
 
 
 @contextlib.contextmanager

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from recbench.data.schema import RawData
+from recbench.data.sources.object_store import Wants
 from recbench.data.sources.session_logs import (
     HandFetched,
     SessionLogConfig,
     find_file,
     located,
+    one_file,
     open_log,
     require_columns,
     spool_log,
@@ -38,6 +40,11 @@ class RetailrocketConfig(SessionLogConfig):
     name: str = "retailrocket"
     #: Half an hour, the usual cut.
     session_gap: int | None = field(default=1800)
+
+
+def raw_files(config: RetailrocketConfig) -> Wants:
+    """The one file."""
+    return one_file(FILE)
 
 
 def locate(config: RetailrocketConfig, cache_dir: Path) -> dict[str, dict[str, Any]]:

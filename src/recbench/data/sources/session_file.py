@@ -13,6 +13,7 @@ from typing import Any
 
 from recbench.core.errors import UserError
 from recbench.data.schema import PATH_ONLY, RawData
+from recbench.data.sources.object_store import Wants, is_address
 from recbench.data.sources.session_logs import SessionLogConfig, located, raw_folder
 
 PARTS = ("train", "test")
@@ -29,7 +30,7 @@ class SessionFileConfig(SessionLogConfig):
 
     def labels(self) -> list[str]:
         """The category, or the name of the folder."""
-        return [self.name, self.category or _paths(self)["train"].resolve().parent.name]
+        return [self.name, self.category or _folder_name(self)]
 
 
 def locate(config: SessionFileConfig, cache_dir: Path) -> dict[str, dict[str, Any]]:
@@ -81,6 +82,20 @@ def _frames(part: str, path: Path) -> Any:
             .explode("item")
             .drop_nulls("item")
         )
+
+
+def raw_files(config: SessionFileConfig) -> Wants:
+    """Each of the files, also packed."""
+    names = [name for name in (config.train, config.test) if name]
+    return [[[[name, f"{name}.gz"]]] for name in names]
+
+
+def _folder_name(config: SessionFileConfig) -> str:
+    if is_address(config.raw_dir):
+        return str(config.raw_dir).rstrip("/").rpartition("/")[2]
+    if is_address(config.train):
+        return config.train.split("/")[-2]
+    return _paths(config)["train"].resolve().parent.name
 
 
 def _paths(config: SessionFileConfig) -> dict[str, Path]:

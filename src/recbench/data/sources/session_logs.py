@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from recbench.core.errors import MissingData, UserError
 from recbench.data import download
 from recbench.data.schema import DataConfig, RawData
+from recbench.data.sources.object_store import Wants
 from recbench.data.sources.table_config import Columns, TableConfig
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ def find_file(config: DataConfig, cache_dir: Path, wanted: HandFetched) -> Path:
         f"no {wanted.name} (or {wanted.name}.gz) of {wanted.title} in {', '.join(str(folder) for folder in folders)}; it "
         f"cannot be fetched without you: get it from {wanted.origin} ({wanted.size}), put it there, or name its folder with data.raw_dir"
     )
+
+
+def one_file(wanted: HandFetched) -> Wants:
+    """What a source of a single file reads of ``data.raw_dir``."""
+    return [[[[wanted.name, f"{wanted.name}.gz"]]]]
 
 
 def raw_folder(raw_dir: str, holds: str) -> Path:

@@ -37,7 +37,7 @@ def locate(config: TableConfig, cache_dir: Path) -> dict[str, dict[str, Any]]:
             number = f"-{at:05d}" if len(texts) > 1 else ""
             entry = download.hash_file(text.path, cache_dir)
             member = f" {text.member}" if text.member else ""
-            found[f"{role}{number}{suffix_of(text)}{member}"] = entry
+            found[f"{role}{number}{suffix_of(text)}{member}{_read_of_folders(text, config)}"] = entry
     return found
 
 
@@ -78,6 +78,14 @@ def read(config: TableConfig, spool: Path, cache_dir: Path) -> RawData:
         has_timestamps=config.columns.timestamp is not None,
         ticks_per_second=1000,
     )
+
+
+def _read_of_folders(text: RawText, config: TableConfig) -> str:
+    """What a file's rows take from the names of its folders: part of what the file is. Empty where no such column is asked for."""
+    from recbench.data.sources.table_open import partition
+
+    asked = {name for name in (*vars(config.columns).values(), *vars(config.item_columns).values()) if name}
+    return "".join(f" {name}={value}" for name, value in partition(text.path).items() if name in asked)
 
 
 def _files(config: TableConfig) -> dict[str, list[RawText]]:

@@ -6,6 +6,7 @@ import glob
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import orjson
 import polars as pl
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recbench.core.errors import UserError, nearest
+from recbench.data.sources.object_store import partition_of
 from recbench.data.sources.raw_lines import BadRows, RawText, line_blocks
 from recbench.data.sources.text_table import HEAD_BYTES, TextFormat, TextTable, suffix_of
 from recbench.data.sources.zip_members import LISTED_MEMBERS, members
@@ -137,7 +139,8 @@ def open_table(text: RawText, how: TextFormat) -> Table:
 
 
 class ParquetTable:
-    """Raises UserError for a broken file and for one that has two columns of one name."""
+    """With the columns that its folders name, as Spark and Hive write them (``day=2014-07-01/part-0.parquet``), as text. Raises UserError for a
+    broken file and for one that has two columns of one name."""
 
     unit = "row"
 
@@ -148,7 +151,10 @@ class ParquetTable:
             twice = [name for at, name in enumerate(names) if name in names[:at]]
             if twice:
                 raise UserError(f"{path} has two columns called '{twice[0]}'; rename one of them")
-            self.scan = pl.scan_parquet(path, glob=False)
+            held = {column: value for column, value in partition(path).items() if column not in names}
+            self.scan = pl.scan_parquet(path, glob=False, hive_partitioning=False).with_columns(
+                pl.lit(value, pl.String).alias(column) for column, value in held.items()
+            )
             self.schema = self.scan.collect_schema()
         except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
@@ -171,6 +177,12 @@ class ParquetTable:
             return self.scan.select(column).head(rows).collect().to_series()
         except pl.exceptions.PolarsError as error:
             raise UserError(f"{self.path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+
+
+def partition(path: Path) -> dict[str, str | None]:
+    """Column -> value of the folders of a partitioned table right above a file; None where Hive says that there is none."""
+    found = {column: unquote(value) for column, value in partition_of(path.as_posix())}
+    return {column: None if value == "__HIVE_DEFAULT_PARTITION__" else value for column, value in found.items()}
 
 
 class JsonLines:

@@ -13,11 +13,13 @@ from typing import Any
 
 from recbench.core.errors import UserError
 from recbench.data.schema import RawData, check_choice
+from recbench.data.sources.object_store import Wants
 from recbench.data.sources.session_logs import (
     HandFetched,
     SessionLogConfig,
     find_file,
     located,
+    one_file,
     open_log,
     spool_log,
 )
@@ -48,6 +50,11 @@ class YoochooseConfig(SessionLogConfig):
 
     def labels(self) -> list[str]:
         return [self.name, self.fraction]
+
+
+def raw_files(config: YoochooseConfig) -> Wants:
+    """The one file."""
+    return one_file(FILE)
 
 
 def locate(config: YoochooseConfig, cache_dir: Path) -> dict[str, dict[str, Any]]:

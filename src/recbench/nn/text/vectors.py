@@ -16,6 +16,7 @@ from torch import Tensor
 from recbench.core.disk import disk_errors, write_atomically
 from recbench.core.errors import UserError
 from recbench.data.download import hash_file
+from recbench.data.local_files import local_texts
 from recbench.data.text_config import FILE, TFIDF, TextConfig
 from recbench.data.vector_file import HOW, ready_files, ready_vectors
 from recbench.nn.text.language_model import decisive_files, encoded, model_folder
@@ -39,6 +40,7 @@ def text_key(config: TextConfig, cache_dir: Path) -> dict[str, Any]:
     """
     parts: dict[str, Any] = {"version": VECTORS_VERSION, "normalise": config.normalise}
     if config.encoder == FILE:
+        config = local_texts(config, cache_dir)
         return {**parts, "files": [_sha(path, cache_dir) for path in ready_files(str(config.path))]}
     parts["template"] = config.template
     if config.encoder == TFIDF:
@@ -74,7 +76,7 @@ def text_vectors(data: PreparedData, config: TextConfig, cache_dir: Path, device
         return torch.from_numpy(np.load(path, allow_pickle=False))
     started = time.perf_counter()
     if config.encoder == FILE:
-        found, absent = ready_vectors(data, str(config.path))
+        found, absent = ready_vectors(data, str(local_texts(config, cache_dir).path))
         logger.info("text: %s of %s items have no vector in the file", f"{absent:,}", f"{data.n_items:,}")
     else:
         found = tfidf_svd(texts, config.width) if config.encoder == TFIDF else encoded(texts, config, device)

@@ -3,7 +3,8 @@
 Runs of one configuration but for the seed stand for one entrant. Means have 95 % intervals of users and seeds (paired bootstrap over
 users, variance over seeds); entrants that share a letter are not told apart (all pairs, Holm, 5 %). With --reference every entrant's
 difference to that one is given as a share of it, with its interval and p values. Where the runs have kept their lists
-(evaluation.metrics=[stability]), a column says how much of a list the seeds of an entrant share.
+(evaluation.metrics=[stability]), a column says how much of a list the seeds of an entrant share,
+and a line how much of it stays in runs that differ in training.resample_day alone.
 """
 
 from __future__ import annotations
@@ -87,6 +88,21 @@ def notes(verdicts: Sequence[Verdict]) -> str:
     return "; ".join(said)
 
 
+def day_lines(folders: Sequence[Path], cutoff: int) -> list[str]:
+    """A line for each configuration of which there are runs of one seed with the last day of training drawn anew."""
+    from recbench.evaluation.lists.stability import day_stability
+    from recbench.report.entrants import day_pairs
+
+    said = []
+    for name, pairs in day_pairs(folders).items():
+        found = day_stability(pairs, cutoff)
+        what = "no lists were kept: make the runs with evaluation.metrics=[stability]"
+        if found is not None:
+            what = f"{found:.4f} of a list stays when the last day of training is drawn anew ({len(pairs)} of a seed)"
+        said.append(f"day_stability@{cutoff} of {name}: {what}")
+    return said
+
+
 def _relative(verdict: Verdict) -> str:
     if verdict.relative is None or verdict.relative_low is None or verdict.relative_high is None:
         return "-"
@@ -120,6 +136,8 @@ def run_compare(arguments: list[str]) -> int:
     overlaps = {e.name: found for e in entrants if (found := stability(e.runs, cutoff)) is not None}
     table = verdict_table(verdicts, chosen.metric, protocol, reference, marks, overlaps, cutoff)
     show(table, notes(verdicts), *tuned_notes(told, warn=True), *doubts(told))
+    for line in day_lines(chosen.folders, cutoff):
+        print(line)
     if chosen.lists is not None:
         from recbench.cli.agreement import agreement_table
 

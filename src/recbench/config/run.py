@@ -106,6 +106,8 @@ class RunConfig:
         if self.protocol.asks_clicks and (self.attack != AttackConfig() or self.training.selection != "none"):
             key = "training.selection" if self.training.selection != "none" else "attack"
             raise UserError(f"protocol=clicks trains on judged rows, which {key} does not know; set it to none")
+        if self.training.resample_day is not None:
+            self._check_resampling()
         check_auxiliaries(self.model)
         check_items(self.model)
         check_fallback(self.model)
@@ -176,6 +178,15 @@ class RunConfig:
     def uncompressed(self) -> RunConfig:
         """The same run before it is compressed."""
         return replace(self, compression=CompressionConfig())
+
+    def _check_resampling(self) -> None:
+        if self.training.resample_day < 0:  # type: ignore[operator]
+            raise UserError(f"training.resample_day={self.training.resample_day} is a seed: 0 or more, or null")
+        if self.protocol.asks_clicks or self.attack != AttackConfig():
+            other = "protocol=clicks" if self.protocol.asks_clicks else f"attack={self.attack.name}"
+            raise UserError(
+                f"training.resample_day asks how lists change, which {other} does not; leave one of them out"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values in the layout of the command line: what config.yaml of a run folder holds. Secrets of addresses are left out."""

@@ -65,6 +65,8 @@ class TrainingConfig:
     # An epoch has as many steps as without the selection: what is kept comes round several times.
     equal_steps: bool = field(default=False, metadata=LATER)
     sparsity: SparsityConfig = field(default_factory=SparsityConfig, metadata=LATER)
+    # A seed: the last day of training is drawn anew with it. For the stability of lists; evaluation stays as it is (recbench.data.resampled).
+    resample_day: int | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         if isinstance(self.sparsity, Mapping):  # as a stored config holds it

@@ -10,6 +10,7 @@ from typing import Any
 from recbench.config.run import RunConfig
 from recbench.core.run_folder import RunFolder
 from recbench.data.attack import attacked
+from recbench.data.resampled import resampled
 from recbench.data.split import make_split, protocol_view
 from recbench.data.store import PreparedData, prepare
 from recbench.data.training import TrainingData
@@ -52,13 +53,14 @@ class RunContext:
             clicks = click_split(config.data, config.protocol, config.cache_dir)
             return cls(clicks.clicks.log, clicks)
         data = protocol_view(prepare(config.data, config.cache_dir), config.protocol)
-        return cls(*attacked(data, make_split(data, config.protocol, data.folder), config.attack))
+        split = make_split(data, config.protocol, data.folder)
+        return cls(*resampled(*attacked(data, split, config.attack), config.training.resample_day))
 
     @classmethod
     def among(cls, stages: dict[str, RunContext], config: RunConfig) -> RunContext:
         """That of a config from the ``stages`` kept so far, by all that decides it; made and kept there if it is a new one."""
         deciding = [asdict(part) for part in (config.data, config.protocol, config.attack)]
-        name = json.dumps([*deciding, str(config.cache_dir)], sort_keys=True, default=str)
+        name = json.dumps([*deciding, config.training.resample_day, str(config.cache_dir)], sort_keys=True, default=str)
         if name not in stages:
             stages[name] = cls.of(config)
         return stages[name]

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbench.core.errors import UserError
 from recbench.core.run_folder import replacing
+from recbench.data.user_attributes import has_user_attributes, user_attributes
 from recbench.evaluation.lists import families
-from recbench.evaluation.lists.families import FAMILIES, READ_CATEGORIES, READ_TEXT, STABILITY, ListFigures
+from recbench.evaluation.lists.families import DISPARITY, FAMILIES, READ_CATEGORIES, READ_TEXT, STABILITY, ListFigures
 from recbench.evaluation.lists.material import Items, blocks, categories_of
 from recbench.evaluation.lists.stability import LISTS_FILE, write_lists
 
@@ -32,6 +34,8 @@ def check_list_metrics(config: RunConfig, data: PreparedData) -> None:
     asked = config.evaluation.metrics
     if "ild" in asked:
         families.check_data(asked, categories_of(data) is not None, data.has_text)
+    if config.data.users.path:
+        attributes_of(asked, data, config)
 
 
 def list_figures(
@@ -47,7 +51,9 @@ def list_figures(
     items = items_of(asked, counts, data, config)
     started = time.perf_counter()
     parts = blocks(ranked, data, split.test, split.seen_items == "mask")
-    found = families.measure(asked, items, parts, ranked, config.evaluation.cutoffs)
+    attributes = attributes_of(asked, data, config)
+    of_cases = {name: group[split.test.user[ranked.top_k_case]] for name, group in attributes.items()}
+    found = families.measure(asked, items, parts, ranked, config.evaluation.cutoffs, of_cases)
     last = max(config.evaluation.cutoffs)
     for name, values in found.per_case.items():
         if name.endswith(f"@{last}") and np.isnan(values).any():
@@ -68,6 +74,27 @@ def items_of(asked: list[str], counts: np.ndarray, data: PreparedData, config: R
 
         vectors = text_vectors(data, TextConfig(), config.cache_dir, torch.device("cpu")).numpy()
     return Items(counts, categories, vectors)
+
+
+def attributes_of(asked: list[str], data: PreparedData, config: RunConfig) -> dict[str, np.ndarray]:
+    """Name of an attribute of users, as it stands in a figure's name -> [U] number of its value from 0, -1 where nothing is known. Empty where
+    ``disparity`` is not asked for, and where a source knows nothing of these users, such as sessions. Raises UserError for a table
+    (``data.users``) that cannot be used."""
+    import polars as pl
+
+    if DISPARITY not in asked or not has_user_attributes(config.data):
+        return {}
+    try:
+        table = user_attributes(data, config.data, config.cache_dir)
+    except UserError:
+        if config.data.users.path:
+            raise
+        return {}
+    found = {}
+    for column in table.columns[1:]:
+        number = table[column].rank("dense").cast(pl.Int64).fill_null(0).to_numpy() - 1
+        found["".join(c if c.isascii() and c.isalnum() else "_" for c in column.lower())] = number
+    return found
 
 
 def stored_lists(ranked: Evaluation, config: RunConfig, folder: RunFolder) -> None:

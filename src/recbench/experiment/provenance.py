@@ -80,7 +80,7 @@ def provenance(config: RunConfig, data: PreparedData, split: Split, dependencies
         "determinism_meaning": DETERMINISM[level],
         "protocol": split.protocol_id,
         "split_hash": split.split_hash,
-        "data_fingerprint": data.fingerprint,
+        "data_fingerprint": data.judged_fingerprint,
         "raw_files": data.manifest.get("files", {}),
         "dependencies": dict(dependencies),
         "versions": versions(),

@@ -13,6 +13,9 @@ from recbench.core.key_fields import key_values
 from recbench.core.run_folder import finished_run
 from recbench.evaluation.statistics.compare import Entrant
 
+#: The key by which runs of a resampled day differ.
+RESAMPLED = "training.resample_day"
+
 
 def entrants_of(folders: Sequence[Path]) -> list[Entrant]:
     """One entrant a configuration, in order of first appearance. Raises UserError for what is no finished run, and for two runs of one seed."""
@@ -28,6 +31,21 @@ def entrants_of(folders: Sequence[Path]) -> list[Entrant]:
         settings[name] = values
     names = _names(list(settings.values()))
     return [Entrant(name, tuple(runs.values())) for name, runs in zip(names, found.values(), strict=True)]
+
+
+def day_pairs(folders: Sequence[Path]) -> dict[str, list[tuple[Path, ...]]]:
+    """Name of a configuration -> runs of one seed each that differ in nothing but ``training.resample_day``; where there are two or more."""
+    found: dict[str, dict[int | None, list[Path]]] = {}
+    settings: dict[str, dict[str, Any]] = {}
+    for path in dict.fromkeys(Path(folder).resolve() for folder in folders):
+        values, seed = _configuration(path)
+        values = {key: value for key, value in values.items() if key != RESAMPLED}
+        name = json.dumps(values, sort_keys=True, default=str)
+        found.setdefault(name, {}).setdefault(seed, []).append(path)
+        settings[name] = values
+    named = zip(_names(list(settings.values())), found.values(), strict=True)
+    pairs = {name: [tuple(runs) for runs in by_seed.values() if len(runs) > 1] for name, by_seed in named}
+    return {name: runs for name, runs in pairs.items() if runs}
 
 
 def find_reference(wanted: str, entrants: Sequence[Entrant]) -> str:
@@ -56,6 +74,7 @@ def _configuration(path: Path) -> tuple[dict[str, Any], int | None]:
     parts = {
         "model": key_values(config.model),
         "training": key_values(config.training) if trained else {"max_length": config.training.max_length},
+        **({} if config.training.resample_day is None else {RESAMPLED: config.training.resample_day}),
         "distillation": key_values(config.distillation),
         "compression": asdict(config.compression),
         "protocol": asdict(config.protocol),

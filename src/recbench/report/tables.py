@@ -28,6 +28,7 @@ OF_LISTS = {
     "disparity_category": "largest difference of hits between categories of items",
     "disparity_exposure": "share of places that would have to go to another group for every group to have its share of events",
     "stability": "share of a list that is the same with another seed",
+    "day_stability": "share of a list that is the same when the last day of training is drawn anew",
 }
 HELP = {
     "ndcg": "normalised discounted cumulative gain",

@@ -48,7 +48,7 @@ REFERENCE = re.compile(r"<([^<>:]+):([^<>:]+)>")
 METRIC = re.compile(
     r"(validation_|sampled\d+_|keep_|mask_|popularity_order_|retriever_order_|shuffled_|rewarded_)*"
     r"(ndcg|hr|mrr|coverage|gini|novelty|mean_popularity|recall|precision)(@\d+)?"
-    r"|(sampled\d+_)?(ild|calibration|disparity)_[a-z]+@\d+|(sampled\d+_)?(arp|aplt|tail_recall|serendipity|stability)@\d+"
+    r"|(sampled\d+_)?((ild|calibration)_[a-z]+|disparity_[a-z0-9_]+)@\d+|(sampled\d+_)?(arp|aplt|tail_recall|serendipity|(day_)?stability)@\d+"
     r"|(validation_)?(auc|gauc|gauc_rows|logloss|ne|calibration|ece)(:\w+)?"  # of clicks
     r"|(sampled\d+_)?candidate_recall"  # of rerankers: targets that are among the reordered items
     r"|reward_in_lists@\d+"  # of data whose behaviours are worth something

@@ -14,13 +14,12 @@ from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder, replacing
 from recbench.core.terminal import short_number
 from recbench.evaluation.clicks import BY_USER
-from recbench.evaluation.lists.families import STABILITY
-from recbench.evaluation.lists.stability import stability
 from recbench.evaluation.statistics.answers import user_answers
 from recbench.evaluation.statistics.bootstrap import Difference, bootstrap
 from recbench.evaluation.statistics.per_user import MEASURES, mean_per_user, same_users, stores
 from recbench.report.notes import Entry, doubts, tuned_notes, unequal
 from recbench.study.definition import OWN_NAMES
+from recbench.study.overlaps import OVERLAPS, overlap
 from recbench.study.ranks_file import StudyRanks, user_totals
 from recbench.study.records import DOUBTS, VALUES_FROM, Record
 from recbench.study.values import key_of
@@ -92,7 +91,7 @@ def _table(
     for name, group in rows.items():
         cells = [
             marked(name, group),
-            *(_figure(column, group, runs_dir) for column in study.columns),
+            *(_figure(column, group, runs_dir, [*rows.values()]) for column in study.columns),
         ]
         if reference:
             cells.append("" if group is reference else difference(group, reference, compared, runs_dir, kept))
@@ -181,12 +180,12 @@ def _percent(found: Difference) -> str:
     return f"{100 * found.relative:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
-def _figure(column: str, group: Sequence[Record], runs_dir: Path) -> str:
-    """The cell of a row; stability is no figure of one run, but of the lists that the row's runs have kept."""
-    kind, _, cutoff = column.partition("@")
-    if kind != STABILITY:
+def _figure(column: str, group: Sequence[Record], runs_dir: Path, rows: Sequence[Sequence[Record]]) -> str:
+    """The cell of a row; stability is no figure of one run, but of lists that the runs have kept."""
+    if column.partition("@")[0] not in OVERLAPS:
         return _mean(column, [record.get(column) for record in group])
-    found = stability([runs_dir / record["key"] for record in group], int(cutoff))
+    every = [runs_dir / record["key"] for row in rows for record in row]
+    found = overlap(column, [runs_dir / record["key"] for record in group], every)
     return "" if found is None else _short(found)
 
 

@@ -78,8 +78,8 @@ def stage_of_run(folder: RunFolder, config: RunConfig) -> RunContext:
     from recbench.experiment.context import RunContext
 
     stage = RunContext.of(config)
-    trained_on = folder.read("provenance.json").get("data_fingerprint", stage.data.fingerprint)
-    if trained_on != stage.data.fingerprint:
+    trained_on = folder.read("provenance.json").get("data_fingerprint", stage.data.judged_fingerprint)
+    if trained_on != stage.data.judged_fingerprint:
         raise UserError(
             f"the data in {stage.data.folder} are not those that {folder.key} was trained on, so its item numbers would mean other items; "
             "name the raw files of the run with --raw-dir (in Python: raw_dir=)"

@@ -2,6 +2,8 @@
 
 Users:   largest less smallest mean NDCG@k of a group. ``disparity_activity``: users by the length of their history, in four groups of equal
          size. ``disparity_taste``: users by the share of head items in their history, in three [Abdollahpouri et al., UMAP 2021].
+         ``disparity_user_NAME``: users by an attribute that the data know of them (``data.users``), of values that at least 1 % of the cases and ten
+         of them have; users of whom it is not known are left out.
 Items:   largest less smallest share of targets that are found (rank <= k). ``disparity_popularity``: targets of head, middle and tail.
          ``disparity_category``: targets by category, of categories with at least 1 % of the targets and ten of them.
 Shown:   ``disparity_exposure`` = sum over head, middle and tail of |share of places - share of training events| / 2: which part of all
@@ -13,8 +15,8 @@ Shapes: C cases, T targets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -37,6 +39,8 @@ class Served:
     rank: np.ndarray
     lists: np.ndarray
     n_ranked: int
+    #: Name of an attribute -> [C] number of its value from 0; -1 where nothing is known.
+    attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def taste(items: Items, block: Block) -> np.ndarray:
@@ -70,7 +74,8 @@ def gap(values: np.ndarray, group: np.ndarray) -> float:
 
 
 def disparity(items: Items, served: Served, cutoffs: Sequence[int]) -> dict[str, float]:
-    """``disparity_activity@k``, ``_taste``, ``_popularity``, ``_exposure`` and, where the data have categories, ``_category``."""
+    """``disparity_activity@k``, ``_taste``, ``_popularity``, ``_exposure`` and, where the data have categories, ``_category``, and
+    ``disparity_user_NAME@k`` for each attribute."""
     activity, tastes = by_size(served.length, 4), by_size(served.taste, 3)
     popularity, found = items.group[served.target].astype(np.int64), {}
     training = np.bincount(items.group[1:], weights=items.counts[1:], minlength=3) / max(items.counts[1:].sum(), 1)
@@ -83,9 +88,24 @@ def disparity(items: Items, served: Served, cutoffs: Sequence[int]) -> dict[str,
         listed = items.group[served.lists[:, :k]]
         shown = np.bincount(listed[listed >= 0], minlength=3)
         found[f"disparity_exposure@{k}"] = float(np.abs(shown / max(shown.sum(), 1) - training).sum() / 2)
+        for name, group in served.attributes.items():
+            found[f"disparity_user_{name}@{k}"] = gap(quality, without_small(group))
         if items.categories is not None:
             found[f"disparity_category@{k}"] = category_gap(items, served.target, hit)
     return found
+
+
+def without_small(group: np.ndarray) -> np.ndarray:
+    """[C] groups with -1 in place of those that are too small to be looked at, and of all where fewer than two are left.
+
+    >>> without_small(np.array([0] * 10 + [1] * 10 + [2])).tolist()[-2:]
+    [1, -1]
+    """
+    count = np.bincount(group[group >= 0], minlength=1)
+    large = count >= max(SMALLEST, SMALLEST_SHARE * len(group))
+    if large.sum() < 2:
+        return np.full(len(group), -1)
+    return np.where((group >= 0) & large[group], group, -1)
 
 
 def category_gap(items: Items, target: np.ndarray, hit: np.ndarray) -> float:

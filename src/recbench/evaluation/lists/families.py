@@ -57,9 +57,14 @@ def check_data(names: Sequence[str], has_categories: bool, has_text: bool) -> No
 
 
 def measure(
-    names: Sequence[str], items: Items, parts: Iterator[Block], found: Listed, cutoffs: Sequence[int]
+    names: Sequence[str],
+    items: Items,
+    parts: Iterator[Block],
+    found: Listed,
+    cutoffs: Sequence[int],
+    attributes: Mapping[str, np.ndarray] | None = None,
 ) -> ListFigures:
-    """All metrics of ``names``, in one pass over the cases. parts: the blocks of ``found``."""
+    """All metrics of ``names``, in one pass over the cases. parts: the blocks of ``found``; attributes: as in ``Served``."""
     collected: dict[str, list[np.ndarray]] = {}
     tastes, lengths = [np.empty(0)], [np.empty(0)]
     for block in parts:
@@ -80,6 +85,7 @@ def measure(
             found.rank,
             found.top_k,
             found.n_ranked,
+            attributes or {},
         )
         overall = disparity(items, served, cutoffs)
     return ListFigures({name: np.concatenate(values) for name, values in collected.items()}, overall)

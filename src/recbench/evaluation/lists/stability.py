@@ -1,4 +1,4 @@
-"""Stability: how much of a list stays when only the seed of the training changes.
+"""Stability: how much of a list stays when only the seed of the training changes, or only its last day (``training.resample_day``).
 
 overlap@k = |A ∩ B| / k for the lists A and B of one case by two seeds; the mean over cases, and over all pairs of seeds. 1: the seed changes no
 list. It needs several runs, so it is no figure of one: with ``evaluation.metrics=[stability]`` a run keeps its lists in ``lists.parquet``, and
@@ -17,6 +17,8 @@ from recbench.core.errors import UserError
 
 #: The file of a run folder with its lists.
 LISTS_FILE = "lists.parquet"
+#: Names of the two figures.
+BY_SEED, BY_DAY = "stability", "day_stability"
 
 
 def overlap(first: np.ndarray, second: np.ndarray, k: int) -> np.ndarray:
@@ -51,6 +53,12 @@ def read_lists(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(
             f"cannot read {path}: {str(error).splitlines()[0]}; delete it, and make the run once more with evaluation.metrics=[stability]"
         ) from error
+
+
+def day_stability(pairs: Sequence[Sequence[Path]], k: int) -> float | None:
+    """Mean overlap@k between runs of one seed whose last day of training was drawn anew; None where no two of them have kept lists."""
+    found = [value for runs in pairs if (value := stability(runs, k)) is not None]
+    return float(np.mean(found)) if found else None
 
 
 def stability(runs: Sequence[Path], k: int) -> float | None:

@@ -46,7 +46,7 @@ def local_config(config: DataConfig, cache_dir: Path) -> DataConfig:
 
 def local_features(config: DataConfig, cache_dir: Path) -> DataConfig:
     """With the vectors of items on this disk, and the ids beside them."""
-    files = {
+    files: dict[str, Any] = {
         kind: _with_ids(path, base_address(config), cache_dir, f"data.features.{kind}")
         for kind, path in config.features.files().items()
     }

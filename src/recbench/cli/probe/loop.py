@@ -99,7 +99,7 @@ def checked(run: Run, settings: LoopSettings) -> RunConfig:
         )
     if settings.copies != "none":
         copies.check_copies(config)
-    every = {"max_epochs": settings.epochs, "validate_every": settings.epochs, "init_from": None}
+    every: dict[str, Any] = {"max_epochs": settings.epochs, "validate_every": settings.epochs, "init_from": None}
     return replace(config, training=replace(config.training, **every))
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 
 from recbench.core.disk import forget_pages
 from recbench.core.errors import UserError
 from recbench.data.events import raw_ids
+from recbench.data.kept import Kept
 from recbench.data.parts import Parts
 from recbench.data.schema import RawData
 
@@ -19,6 +22,7 @@ from recbench.data.schema import RawData
 ID_KEY = b"recbench ids 1"
 #: Events of a mapped array that are written to before its pages are let go.
 STRETCH = 1 << 24
+NO_REVIEWS = "data.keep=[reviews] asks for reviews, but these data have none; leave them out of data.keep"
 
 
 @dataclass
@@ -40,10 +44,16 @@ class Cleaned:
     item_ids: pl.Series
     steps: list[dict[str, Any]]
     parts: np.ndarray | None = None
+    kept: Kept = field(default_factory=Kept)
 
 
-def arrange(parts: Parts, raw: RawData, steps: list[dict[str, Any]]) -> Cleaned:
-    """Number users, items and behaviours, and put the users, whose events already stand together, in their new order."""
+def arrange(parts: Parts, raw: RawData, steps: list[dict[str, Any]], keep: Sequence[str] = ()) -> Cleaned:
+    """Number users, items and behaviours, and put the users, whose events already stand together, in their new order.
+
+    keep: as ``data.keep``. Raises UserError for reviews that the data do not have.
+    """
+    if "reviews" in keep and "review" not in pq.read_schema(raw.interactions).names:
+        raise UserError(NO_REVIEWS)
     row_of = {"user": np.full(parts.n_users, -1, np.int64), "item": np.full(parts.n_items, -1, np.int64)}
     behaviour_row: dict[int, int] = {}
     length_of, with_sessions = np.zeros(parts.n_users, np.int64), False
@@ -69,6 +79,8 @@ def arrange(parts: Parts, raw: RawData, steps: list[dict[str, Any]]) -> Cleaned:
     kinds |= {"behaviours": np.int8} if behaviour_names else {}
     kinds |= {"sessions": np.int32} if with_sessions else {}
     kinds |= {"parts": np.int8} if raw.given_parts else {}
+    kinds |= {"ratings": np.float32} if "ratings" in keep else {}
+    kinds |= {"rows": np.int64} if "reviews" in keep else {}
     arrays = {name: parts.array(name, n_events, kind) for name, kind in kinds.items()}
     for events in parts.each():
         place = offsets[user_number[events.user]] + _place_in_run(events.user)
@@ -84,6 +96,11 @@ def arrange(parts: Parts, raw: RawData, steps: list[dict[str, Any]]) -> Cleaned:
         if "parts" in arrays:
             assert events.part is not None
             _put(arrays["parts"], place, events.part)
+        if "ratings" in arrays:
+            assert events.rating is not None
+            _put(arrays["ratings"], place, events.rating)
+        if "rows" in arrays:
+            _put(arrays["rows"], place, events.row)
     return Cleaned(
         items=arrays["items"],
         offsets=offsets,
@@ -95,6 +112,7 @@ def arrange(parts: Parts, raw: RawData, steps: list[dict[str, Any]]) -> Cleaned:
         item_ids=item_ids,
         steps=steps,
         parts=arrays.get("parts"),
+        kept=Kept(arrays.get("ratings"), _reviews(raw, arrays["rows"]) if "rows" in arrays else None),
     )
 
 
@@ -107,6 +125,14 @@ def _put(array: np.ndarray, place: np.ndarray, values: np.ndarray) -> None:
         here = np.flatnonzero((place >= first) & (place < first + STRETCH))
         array[place[here]] = values[here]
         forget_pages(array)
+
+
+def _reviews(raw: RawData, rows: np.ndarray) -> pl.Series:
+    """[N] the reviews in these rows of the spool. Raises UserError if there is none among them."""
+    found = raw_ids(raw.interactions, "review", np.asarray(rows))[1]
+    if found.null_count() == len(found):
+        raise UserError(NO_REVIEWS)
+    return found
 
 
 def _place_in_run(user: np.ndarray) -> np.ndarray:

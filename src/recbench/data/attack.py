@@ -108,7 +108,7 @@ def attacked(data: PreparedData, split: Split, config: AttackConfig) -> tuple[Pr
     made = copy.copy(data)
     made.__class__ = AttackedData
     made.items = np.concatenate([data.items, items.astype(np.int32)])
-    for name in ("timestamps", "behaviours", "sessions", "parts"):
+    for name in ("timestamps", "behaviours", "sessions", "parts", "ratings"):
         if (array := getattr(data, name)) is not None:
             setattr(made, name, np.concatenate([array, array[place]]))
     made.offsets = np.concatenate([data.offsets, offsets[1:]])

@@ -78,9 +78,12 @@ class UsersConfig:
     header: bool = True
     separator: str | None = None
     encoding: str = "utf-8"
+    text: str | None = None  # the column that says something of a user in words, for models that read it
 
     def validate(self) -> None:
-        """Raises UserError for a column that is asked for twice."""
+        """Raises UserError for a column that is asked for twice, and for a text without a table."""
+        if self.text and not self.path:
+            raise UserError("data.users.text names a column; name the table with data.users.path=FILE")
         twice = {name for name in self.attributes if self.attributes.count(name) > 1}
         if twice or self.user in self.attributes:
             raise UserError(f"data.users names the column '{next(iter(twice), self.user)}' twice; name each once")

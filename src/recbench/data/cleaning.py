@@ -46,6 +46,8 @@ def clean(raw: RawData, config: DataConfig) -> Cleaned:
         raise UserError(
             f"data.shuffle_ties={config.shuffle_ties} needs timestamps and these data have none; set it to null"
         )
+    if "ratings" in config.keep and parts.n_users and not parts.has_ratings:
+        raise UserError("data.keep=[ratings] asks for ratings, but these data have none; leave them out of data.keep")
     if config.session_gap is not None and not raw.has_timestamps:
         raise UserError(f"data.session_gap={config.session_gap} needs timestamps and these data have none")
     for events in parts.each(change=True):
@@ -64,7 +66,7 @@ def clean(raw: RawData, config: DataConfig) -> Cleaned:
             log.warning(
                 "the %d-core keeps only %.0f %% of the rows; data.k_core=0 keeps all", config.k_core, 100 * share
             )
-    return arrange(parts, raw, steps)
+    return arrange(parts, raw, steps, config.keep)
 
 
 def _clean_part(events: Events, raw: RawData, config: DataConfig, tally: Tally) -> None:
@@ -74,7 +76,8 @@ def _clean_part(events: Events, raw: RawData, config: DataConfig, tally: Tally) 
         assert events.rating is not None or not len(events)
         events.take(events.rating >= config.min_rating if events.rating is not None else np.empty(0, bool))
         tally.add("rating", events)
-    events.rating = None
+    if "ratings" not in config.keep:
+        events.rating = None
     if len(events):
         events.take(_by_user_and_time(events, raw.has_timestamps))
     if raw.has_timestamps:

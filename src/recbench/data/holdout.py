@@ -119,6 +119,7 @@ def _build(data: PreparedData, config: HoldoutConfig, working: Path) -> None:
         data.item_table(),
         user_ids=data.user_ids()["user_id"],
         behaviour_names=data.manifest["behaviours"],
+        kept=data.kept().at(position),
         seams=seams,
         parts=part if config.order == "given" else None,
         details=inherited(data, holdout=made),

@@ -8,6 +8,7 @@ Symbols: N interactions, U users, I items. A folder holds
     behaviours.npy  int8  [N]    only where the data have them: 1..B, 0 where unknown; names in the manifest
     sessions.npy    int32 [N]    only where the data have them: number of the session within its user
     parts.npy       int8  [N]    only where others split the data: see ``recbench.data.given_parts``; a user's events stand by part, then time
+    ratings.npy     float32 [N] and reviews.parquet, only where ``data.keep`` asks for them: see ``recbench.data.kept``
     items.parquet   item_id, raw id and text of every item;  users.parquet  user and raw id
     manifest.json   written last: a folder without it is not a prepared data set
 """
@@ -24,6 +25,7 @@ from recbench.core.disk import save_array, write_atomically
 from recbench.core.errors import UserError
 from recbench.data.intact import check_intact, checksums
 from recbench.data.item_table import complete_item_table, has_text, user_table
+from recbench.data.kept import Kept
 from recbench.data.manifest_figures import check_arrays, fingerprint_of, statistics_of
 
 if TYPE_CHECKING:
@@ -53,6 +55,9 @@ class PreparedData:
         self.has_text: bool = manifest["has_text"]
         self.has_behaviours: bool = manifest["has_behaviours"]
         self.has_repeats: bool = manifest["has_repeats"]
+        kept = manifest.get("kept", {})
+        self.has_reviews: bool = "reviews" in kept
+        self.ratings = self._array("ratings") if "ratings" in kept else None
         self.items = self._array("items")
         self.timestamps = self._array("timestamps")
         self.offsets = self._array("offsets")
@@ -89,6 +94,7 @@ class PreparedData:
         *,
         sessions: np.ndarray | None = None,
         parts: np.ndarray | None = None,
+        kept: Kept | None = None,
         user_ids: list[str] | pl.Series | None = None,
         behaviour_names: list[str] | None = None,
         n_items: int | None = None,
@@ -100,7 +106,8 @@ class PreparedData:
         items [N] in 1..I, offsets [U+1], timestamps [N] ascending within each user (None: the data have no clock),
         behaviours [N]. item_table: one row an item in the order of ids 1..I, columns ``item`` (raw id) and any of
         ITEM_COLUMNS; without it the raw ids are the numbers. seams: positions inside a user's events where
-        a part begins, so that times may fall there. details: further entries of the manifest. Raises ValueError if the
+        a part begins, so that times may fall there. kept: ratings and reviews
+        of the events. details: further entries of the manifest. Raises ValueError if the
         arrays contradict each other.
         """
         folder = Path(folder)
@@ -125,7 +132,8 @@ class PreparedData:
             save_array(folder / f"{name}.npy", array)
         table.write_parquet(folder / "items.parquet")
         user_table(user_ids, len(offsets) - 1).write_parquet(folder / "users.parquet")
-        names = [*(f"{name}.npy" for name in arrays), "items.parquet", "users.parquet"]
+        kept_files, of_kept = (kept or Kept()).write(folder)
+        names = [*(f"{name}.npy" for name in arrays), "items.parquet", "users.parquet", *kept_files]
         manifest = {
             "format": FORMAT_VERSION,
             "checksums": checksums(folder, names),
@@ -136,6 +144,7 @@ class PreparedData:
             "has_sessions": sessions is not None,
             **({"has_parts": True} if parts is not None else {}),
             "behaviours": behaviour_names or [],
+            **of_kept,
             **(details or {}),
         }
         _write_manifest(folder, manifest)
@@ -153,6 +162,16 @@ class PreparedData:
     def user_ids(self) -> pl.DataFrame:
         """[U rows] user (0..U-1, sorted) and user_id, its raw id."""
         return self._table("users.parquet")
+
+    def reviews(self) -> pl.Series:
+        """[N] the text of each event's review, null where it has none. Raises UserError where ``data.keep`` did not ask for them."""
+        if not self.has_reviews:
+            raise UserError("these data hold no reviews; prepare them with data.keep=[reviews]")
+        return self._table("reviews.parquet")["review"]
+
+    def kept(self) -> Kept:
+        """Ratings and reviews of the events, as far as ``data.keep`` asked for them."""
+        return Kept(self.ratings, self.reviews() if self.has_reviews else None)
 
     def _table(self, name: str) -> pl.DataFrame:
         import polars as pl

@@ -78,6 +78,7 @@ def _build(data: PreparedData, known: PreparedData, to_ours: np.ndarray, working
         known.item_table().drop("item_id"),
         sessions=None if data.sessions is None else np.asarray(data.sessions)[kept],
         user_ids=data.user_ids()["user_id"],
+        kept=data.kept().at(kept),
         behaviour_names=known.manifest["behaviours"] if known.has_behaviours else data.manifest["behaviours"],
         details=inherited(data),
     )

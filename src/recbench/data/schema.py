@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER, enters_no_key
 from recbench.data.beside_config import FeaturesConfig, KnowledgeConfig, UsersConfig
+from recbench.data.kept import check_keep
 from recbench.data.text_config import TextConfig
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ PATH_ONLY = {"path_only": True}
 #: enters the keys of those runs alone that read it, and only while it is not at its default.
 BESIDE = PATH_ONLY | LATER
 
-#: Columns of the spooled interactions, in file order. A source may leave out the last three; they then read as null.
-INTERACTION_COLUMNS = ("user", "item", "timestamp", "rating", "behaviour", "session")
+#: Columns of the spooled interactions, in file order. A source may leave out the last four; they then read as null.
+INTERACTION_COLUMNS = ("user", "item", "timestamp", "rating", "behaviour", "session", "review")
 
 #: Seconds from 1970 to the year 10000. A timestamp beyond is in another unit than it claims.
 LATEST_SECOND = 253_402_300_800
@@ -59,7 +60,8 @@ class DataConfig:
     user's first interaction with an item. bad_rows: "error" stops at the first unreadable row and names it, "skip"
     counts and drops them. session_gap: cut every user's events into sessions wherever more than so many seconds pass
     between two of them (None: the sessions that the source names, if it does). shuffle_ties: a seed; events of one user
-    at one time stand in an order drawn with it (None: in that of the file, which may tell more than a clock). text: how item texts become vectors.
+    at one time stand in an order drawn with it (None: in that of the file, which may tell more than a clock). keep: what
+    else is kept of each event, any of ratings and reviews. text: how item texts become vectors.
     """
 
     name: str = ""
@@ -72,6 +74,7 @@ class DataConfig:
     bad_rows: str = "error"
     session_gap: int | None = field(default=None, metadata=LATER)
     shuffle_ties: int | None = field(default=None, metadata=LATER)
+    keep: list[str] = field(default_factory=list, metadata=LATER)
     #: Of those who read text vectors alone; the prepared data are the same under all of it.
     text: TextConfig = field(default_factory=TextConfig, metadata=PATH_ONLY)
     #: Vectors of items, a knowledge graph and attributes of users: of those who read them alone, as texts are.
@@ -85,6 +88,7 @@ class DataConfig:
         """Raises UserError for a value outside the choices."""
         check_choice("data.repeats", self.repeats, ("keep", "first"))
         check_choice("data.bad_rows", self.bad_rows, ("error", "skip"))
+        check_keep(self.keep)
         for part in (self.text, self.features, self.knowledge, self.users):
             part.validate()
         for name, value in self.rewards.items():
@@ -136,7 +140,7 @@ class RawData:
     """What a source read.
 
     interactions: Parquet file with INTERACTION_COLUMNS in file order: user, item (str, never null), timestamp (int64
-    Unix time, ``ticks_per_second`` of them a second, never null), rating (float32), behaviour, session (str). items:
+    Unix time, ``ticks_per_second`` of them a second, never null), rating (float32), behaviour, session, review (str). items:
     the item table (``item`` and ITEM_COLUMNS), or a function that reads it for the wanted raw ids alone, so that a
     large metadata file is never held whole; None where the source has none. files: file name -> {"path", "size",
     "sha256"}. counts: rows read and rejected, by reason. extra: goes into the manifest. ticks_per_second: 1000 keeps

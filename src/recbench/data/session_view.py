@@ -126,6 +126,7 @@ def _build(data: PreparedData, rule: SessionRule, working: Path) -> None:
         data.item_table().filter(known[1:]),
         user_ids=_names(data, sessions, order),
         behaviour_names=data.manifest["behaviours"],
+        kept=data.kept().at(position),
         details=inherited(data, session_split=split),
     )
     log.info(

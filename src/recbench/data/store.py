@@ -88,6 +88,7 @@ def _build(config: DataConfig, source: Source, working: Path, cache_dir: Path) -
         items,
         sessions=cleaned.sessions,
         parts=cleaned.parts,
+        kept=cleaned.kept,
         user_ids=cleaned.user_ids,
         behaviour_names=cleaned.behaviour_names,
         details={

@@ -37,7 +37,11 @@ USERS_VERSION = 1
 def has_user_attributes(config: DataConfig) -> bool:
     """Whether anything is known of the users of these data."""
     beside = lookup(config.name).beside
-    return bool(config.users.path) or "user_table" in beside or ("user_file" in beside and getattr(config, "knows_users", False))
+    return (
+        bool(config.users.path)
+        or "user_table" in beside
+        or ("user_file" in beside and getattr(config, "knows_users", False))
+    )
 
 
 def users_key(config: DataConfig, cache_dir: Path) -> dict[str, Any]:
@@ -109,7 +113,9 @@ def _table(config: DataConfig, cache_dir: Path) -> pl.DataFrame:
         return make(config)
     files, bad = named_files(asked.path, config, "data.users.path"), BadRows(config.bad_rows)
     how = asked.separator, asked.header, asked.encoding
-    attributes = list(asked.attributes) or [name for name in opened(files[0], how).schema.names() if name != asked.user]
+    attributes = list(asked.attributes) or [
+        name for name in opened(files[0], how).schema.names() if name not in (asked.user, asked.text)
+    ]
     if "user" in attributes:
         raise UserError("an attribute cannot be called 'user'; leave that column out of data.users.attributes")
     table = read_columns(files, [asked.user, *attributes], how, bad, "data.users.path", needed=1)

@@ -15,6 +15,7 @@ from recbench.data.item_text import item_texts
 from recbench.data.knowledge import knowledge
 from recbench.data.store import PreparedData
 from recbench.data.user_attributes import user_attributes
+from recbench.data.user_text import user_texts
 from recbench.experiment.context import Run, RunContext
 from recbench.experiment.teacher import is_untrained
 from recbench.models.base import ModelContext, Recommender
@@ -39,6 +40,7 @@ def build_model(
     texts = item_texts(stage.data) if "text" in needs else None
     if texts is not None and dealt is not None:
         texts = [texts[item] for item in dealt]
+    told = user_texts(stage.data, config.data, train.end) if "user_text" in needs else None
     vectors = None
     if "text_vectors" in needs and not stored:
         from recbench.experiment.device import device_of
@@ -63,6 +65,7 @@ def build_model(
         config.data.rewards,
         stage.split.fields,
         user_attributes=known_of_users(config, stage.data) if "user_attributes" in needs else None,
+        user_texts=told,
     )
     # Weights that are never trained must not be those that a student of the same seed starts from.
     torch.manual_seed(config.seed + (UNTRAINED_SEEDS if is_untrained(config) else 0))

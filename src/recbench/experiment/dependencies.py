@@ -17,6 +17,7 @@ from recbench.data.knowledge import has_knowledge
 from recbench.data.store import PreparedData
 from recbench.data.text_config import FILE
 from recbench.data.user_attributes import has_user_attributes
+from recbench.data.user_text import has_user_text
 from recbench.experiment.context import RunContext
 from recbench.experiment.teacher import teacher_config
 from recbench.experiment.warm_start import without_source
@@ -32,6 +33,9 @@ MENDS = {
     "features": "name vectors of the items, as in data.features.image=FILE or data.features.text=titles",
     "knowledge": "name triples, as in data.knowledge.path=FILE",
     "user_attributes": "name a table of users, as in data.users.path=FILE",
+    "ratings": "keep them where the source has them: data.keep=[ratings]",
+    "reviews": "keep them where the source has them: data.keep=[reviews]",
+    "user_text": "name a table of users and its column of texts: data.users.path=FILE data.users.text=COLUMN",
 }
 #: Role of the run that chose the number of epochs.
 EPOCHS = "epochs"
@@ -99,6 +103,9 @@ def check_requirements(config: RunConfig, data: PreparedData) -> None:
         "features": lambda: has_features(config.data),
         "knowledge": lambda: has_knowledge(config.data),
         "user_attributes": lambda: has_user_attributes(config.data),
+        "ratings": lambda: data.ratings is not None,
+        "reviews": lambda: data.has_reviews,
+        "user_text": lambda: has_user_text(config.data),
     }
     model = lookup(config.model.name).model
     needs = set(needs_of(model, config.model))

@@ -17,8 +17,10 @@ from recbench.core.key_fields import key_values
 from recbench.data.attack import AttackConfig
 from recbench.data.download import hash_file
 from recbench.data.features import features_key
+from recbench.data.kept import KINDS, kept_key
 from recbench.data.knowledge import knowledge_key
 from recbench.data.user_attributes import users_key
+from recbench.data.user_text import user_text_key
 from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import dependency_configs
 from recbench.models.laid_over import needs_of
@@ -66,6 +68,7 @@ def run_key(config: RunConfig, stage: RunContext) -> str:
         parts["text"] = text_key(config.data.text, config.cache_dir)
     if config.data.text.shuffle is not None and needs & {"text", "text_vectors"}:
         parts["text_shuffle"] = config.data.text.shuffle
+    parts |= kept_key(stage.data.manifest, needs & KINDS.keys())
     return make_key(config.model.name, parts | beside_parts(config))
 
 
@@ -82,6 +85,8 @@ def beside_parts(config: RunConfig) -> dict[str, Any]:
         parts["rewards"] = dict(config.data.rewards)
     if "user_attributes" in needs:
         parts["users"] = users_key(config.data, config.cache_dir)
+    if "user_text" in needs:
+        parts["user_text"] = user_text_key(config.data, config.cache_dir)
     return parts
 
 

@@ -64,6 +64,8 @@ class ModelContext:
     fields: Fields | None = None
     #: Name of an attribute -> [n_users] words, None where nothing is known; given where an auxiliary reads them, never to rank by.
     user_attributes: Mapping[str, Sequence[str | None]] | None = None
+    #: [U], empty where nothing is known; given to models that require "user_text". Ratings and reviews are in ``train.data``.
+    user_texts: list[str] | None = None
 
 
 class Recommender(nn.Module):
@@ -76,7 +78,8 @@ class Recommender(nn.Module):
     """
 
     #: What the data must offer: any of "timestamps", "text", "behaviours", "text_vectors" (``recbench.nn.text``), "features", "knowledge"
-    #: (``recbench.data.features``, ``knowledge``). Data that lacks one is refused before training, by name.
+    #: (``recbench.data.features``, ``knowledge``), "ratings", "reviews" (``recbench.data.kept``), "user_text" (``recbench.data.user_text``).
+    #: Data that lacks one is refused before training, by name.
     requires: ClassVar[frozenset[str]] = frozenset()
     #: False for models that are computed rather than trained by gradient (see ClosedForm).
     trains_by_gradient: ClassVar[bool] = True

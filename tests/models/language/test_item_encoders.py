@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from recbench.core.errors import UserError
 from recbench.data.batches import prefixes
+from recbench.data.training import TrainingData
 from recbench.models.language.e4srec import E4SRec, E4SRecConfig
 from recbench.models.language.easyrec import EasyRec, EasyRecConfig
 from recbench.models.language.notellm2 import NoteLLM2, NoteLLM2Config
@@ -110,3 +114,33 @@ def test_partners_of_anybody_teach_nothing(clustered):
 def test_bad_keys_are_refused_by_name(name, keys, message, context):
     with pytest.raises(UserError, match=message):
         build(name, context, **keys)
+
+
+def test_a_users_text_may_be_their_reviews_or_a_profile(prepared_of, clustered):
+    data, split = clustered
+    train = TrainingData.of(data, split)
+    # What is written of each event names its user and its item; one in three is not written.
+    owner = np.repeat(np.arange(data.n_users), data.lengths())
+    said = [f"w{u} x{i}" if i % 3 else None for u, i in zip(owner.tolist(), data.items.tolist(), strict=True)]
+    data = copy(data)
+    data.reviews, data.has_reviews = (lambda: pl.Series(said)), True
+    context = replace(context_of(data, split), train=replace(train, data=data))
+    rows = prefixes(first_windows(data, split, 6))
+    model = build("easyrec", context, recent=2, text_tokens=4, user_text="reviews")
+    assert model.needs(model.config) == {"text", "reviews"}
+    texts = model.user_texts(rows)
+    for row in range(len(rows)):
+        last = rows.items[row, : rows.lengths[row]].tolist()[-2:][::-1]
+        told = [f"w{int(rows.user[row])} x{i}" if i % 3 else " ".join(context.item_texts[i].split()[:4]) for i in last]
+        expected = torch.cat([model.tower.tokens_of([text])[0] for text in told])
+        assert texts[row][texts[row] > 0].tolist() == expected[expected > 0].tolist()
+    assert not any(name.startswith("told") for name in model.stored_state())
+    profiles = [f"person {user}" if user % 2 else "" for user in range(data.n_users)]
+    profiled = build("easyrec", replace(context, user_texts=profiles), user_text="profile", recent=1)
+    titled = build("easyrec", context, recent=1)
+    texts, plain = profiled.user_texts(rows), titled.user_texts(rows)
+    for row, user in enumerate(rows.user.tolist()):
+        expected = profiled.tower.tokens_of([profiles[user]])[0] if user % 2 else plain[row]
+        assert texts[row][texts[row] > 0].tolist() == expected[expected > 0].tolist()
+    with pytest.raises(UserError, match=r"unknown model.user_text 'essay'"):
+        build("easyrec", context, user_text="essay")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +20,7 @@ from recbench.models.counting.popularity import Popularity, PopularityConfig
 from recbench.models.language.prompted import Prompted, PromptedConfig
 from recbench.nn.text import item_prompts as say
 from tests.fixtures.language_models import words_in
-from tests.fixtures.titles import lead_of_titles, ndcg_of_each
+from tests.fixtures.titles import first_windows, lead_of_titles, ndcg_of_each
 
 TINY = {"tiny_hidden_size": 16, "tiny_n_heads": 2, "tiny_feedforward_size": 16, "n_layers": 2, "text_buckets": 512}
 #: Four items of five come from the cluster of the last one, and words tell the cluster.
@@ -58,6 +61,15 @@ def bare_sizes(data):
 def build(context, **keys):
     torch.manual_seed(1)
     return Prompted(PromptedConfig(**{**TINY, "k": 5, "history": 4, **keys}), context).eval()
+
+
+def told(model, *items):
+    return [model.titles[item] for item in items]
+
+
+def begun(context, form, *items):
+    model = build(context, form=form)
+    return model.begin(told(model, *items), [])
 
 
 @torch.no_grad()
@@ -210,7 +222,7 @@ def test_examples_are_of_training_and_stand_before_every_prompt(clustered, conte
     for answer in ("letters", "likelihood", "yes_no"):
         model = build(context, answer=answer, shots=3)
         model.fit_to(train)
-        text = model.begin([3, 5], [1, 2])
+        text = model.begin(told(model, 3, 5), [1, 2])
         assert text.count("A person chose") == 4
         assert text.endswith(say.history_text([model.titles[3], model.titles[5]], "sequential", "item"))
         assert text.count("\n\n") == 3
@@ -220,7 +232,7 @@ def test_examples_are_of_training_and_stand_before_every_prompt(clustered, conte
         assert any(run == list(window[i : i + len(run)]) for window in windows for i in range(len(window)))
     again = build(context, answer="yes_no", shots=3)
     again.load_stored_state(model.stored_state())
-    assert again.begin([3, 5], [1, 2]) == text
+    assert again.begin(told(again, 3, 5), [1, 2]) == text
     with torch.no_grad():
         zero = build(context).rerank(histories([3, 5]), torch.tensor([[1, 2]]))
         few = build(context, shots=2)
@@ -229,9 +241,9 @@ def test_examples_are_of_training_and_stand_before_every_prompt(clustered, conte
 
 
 def test_forms_tell_the_last_item_in_their_own_way(context):
-    told = {form: build(context, form=form).begin([3, 5], []) for form in say.FORMS}
+    told = {form: begun(context, form, 3, 5) for form in say.FORMS}
     assert len(set(told.values())) == 3
-    one = {build(context, form=form).begin([3], []) for form in ("sequential", "in_context")}
+    one = {begun(context, form, 3) for form in ("sequential", "in_context")}
     assert len(one) == 1
 
 
@@ -271,3 +283,23 @@ def test_bad_input_is_answered_by_name(clustered, copying_model, words):
     ):
         with pytest.raises(UserError, match=message):
             Prompted.dependencies(PromptedConfig(**keys))
+
+
+def test_ratings_stand_behind_the_titles_of_the_history(clustered, histories):
+    data, split = clustered
+    data = copy(data)
+    data.ratings = np.where(np.arange(data.n_interactions) % 2, np.nan, 4.5).astype(np.float32)
+    train = replace(TrainingData.of(data, split), data=data)
+    model = build(replace(context_of(data, split), train=train), show_ratings=True)
+    batch = first_windows(data, split, 3)
+    for row, told in enumerate(model.histories(batch)):
+        start, length = int(data.offsets[int(batch.user[row])]), int(batch.lengths[row])
+        for place, text in zip(range(length)[-4:], told, strict=True):
+            stars = "" if (start + place) % 2 else " (rated 4.5)"
+            assert text == model.titles[int(batch.items[row, place])] + stars
+    assert "(rated 4.5)" in model.begin(model.histories(batch)[0], [])
+    assert model.needs(model.config) == {"text", "ratings"}
+    with pytest.raises(UserError, match=r"model.show_ratings=true needs ratings; keep them with data.keep=\[ratings\]"):
+        build(context_of(*clustered), show_ratings=True)
+    with pytest.raises(UserError, match=r"examples are told without ratings"):
+        Prompted.dependencies(PromptedConfig(shots=2, show_ratings=True))

@@ -44,6 +44,11 @@ class AmazonConfig(DataConfig):
         super().validate()
         check_choice("data.version", str(self.version), tuple(RELEASES))
         check_choice("data.files", self.files, ("auto", "5core", "full"))
+        if not self.layouts():
+            raise UserError(
+                f"the files of Amazon {self.version} with data.files={self.files} hold no reviews; set data.files=full, or leave reviews out of "
+                "data.keep"
+            )
         if not self.category:
             raise UserError("data.category is empty; name a category of the release, for example data.category=Beauty")
 
@@ -64,6 +69,8 @@ class AmazonConfig(DataConfig):
     def layouts(self) -> list[Layout]:
         """The layouts to look for, best first."""
         ordered = self.release.preferred(five_core=self.k_core >= 5 if self.files == "auto" else self.files == "5core")
+        if "reviews" in self.keep:
+            ordered = [layout for layout in ordered if layout.has_reviews]
         if self.files == "auto":
             return ordered
         return [layout for layout in ordered if layout.five_core == (self.files == "5core")]
@@ -93,7 +100,9 @@ def read(config: AmazonConfig, spool: Path, cache_dir: Path) -> RawData:
     if found.metadata is None:
         log.warning("%s: the items have no text", found.note)
     fields = config.release.fields
-    counts = spool_reviews(found.interactions, fields, spool / "interactions.parquet", config.bad_rows)
+    counts = spool_reviews(
+        found.interactions, fields, spool / "interactions.parquet", config.bad_rows, reviews="reviews" in config.keep
+    )
     return RawData(
         interactions=spool / "interactions.parquet",
         items=MetadataReader(found.metadata, counts) if found.metadata else None,

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Fields:
-    """What a release calls the four things that a row says, and how many units of its clock make a second."""
+    """What a release calls the things that a row says, and how many units of its clock make a second."""
 
     user: str
     item: str
     rating: str
     timestamp: str
     ticks_per_second: int
+    headline: str
+    review: str
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,11 @@ class Layout:
     names: tuple[str, ...]
     folder: str
     five_core: bool
+
+    @property
+    def has_reviews(self) -> bool:
+        """Whether the rows hold what was written; the files of ratings alone are CSV."""
+        return not any(name.endswith(".csv.gz") for name in self.names)
 
     def files(self, category: str) -> tuple[str, ...]:
         return tuple(name.format(category) for name in self.names)
@@ -50,8 +57,12 @@ class Release:
         return self.metadata_name.format(category)
 
 
-_UNTIL_2018 = Fields("reviewerID", "asin", "overall", "unixReviewTime", ticks_per_second=1)
-_OF_2023 = Fields("user_id", "parent_asin", "rating", "timestamp", ticks_per_second=1000)
+_UNTIL_2018 = Fields(
+    "reviewerID", "asin", "overall", "unixReviewTime", ticks_per_second=1, headline="summary", review="reviewText"
+)
+_OF_2023 = Fields(
+    "user_id", "parent_asin", "rating", "timestamp", ticks_per_second=1000, headline="title", review="text"
+)
 
 _COMMON = (
     "Automotive Books CDs_and_Vinyl Cell_Phones_and_Accessories Clothing_Shoes_and_Jewelry Digital_Music Electronics "

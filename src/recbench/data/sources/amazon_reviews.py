@@ -22,7 +22,14 @@ from recbench.data.sources.amazon_releases import Fields
 from recbench.data.sources.raw_lines import BadRows, line_blocks
 from recbench.data.sources.spool import Spool
 
-COLUMNS = {"user": pl.String, "item": pl.String, "timestamp": pl.Int64, "rating": pl.Float32}
+COLUMNS: dict[str, type[pl.DataType]] = {
+    "user": pl.String,
+    "item": pl.String,
+    "timestamp": pl.Int64,
+    "rating": pl.Float32,
+}
+#: What a reader wrote: read only if it is to be kept, and joined into ``review``.
+WRITTEN: dict[str, type[pl.DataType]] = {"headline": pl.String, "review": pl.String}
 
 
 class RowFormat(Protocol):
@@ -36,9 +43,9 @@ class RowFormat(Protocol):
 
 
 class JsonLines:
-    def __init__(self, fields: Fields) -> None:
-        self._names = {name: getattr(fields, name) for name in COLUMNS}
-        self._schema = {self._names[name]: kind for name, kind in COLUMNS.items()}
+    def __init__(self, fields: Fields, columns: dict[str, type[pl.DataType]]) -> None:
+        self._names = {name: getattr(fields, name) for name in columns}
+        self._schema = {self._names[name]: kind for name, kind in columns.items()}
         self._select = [pl.col(raw).alias(name) for name, raw in self._names.items()]
 
     def block(self, lines: bytes) -> pl.DataFrame:
@@ -83,26 +90,38 @@ class CsvLines:
         return {name: row[raw] for name, raw in self._names.items()}
 
 
-def spool_reviews(paths: list[Path], fields: Fields, to: Path, bad_rows: str) -> dict[str, int]:
-    """Write the rows of the files, one after the other, to a Parquet file; the counts of rows read and rejected."""
+def spool_reviews(paths: list[Path], fields: Fields, to: Path, bad_rows: str, reviews: bool = False) -> dict[str, int]:
+    """Write the rows of the files, one after the other, to a Parquet file; the counts of rows read and rejected.
+
+    reviews: with a column ``review``, the headline and the text of each.
+    """
     bad = BadRows(bad_rows)
     n_read = 0
-    with Spool(to, tuple(COLUMNS)) as spool:
+    with Spool(to, (*COLUMNS, "review") if reviews else tuple(COLUMNS)) as spool:
         for path in paths:
-            file = ReviewFile(path, fields, bad)
+            file = ReviewFile(path, fields, bad, {**COLUMNS, **WRITTEN} if reviews else COLUMNS)
             for frame in file.frames():
-                spool.write(frame)
+                spool.write(_joined(frame) if reviews else frame)
             n_read += file.n_read
     return {"rows_read": n_read, **bad.counts}
+
+
+def _joined(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with what was written in one column: the headline, a full stop, the text; null where there is neither."""
+    said = [
+        pl.when(part.str.len_bytes() > 0).then(part) for part in (pl.col(name).str.strip_chars() for name in WRITTEN)
+    ]
+    joined = pl.concat_str(said, separator=". ", ignore_nulls=True)
+    return frame.with_columns(review=pl.when(joined.str.len_bytes() > 0).then(joined))
 
 
 class ReviewFile:
     """One file being read; ``n_read`` counts its rows, good or bad."""
 
-    def __init__(self, path: Path, fields: Fields, bad: BadRows) -> None:
-        self.path, self.fields, self.bad = path, fields, bad
+    def __init__(self, path: Path, fields: Fields, bad: BadRows, columns: dict[str, type[pl.DataType]]) -> None:
+        self.path, self.fields, self.bad, self.columns = path, fields, bad, columns
         self.latest = LATEST_SECOND * fields.ticks_per_second
-        self.rows: RowFormat = JsonLines(fields)
+        self.rows: RowFormat = JsonLines(fields, columns)
         self.n_read = 0
 
     def frames(self) -> Iterator[pl.DataFrame]:
@@ -129,7 +148,7 @@ class ReviewFile:
         return frame
 
     def _line_by_line(self, block: bytes, first: int) -> pl.DataFrame:
-        good: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        good: dict[str, list[Any]] = {name: [] for name in self.columns}
         for number, line in enumerate(block.split(b"\n"), start=first):
             if not line.strip():
                 continue
@@ -139,9 +158,10 @@ class ReviewFile:
             if row is None or problem:
                 self.bad.add(self.path, number, problem)
                 continue
-            for name in COLUMNS:
-                good[name].append(row[name])
-        return pl.DataFrame(good, schema=COLUMNS)
+            for name in self.columns:
+                value = row[name]
+                good[name].append(value if name not in WRITTEN or isinstance(value, str) else None)
+        return pl.DataFrame(good, schema=self.columns)
 
 
 def check_row(row: dict[str, Any], latest: int) -> str:

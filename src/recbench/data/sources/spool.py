@@ -20,6 +20,7 @@ TYPES = {
     "behaviour": pa.large_string(),
     "session": pa.large_string(),
     "part": pa.int8(),
+    "review": pa.large_string(),
 }
 #: Columns that repeat a handful of values.
 FEW_VALUES = ("behaviour", "rating", "part")

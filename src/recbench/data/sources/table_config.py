@@ -28,6 +28,7 @@ class Columns:
     rating: str | None = None
     session: str | None = None
     behaviour: str | None = None
+    review: str | None = field(default=None, metadata=LATER)
 
 
 @dataclass

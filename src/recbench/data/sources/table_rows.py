@@ -82,6 +82,7 @@ class Rows:
             "rating": names.rating,
             "behaviour": names.behaviour,
             "session": names.session if names.user else None,
+            "review": names.review,
         }
         self.columns = ("user", "item", *(name for name, column in optional.items() if column), "timestamp")
         self.checks = [IdCheck(name) for name in ("user", "item")]
@@ -135,7 +136,8 @@ class Rows:
     def _named(self, frame: pl.DataFrame, table: Table, columns: Columns) -> pl.DataFrame:
         """The frame's line, our columns, whether an id looks odd, and timestamp and rating as they stand in the file."""
         ours = {"user": self._id(columns.user or columns.session, table), "item": self._id(columns.item, table)}
-        for name, column in (("behaviour", columns.behaviour), ("session", columns.session if columns.user else None)):
+        session = columns.session if columns.user else None
+        for name, column in (("behaviour", columns.behaviour), ("session", session), ("review", columns.review)):
             if column:
                 text = pl.col(column).cast(pl.String)
                 ours[name] = pl.when(text != "").then(text)

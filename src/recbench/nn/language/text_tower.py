@@ -120,12 +120,14 @@ class TextTower(nn.Module):
     def _take(self, texts: Sequence[str]) -> None:
         if not any(text.strip() for text in texts):
             raise UserError("no item has a text, which a text tower reads; use data with titles")
-        config = self.config
-        told = [config.text_prefix + text if text else "" for text in texts]
+        self.tokens.copy_(self.tokens_of([self.config.text_prefix + text if text else "" for text in texts]))
+
+    def tokens_of(self, texts: Sequence[str], n_tokens: int | None = None) -> Tensor:
+        """[N, n_tokens] int32, as the tower reads them, 0 where nothing stands; by default as many as of an item's text."""
+        n_tokens = n_tokens or self.config.text_tokens
         if self.tiny:
-            self.tokens.copy_(hashed_words(told, config.text_buckets, config.text_tokens))
-        else:
-            self.tokens.copy_(tokens_of(told, config.tower, config.text_tokens))
+            return hashed_words(texts, self.config.text_buckets, n_tokens)
+        return tokens_of(texts, self.config.tower, n_tokens)
 
     @property
     def frozen(self) -> bool:

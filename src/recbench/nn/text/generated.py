@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbench.core.errors import UserError
+from recbench.data.user_text import check_no_later_title
 
 if TYPE_CHECKING:
     from recbench.data.prepared import PreparedData
 
 #: What the first line must say.
 MADE_BY = ("model", "revision", "prompt", "decode")
-#: Titles of fewer letters say nothing: "red" stands in many a text.
-LEAST_LETTERS = 8
 
 
 @dataclass(frozen=True)
@@ -93,19 +92,11 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _check_leak(written: Written, where: str, data: PreparedData, train_end: int, titles: list[str]) -> None:
-    start, end = int(data.offsets[written.user]), int(data.offsets[written.user + 1])
+    start = int(data.offsets[written.user])
     target = start + written.events
     if written.events < 1 or target >= train_end:
         raise UserError(
             f"{where} fails the leak check: its writer read {written.events} events of user {written.user}, whose training has {train_end - start}, "
             "so it was written for a row of validation or test; write texts for training rows alone"
         )
-    told = written.text.lower()
-    known = {titles[item] for item in np.asarray(data.items[start:target])}
-    for item in np.asarray(data.items[target:end]).tolist():
-        title = titles[item]
-        if len(title) >= LEAST_LETTERS and title not in known and title in told:
-            raise UserError(
-                f'{where} fails the leak check: it holds the title "{title[:60]}" of an item that user {written.user} met later; write it from the '
-                "history alone"
-            )
+    check_no_later_title(data, written.user, target, written.text, titles, where)

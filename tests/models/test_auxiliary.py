@@ -39,7 +39,7 @@ def test_a_typo_on_the_command_line_is_one_line_and_status_2(cli, tiny, tmp_path
     assert done.status == 2
     assert (
         done.err
-        == "error: unknown model.auxiliary 'mclrek'; did you mean 'mclrec'? known: cl4srec, duorec, fairrec, mclrec, rationale, sra_cl, vat\n"
+        == "error: unknown model.auxiliary 'mclrek'; did you mean 'mclrec'? known: cl4srec, duorec, fairrec, llm_cf, mclrec, rationale, sra_cl, vat\n"
     )
     assert list(tmp_path.glob("runs/*")) == []
 

@@ -112,8 +112,8 @@ class MCLRecConfig(AugmentedConfig):
 
 
 @dataclass
-class RationaleConfig(PairConfig):
-    """A history and a text that a language model wrote about it attract each other: see ``rationale.py``.
+class TextsConfig(PairConfig):
+    """What the auxiliaries have that read texts which a language model wrote about histories.
 
     texts: the file. content: its hash, which enters the key in place of the path; filled in. shuffle: a seed gives every history another's text.
     """
@@ -140,6 +140,28 @@ class RationaleConfig(PairConfig):
             self.content = content_hash(Path(self.texts).expanduser())
         elif not self.content:
             raise UserError(f"{where}.texts={self.texts} is not there; name a file of JSON lines")
+
+
+@dataclass
+class RationaleConfig(TextsConfig):
+    """A history and a text that a language model wrote about it attract each other: see ``rationale.py``."""
+
+
+@dataclass
+class LLMCFConfig(TextsConfig):
+    """A history is read beside others like it and the texts about those: see ``llm_cf.py``."""
+
+    context_weight: float = 0.1  # of the term in which the history, read behind its examples, points at the next item
+    k: int = 4  # examples of a history
+    size: int = 32  # width of the two layers that read them
+    blank: bool = False  # texts of zeros, the control
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        check_number(f"{where}.context_weight", self.context_weight, least=0.0)
+        check_number(f"{where}.k", self.k, least=1)
+        if self.size < 2 or self.size % 2:
+            raise UserError(f"{where}.size must be an even number of at least 2, not {self.size}")
 
 
 @dataclass
@@ -209,7 +231,7 @@ class FairRecConfig(TermConfig):
 
 
 #: Our own auxiliaries of histories, for sequence models; each has a field of its name in AuxiliaryConfig.
-AUXILIARIES = ("cl4srec", "duorec", "fairrec", "mclrec", "rationale", "sra_cl", "vat")
+AUXILIARIES = ("cl4srec", "duorec", "fairrec", "llm_cf", "mclrec", "rationale", "sra_cl", "vat")
 #: Those of users and items; each has a field of its name in UserItemAuxiliaryConfig (``user_item_terms.py``).
 OF_USERS_AND_ITEMS = ("directau", "sgl", "simgcl", "xsimgcl", "lightgcl", "rlmrec_con", "rlmrec_gen")
 #: Those of either kind that read the vectors of the items' texts.
@@ -244,11 +266,12 @@ def add_config(name: str, config: type[TermConfig]) -> None:
 class AuxiliaryConfig:
     """The part of a model's config that adds contrastive terms to its loss."""
 
-    # Any of cl4srec, duorec, fairrec, mclrec, rationale, sra_cl, vat, and what other packages add.
+    # Any of cl4srec, duorec, fairrec, llm_cf, mclrec, rationale, sra_cl, vat, and what other packages add.
     auxiliary: list[str] = field(default_factory=list, metadata=LATER)
     cl4srec: CL4SRecConfig = field(default_factory=CL4SRecConfig, metadata=LATER)
     duorec: DuoRecConfig = field(default_factory=DuoRecConfig, metadata=LATER)
     fairrec: FairRecConfig = field(default_factory=FairRecConfig, metadata=LATER)
+    llm_cf: LLMCFConfig = field(default_factory=LLMCFConfig, metadata=LATER)
     mclrec: MCLRecConfig = field(default_factory=MCLRecConfig, metadata=LATER)
     rationale: RationaleConfig = field(default_factory=RationaleConfig, metadata=LATER)
     sra_cl: SRACLConfig = field(default_factory=SRACLConfig, metadata=LATER)

@@ -28,7 +28,7 @@ OFF = {"dropout": 0.0, "embedding_dropout": 0.0}
 
 def offers(model, auxiliary):
     """Whether a model can have an auxiliary: where items are the nodes of a graph, no single event can be hidden, and texts are apart."""
-    if auxiliary == "rationale":  # reads a file of texts: test_rationale
+    if auxiliary in ("llm_cf", "rationale"):  # read a file of texts, and have tests of their own
         return False
     return auxiliary != "cl4srec" or lookup(model).model.looks_up_events
 

@@ -31,6 +31,8 @@ FAMILIES = {
         "llmgr",
         "prompted",
         "llamarec",
+        "x_cross",
+        "mllm_msr",
         "lite_llm4rec",
         "hllm",
         "bigrec",

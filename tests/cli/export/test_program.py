@@ -27,6 +27,8 @@ REFUSED = {
     "markov": "data-dependent control flow",
     "prompted": "reading their texts",
     "llamarec": "reading their texts",
+    "x_cross": "reading their texts",
+    "mllm_msr": "reading their texts",
     "tiger": "search over item codes",
     "lcrec": "search over item codes",
     "p5": "search over item codes",

@@ -111,21 +111,58 @@ def test_bad_keys_are_refused_by_name(context):
             build(context, **keys)
 
 
+@pytest.mark.parametrize("candidates", ["retriever", "uniform"])
+def test_targets_that_the_retriever_misses_may_be_left_out(candidates, context, batch):
+    if candidates == "uniform":
+        with pytest.raises(UserError, match=r"model.missed=leave_out is about the retriever's candidates"):
+            build(context, missed="leave_out", candidates="uniform")
+        return
+    model = build(context, missed="leave_out")
+    prefixes, targets = model.drawn(batch)
+    best = model.best(model.retrieved(prefixes), prefixes)
+    found = (best == targets[:, None]).any(1)
+    # Popularity ties where the fifth place is taken: such a target counts as found.
+    assert (model.is_found(prefixes, targets) >= found).all()
+    assert found.any()
+    assert not model.is_found(prefixes, targets).all()
+    asked = []
+    kept = model.letter_prompts
+    model.letter_prompts = lambda histories, items: asked.append(items) or kept(histories, items)
+    torch.manual_seed(0)
+    model.training_loss(batch).backward()
+    assert len(asked[0]) < len(batch)
+    model.is_found = lambda histories, targets: torch.zeros(len(targets), dtype=torch.bool)
+    assert model.training_loss(batch).item() == 0.0
+
+
 @pytest.mark.slow
 def test_the_signal_in_the_titles_is_learned_and_lost_when_they_are_shuffled(clustered):
-    """The right one of four by its title's words. Words of a narrow model trained from nothing: 700 steps."""
+    """The right one of four by its title's words. Words of a narrow model trained from nothing: 700 steps.
+
+    On the usual data=synthetic it cannot gain: texts tell clusters there, and the best order by cluster adds -.00001 +- .0001 NDCG to sasrec's own
+    order of its five best (share of targets among them: .626), and as little to that of markov.
+    """
     data, split = clustered
-    lead, error = lead_of_titles(lambda texts: _hits_after_training(data, split, texts), data)
-    print(lead, 1.96 * error)
+    by_retriever = []
+    lead, error = lead_of_titles(lambda texts: _hits_after_training(data, split, texts, by_retriever), data)
+    own, retriever = by_retriever[0]
+    ahead = own - retriever
+    margin = 1.96 * ahead.std() / len(ahead) ** 0.5
+    print(own.mean(), retriever.mean(), ahead.mean(), margin, lead, 1.96 * error)
     assert lead - 1.96 * error > 0
+    assert ahead.mean() - margin > 0
 
 
-def _hits_after_training(data, split, texts, steps=700):
-    """[C] whether the target is first among itself and three drawn items."""
+def _hits_after_training(data, split, texts, by_retriever, steps=700):
+    """[C] whether the target is first among itself and three drawn items. by_retriever: the same, and that of the retriever's order, is added."""
     keys = {"tiny_hidden_size": 32, "tiny_n_heads": 4, "tiny_feedforward_size": 64}
     own = {"history": 2, "k": 4, "title_words": 1, "candidates": "uniform", "targets_per_window": 2}
     model = taught(build(context_of(data, split, texts), **keys, **own), data, split, steps, rows=64, lr=3e-3)
     asked = make_split(data, SampledConfig(n_candidates=3), None)
-    with torch.no_grad():
-        found = evaluate(model.score, data, asked.test, asked, 20, score_candidates=model.score_candidates)
-    return (found.rank <= 1).astype(float)
+    hits = []
+    for score, score_candidates in ((model.score, model.score_candidates), model.controls()["retriever_order"]):
+        with torch.no_grad():
+            found = evaluate(score, data, asked.test, asked, 20, score_candidates=score_candidates)
+        hits.append((found.rank <= 1).astype(float))
+    by_retriever.append(hits)
+    return hits[0]

@@ -13,6 +13,10 @@ Glossary (paper -> here): verbalizer, ranking head -> ``letter_ids``; candidates
 Deviations, and why:
 - ``candidates`` says which items stand beside the target in training. ``retriever``: its K best; a target that is not among them takes the place of
   the last one, in training alone. ``uniform``: drawn ones, as released; then training shows other rivals than the test does.
+- ``missed`` says what becomes of targets that the retriever does not have among its K. ``replace`` is the rule above, and a trap where it misses
+  many: the target is then the one title that the retriever never offers, and is found without any history. (Under popularity, on synthetic data,
+  the loss fell from 1.61 to .14 in 400 steps, and the ranking stayed what it was: +.0002 NDCG@10, +-.0035.) ``leave_out`` trains on the others
+  alone, which are the ones that the test can gain from.
 - A retriever has seen the training targets and finds them too easily, so in training the candidates stand in random order; in the test ``order``
   decides.
 - A step takes ``targets_per_window`` targets of each training window, drawn anew, where the released code has a row a target: every prompt is a
@@ -27,7 +31,7 @@ Shapes: B windows, N prompts of a step, K candidates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -35,6 +39,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbench.core.errors import UserError, nearest
+from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch, drawn_prefixes
 from recbench.models.base import ModelContext
 from recbench.models.checks import check_sizes
@@ -42,6 +47,7 @@ from recbench.models.language.text_reranker import TextReranker, TextRerankerCon
 from recbench.models.registry import register
 
 CANDIDATES = ("retriever", "uniform")
+MISSED = ("replace", "leave_out")
 
 
 @dataclass
@@ -53,6 +59,7 @@ class LlamaRecConfig(TextRerankerConfig):
     candidates: str = "retriever"
     targets_per_window: int = 1
     dropout: float = 0.1
+    missed: str = field(default="replace", metadata=LATER)
 
 
 @register("llamarec", LlamaRecConfig)
@@ -73,8 +80,19 @@ class LlamaRec(TextReranker):
     def training_loss(self, batch: Batch) -> Tensor:
         prefixes, targets = self.drawn(batch)
         items, place = self.training_candidates(prefixes, targets)
-        states = self.reader.ends(self.letter_prompts(self.histories(prefixes), items.tolist()))
+        told = self.histories(prefixes)
+        if self.config.missed == "leave_out":
+            kept = self.is_found(prefixes, targets).nonzero()[:, 0]
+            if not len(kept):
+                return 0.0 * sum(part.sum() for part in self.parameters() if part.requires_grad)
+            items, place, told = items[kept], place[kept], [told[row] for row in kept.tolist()]
+        states = self.reader.ends(self.letter_prompts(told, items.tolist()))
         return F.cross_entropy(self.reader.answer_logits(states, self.letter_ids), place)
+
+    def is_found(self, histories: Batch, targets: Tensor) -> Tensor:
+        """[N] bool: whether the retriever has the target among its best K."""
+        scores = self.unseen(self.retrieved(histories), histories)
+        return (scores > scores.gather(1, targets[:, None])).sum(1) < self.config.k
 
     def drawn(self, batch: Batch) -> tuple[Batch, Tensor]:
         """Histories that end at drawn positions of the windows [N, L], and what follows them [N]."""
@@ -98,6 +116,10 @@ def _check(config: LlamaRecConfig) -> None:
     check_sizes(config, "n_layers", "tiny_hidden_size", "tiny_n_heads", "tiny_feedforward_size", "k")
     if config.candidates not in CANDIDATES:
         raise UserError(f"unknown model.candidates '{config.candidates}'; {nearest(config.candidates, CANDIDATES)}")
+    if config.missed not in MISSED:
+        raise UserError(f"unknown model.missed '{config.missed}'; {nearest(config.missed, MISSED)}")
+    if config.missed == "leave_out" and config.candidates == "uniform":
+        raise UserError("model.missed=leave_out is about the retriever's candidates; set model.candidates=retriever")
     if config.answer != "letters":
         raise UserError("'llamarec' learns letters: set model.answer=letters, or model=prompted for the other answers")
     if config.targets_per_window < 1:

@@ -73,6 +73,8 @@ class Prompted(TextReranker, ClosedForm):
     def dependencies(cls, config: PromptedConfig) -> dict[str, dict[str, Any]]:
         if config.shots < 0:
             raise UserError(f"model.shots must be at least 0, not {config.shots}")
+        if config.shots and config.show_ratings:
+            raise UserError("examples are told without ratings; set model.shots=0, or model.show_ratings=false")
         if config.calibrate and config.answer != "likelihood":
             raise UserError("model.calibrate is about the likelihood of titles; set model.answer=likelihood")
         return super().dependencies(config)
@@ -126,7 +128,7 @@ class Prompted(TextReranker, ClosedForm):
 
     def _example(self, shot: int) -> str:
         config, noun = self.config, self.config.noun
-        history = [item for item in self.shot_history[shot].tolist() if item]
+        history = [self.titles[item] for item in self.shot_history[shot].tolist() if item]
         candidates = [item for item in self.shot_candidates[shot].tolist() if item]
         place = int(self.shot_answer[shot])
         begin = super().begin(history, candidates)
@@ -149,7 +151,7 @@ class Prompted(TextReranker, ClosedForm):
             parts += self._title_scores([prompt for prompt, _ in asked], [tails for _, tails in asked])
         return torch.cat(parts)
 
-    def by_likelihood(self, histories: list[list[int]], items: list[list[int]]) -> list[Tensor]:
+    def by_likelihood(self, histories: list[list[str]], items: list[list[int]]) -> list[Tensor]:
         found = super().by_likelihood(histories, items)
         if not self.config.calibrate:
             return found

@@ -15,14 +15,17 @@ Shapes: B rows, K candidates.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from recbench.core.errors import UserError, nearest
+from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
+from recbench.data.meetings import FirstMeetings
 from recbench.models.base import ModelContext
 from recbench.models.checks import check_counts
 from recbench.models.language.frozen_part import trained_names
@@ -52,6 +55,9 @@ class TextRerankerConfig(BackboneConfig, RerankerConfig):
     list_candidates: bool = False
     normalise: str = "length"
     text_buckets: int = 4096
+    show_ratings: bool = field(
+        default=False, metadata=LATER
+    )  # what the user gave each item of the history; needs ratings
 
 
 class TextReranker(Reranker):
@@ -68,14 +74,23 @@ class TextReranker(Reranker):
         check_backbone(config)
         return super().dependencies(config)
 
+    @classmethod
+    def needs(cls, config: Any) -> frozenset[str]:
+        return cls.requires | ({"ratings"} if config.show_ratings else frozenset())
+
     def __init__(self, config: Any, context: ModelContext) -> None:
         super().__init__(config, context)
         check_text_keys(config)
+        self._ratings: np.ndarray | None = None
+        if config.show_ratings:
+            if context.train is None or context.train.data.ratings is None:
+                raise UserError("model.show_ratings=true needs ratings; keep them with data.keep=[ratings]")
+            self._ratings, self._met = context.train.data.ratings, FirstMeetings(context.train.data)
         texts = context.item_texts
         if texts is None or not any(text.strip() for text in texts):
             raise UserError(f"no item has a text, which '{config.name}' reads; use data with titles")
-        self.titles = [say.short_title(text, config.title_words) for text in texts]
-        self.reader = TextReader(config, config.text_buckets, self.learns, getattr(config, "dropout", 0.0))
+        self.titles = self.titles_of(context)
+        self.reader = self.built_reader()
         asks_letters = config.answer == "letters" and config.k
         self.letter_ids = self.reader.answers(say.LETTERS[: config.k]) if asks_letters else []
         self.yes_no_ids = self.reader.answers(YES_NO) if config.answer == "yes_no" else []
@@ -84,10 +99,21 @@ class TextReranker(Reranker):
             f"the longest prompt over {config.history} titles and {config.k} candidates; lower model.history, model.title_words or model.k",
         )
 
+    def titles_of(self, context: ModelContext) -> list[str]:
+        """[V] what is told of each item."""
+        assert context.item_texts is not None
+        return [say.short_title(text, self.config.title_words) for text in context.item_texts]
+
+    def built_reader(self) -> TextReader:
+        """The language model that reads the prompts."""
+        config = self.config
+        return TextReader(config, config.text_buckets, self.learns, getattr(config, "dropout", 0.0))
+
     def longest_prompt(self) -> int:
         """Tokens that no prompt exceeds: those of the wording, and of the longest title wherever a title may stand."""
         config = self.config
-        longest = max(map(len, self.reader.ids([f" 99. {title};" for title in self.titles[1:]])))
+        stars = " (rated 99.9)" if config.show_ratings else ""
+        longest = max(map(len, self.reader.ids([f" 99. {title}{stars};" for title in self.titles[1:]])))
         wording = " ".join(
             (
                 say.history_text(["x", "x"], config.form, config.noun),
@@ -120,10 +146,22 @@ class TextReranker(Reranker):
                 total[i, row] += found[i].to(total.dtype) / n_rotations
         return total
 
-    def histories(self, batch: Batch) -> list[list[int]]:
-        """The last items of each history, oldest first."""
+    def histories(self, batch: Batch) -> list[list[str]]:
+        """The titles of the last items of each history, oldest first, and behind each what the user gave it if that is asked for."""
         rows = zip(batch.items.tolist(), batch.lengths.tolist(), strict=True)
-        return [row[max(0, length - self.config.history) : length] for row, length in rows]
+        cut = [slice(max(0, length - self.config.history), length) for length in batch.lengths.tolist()]
+        told = [[self.titles[item] for item in row[part]] for (row, _), part in zip(rows, cut, strict=True)]
+        if self._ratings is None:
+            return told
+        place = self._met.positions(batch.user.cpu().numpy(), batch.items.cpu().numpy())
+        given = np.where(place >= 0, np.asarray(self._ratings)[place], np.nan).tolist()
+        return [
+            [
+                title if stars != stars else f"{title} (rated {stars:g})"
+                for title, stars in zip(titles, row[part], strict=True)
+            ]
+            for titles, row, part in zip(told, given, cut, strict=True)
+        ]
 
     def first_order(self, batch: Batch, candidates: Tensor) -> list[list[int]]:
         """The places of each row's candidates in the order in which they are told first; shuffled: by a hash of history and item."""
@@ -133,10 +171,10 @@ class TextReranker(Reranker):
         mixed = scattered(candidates + 7919 * batch.items.sum(1, keepdim=True)).masked_fill(candidates == 0, 2**62)
         return [row[:n] for row, n in zip(mixed.argsort(dim=1).tolist(), counts, strict=True)]
 
-    def begin(self, history: Sequence[int], candidates: Sequence[int]) -> str:
-        """The prompt up to the question."""
+    def begin(self, history: Sequence[str], candidates: Sequence[int]) -> str:
+        """The prompt up to the question; history: titles."""
         config = self.config
-        told = say.history_text([self.titles[item] for item in history], config.form, config.noun)
+        told = say.history_text(history, config.form, config.noun)
         if config.list_candidates and config.answer != "letters":
             told += say.listed([self.titles[item] for item in candidates], config.noun)
         return self.examples() + told
@@ -145,7 +183,7 @@ class TextReranker(Reranker):
         """What stands before every prompt."""
         return ""
 
-    def letter_prompts(self, histories: Sequence[Sequence[int]], items: Sequence[Sequence[int]]) -> list[list[int]]:
+    def letter_prompts(self, histories: Sequence[Sequence[str]], items: Sequence[Sequence[int]]) -> list[list[int]]:
         """Tokens of the question for a letter, a row each."""
         texts = [
             self.begin(history, row) + say.ask_letter([self.titles[item] for item in row], self.config.noun)
@@ -153,16 +191,16 @@ class TextReranker(Reranker):
         ]
         return [self.reader.start + ids for ids in self.reader.ids(texts)]
 
-    def by_letters(self, histories: list[list[int]], items: list[list[int]]) -> list[Tensor]:
+    def by_letters(self, histories: list[list[str]], items: list[list[int]]) -> list[Tensor]:
         """Of each row [K]: log p of each candidate's letter among the letters that stand there."""
         states = self.reader.ends(self.letter_prompts(histories, items))
         logs = self.reader.answer_logits(states, self.letter_ids)
         return [row[: len(told)].log_softmax(0) for row, told in zip(logs, items, strict=True)]
 
-    def by_yes_no(self, histories: list[list[int]], items: list[list[int]]) -> list[Tensor]:
+    def by_yes_no(self, histories: list[list[str]], items: list[list[int]]) -> list[Tensor]:
         """Of each row [K]: log p(yes) - log p(no)."""
 
-        def asked(history: Sequence[int], row: Sequence[int], titles: list[str]) -> tuple[list[int], list[list[int]]]:
+        def asked(history: Sequence[str], row: Sequence[int], titles: list[str]) -> tuple[list[int], list[list[int]]]:
             begin = self.begin(history, row)
             return shared_start(self._ids([begin + say.ask_yes_no(title, self.config.noun) for title in titles]))
 
@@ -173,10 +211,10 @@ class TextReranker(Reranker):
         logs = [self.reader.answer_logits(states, self.yes_no_ids) for states in ends]
         return [row[:, 0] - row[:, 1] for row in logs]
 
-    def by_likelihood(self, histories: list[list[int]], items: list[list[int]]) -> list[Tensor]:
+    def by_likelihood(self, histories: list[list[str]], items: list[list[int]]) -> list[Tensor]:
         """Of each row [K]: log p of each candidate's title behind the prompt."""
 
-        def asked(history: Sequence[int], row: Sequence[int], titles: list[str]) -> tuple[list[int], list[list[int]]]:
+        def asked(history: Sequence[str], row: Sequence[int], titles: list[str]) -> tuple[list[int], list[list[int]]]:
             begin = self.begin(history, row) + say.ask_title(self.config.noun)
             return self.continued(begin, titles)
 
@@ -196,7 +234,7 @@ class TextReranker(Reranker):
             for row, some in zip(sums, tails, strict=True)
         ]
 
-    def _by_title(self, histories: list[list[int]], items: list[list[int]], asked: Any, score: Any) -> list[Tensor]:
+    def _by_title(self, histories: list[list[str]], items: list[list[int]], asked: Any, score: Any) -> list[Tensor]:
         """Scores of titles, each different one asked once, so that items of one title tie exactly."""
         prompts, tails, places = [], [], []
         for history, row in zip(histories, items, strict=True):

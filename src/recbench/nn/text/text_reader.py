@@ -38,11 +38,19 @@ LOGITS = 1 << 24
 class TextReader(nn.Module):
     """``tiny`` reads words by hash and has a learned vector for each bucket; any other backbone reads the tokens of its tokenizer.
 
-    learns: whether adapters are wanted in a named backbone, or all of a drawn one is to be trained. Raises UserError for a backbone that is no
+    learns: whether adapters are wanted in a named backbone, or all of a drawn one is to be trained. kind: of the backbone.
+    Raises UserError for a backbone that is no
     causal decoder, or that has no tokenizer.
     """
 
-    def __init__(self, config: BackboneConfig, n_buckets: int, learns: bool, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        config: BackboneConfig,
+        n_buckets: int,
+        learns: bool,
+        dropout: float = 0.0,
+        kind: type[Backbone] = Backbone,
+    ) -> None:
         super().__init__()
         if config.prompt != "none":
             raise UserError("this model writes its own prompts: set model.prompt=none, and choose one with model.form")
@@ -52,7 +60,7 @@ class TextReader(nn.Module):
         if not self.tiny:
             check_decoder(config.backbone, config.n_layers)
             self.tokenizer = tokenizer_of(config.backbone)
-        self.backbone = Backbone(replace(config, prompt="none"), 1, keep_tokens=True)
+        self.backbone = kind(replace(config, prompt="none"), 1, keep_tokens=True)
         if self.backbone.frozen and not learns:
             self.backbone.model = self.backbone.model.unload()  # without adapters that nothing trains
         self.words = WordTable(config, self.backbone, n_buckets)
@@ -114,6 +122,24 @@ class TextReader(nn.Module):
             states = self.backbone.read(self._vectors(ids))
             out.update(zip(chosen, states[torch.arange(len(chosen)), length - 1], strict=True))
         return torch.stack([out[i] for i in range(len(prompts))])
+
+    def written(self, prompts: Sequence[Sequence[int]], n_tokens: int) -> list[list[int]]:
+        """The likeliest tokens behind each prompt, one after another: so many, or up to the tokenizer's end of a text. Every token is a pass."""
+        end = None if self.tiny else self.tokenizer.eos_token_id
+        out: list[list[int]] = [[] for _ in prompts]
+        open_rows = list(range(len(prompts)))
+        for _ in range(n_tokens):
+            if not open_rows:
+                break
+            states = self.ends([[*prompts[row], *out[row]] for row in open_rows])
+            rows = max(1, LOGITS // len(self.words.inputs()))
+            found = [self.words.logits(some).argmax(-1) for some in states.split(rows)]
+            for row, token in zip(list(open_rows), torch.cat(found).tolist(), strict=True):
+                if token == end:
+                    open_rows.remove(row)
+                else:
+                    out[row].append(token)
+        return out
 
     def answer_logits(self, states: Tensor, answers: Sequence[int]) -> Tensor:
         """states [..., H] -> log-probabilities of the answers among themselves [..., n]."""

@@ -127,10 +127,24 @@ def test_a_table_has_them_where_its_columns_are_named(tmp_path):
     assert by_event(data) == {("u", "a"): (4.0, "good one"), ("u", "b"): (None, None), ("v", "a"): (1.0, "bad")}
 
 
+def test_synthetic_reviews_tell_the_item_and_what_it_was_given(tmp_path):
+    sizes = {"n_users": 40, "n_items": 30, "n_clusters": 3, "max_length": 12}
+    plain = prepare(SyntheticConfig(**sizes), tmp_path)
+    data = prepare(SyntheticConfig(**sizes, keep=["ratings", "reviews"]), tmp_path)
+    assert data.fingerprint == plain.fingerprint
+    described = ["", *data.item_table()["description"].to_list()]
+    words = {1: "awful", 2: "poor", 3: "fair", 4: "good", 5: "great"}
+    for item, rating, review in zip(data.items.tolist(), data.ratings.tolist(), data.reviews().to_list(), strict=True):
+        said, *rest = review.split()
+        assert (said, rest) == (words[round(rating)], described[item].split()[:5])
+
+
 def test_what_a_source_does_not_have_is_refused(tmp_path):
+    table = tmp_path / "plain.csv"
+    table.write_text("user,item\nu,a\n")
     for config, message in (
         (
-            SyntheticConfig(n_users=20, n_items=40, n_clusters=2, keep=["reviews"]),
+            TableConfig(path=str(table), columns=Columns(timestamp=None), k_core=0, keep=["reviews"]),
             r"data.keep=\[reviews\] asks for reviews",
         ),
         (

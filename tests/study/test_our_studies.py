@@ -38,7 +38,11 @@ def jobs_of(tiny, tmp_path_factory, stored_llama):
         words = [word for word in tiny if word != "data=synthetic"]
         rows = dict(study.rows)
         for label, row in study.rows.items():
-            own = tuple(word for word in row.overrides if not word.startswith("data") or word.startswith("data.text"))
+            own = tuple(
+                word
+                for word in row.overrides
+                if not word.startswith("data") or word.startswith(("data.text", "data.keep"))
+            )
             # Nobody else dealt these data out.
             ours = ("protocol.order=random",) if "protocol.order=given" in row.overrides else ()
             if "protocol=sampled_999" in row.overrides:  # of the few items there are not so many

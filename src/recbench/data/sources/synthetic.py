@@ -4,7 +4,8 @@ What users do follows the latent structures described in ``synthetic_world``; ea
 ``transition + second_order + cluster`` up to 1 is noise. Beside the data goes the best NDCG@10 and HR@10 that any model could reach
 on the leave-one-out targets (``synthetic_oracle``), so that a result can be read as a part of what was possible.
 
-Ratings stand beside the events. Vectors, triples, attributes of users (``synthetic_side``) and impressions with labels (``synthetic_impressions``)
+Ratings stand beside the events, and reviews where ``data.keep`` asks for them.
+Vectors, triples, attributes of users (``synthetic_side``) and impressions with labels (``synthetic_impressions``)
 are made when they are asked for.
 """
 
@@ -36,12 +37,13 @@ def read(config: SyntheticConfig, spool: Path, cache_dir: Path) -> RawData:
 
     from recbench.data.sources.synthetic_events import blocks
     from recbench.data.sources.synthetic_oracle import oracle_users
-    from recbench.data.sources.synthetic_text import item_table
+    from recbench.data.sources.synthetic_text import item_table, reviews
 
     config.validate()
     world = world_of(config)
     names = raw_ids("i", np.arange(config.n_items), config.n_items)
     judged = oracle_users(config.n_users, config.n_items, config.oracle_users)
+    items = item_table(names, world.cluster, config.text_signal, np.random.default_rng([config.seed, TEXT]))
     kept: list[Histories] = []
     counts = np.zeros(config.n_items, dtype=np.int64)
     path = spool / "interactions.parquet"
@@ -51,14 +53,17 @@ def read(config: SyntheticConfig, spool: Path, cache_dir: Path) -> RawData:
         kept.append(
             _rows(block, judged[(judged >= first_user) & (judged < first_user + len(block.lengths))] - first_user)
         )
-        table = _frame(block, first_user, names, config, world.cluster).to_arrow()
+        frame = _frame(block, first_user, names, config, world.cluster)
+        if "reviews" in config.keep:
+            frame = frame.with_columns(review=reviews(frame, items))
+        table = frame.to_arrow()
         writer = writer or pq.ParquetWriter(path, table.schema)
         writer.write_table(table)
     assert writer is not None
     writer.close()
     return RawData(
         interactions=path,
-        items=item_table(names, world.cluster, config.text_signal, np.random.default_rng([config.seed, TEXT])),
+        items=items,
         counts={"rows_read": int(counts.sum())},
         extra={"oracle": _oracle(world, config, kept, counts > 0)},
     )

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
 WORDS_PER_CLUSTER, BRANDS_PER_CLUSTER, COMMON_WORDS = 16, 3, 64
 TITLE_WORDS, DESCRIPTION_WORDS = 3, 14
+REVIEW_WORDS = 5
+RATING_WORDS = {1: "awful", 2: "poor", 3: "fair", 4: "good", 5: "great"}
 
 
 def item_table(names: pl.Series, cluster: np.ndarray, text_signal: float, rng: np.random.Generator) -> pl.DataFrame:
@@ -53,6 +55,16 @@ def item_table(names: pl.Series, cluster: np.ndarray, text_signal: float, rng: n
         "price",
         words(DESCRIPTION_WORDS).select(joined).to_series().alias("description"),
     )
+
+
+def reviews(events: pl.DataFrame, items: pl.DataFrame) -> pl.Series:
+    """A review of each event [N]: a word for its rating, and the first words of the item's description. events: with item and rating."""
+    import polars as pl
+
+    said = pl.col("rating").round().cast(pl.Int64).replace_strict(RATING_WORDS, default="fair", return_dtype=pl.String)
+    words = pl.col("description").str.split(" ").list.head(REVIEW_WORDS).list.join(" ")
+    joined = events.join(items.select("item", "description"), on="item", how="left", maintain_order="left")
+    return joined.select(pl.concat_str(said, words, separator=" "))["rating"]
 
 
 def _new_words(n: int, rng: np.random.Generator) -> pl.Series:

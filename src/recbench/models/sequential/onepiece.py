@@ -8,8 +8,10 @@ last states again. Each part has its switch, and with all of them off it is SASR
     block k    (block k-1) + v_k  through the same layers, which see everything before and block k itself
     score      last state of block K . E
 
-Anchors are the items that most often followed the last one in training. Those counts hold the very pair that is being learned, so nearly every
-training target would be an anchor, and hardly any at the test: while training, that pair is taken out of the counts (``leave_out``).
+Anchors are the items that most often followed the last one in training, as ``markov`` counts them. Those counts hold the very pair that is being
+learned, so a training target is an anchor more often than one of the test. ``folds`` takes that away: users are dealt to so many folds, and while
+training a history's anchors are counted from the users of the others. On planted data it costs more than it mends: there the model learns what an
+anchor is from targets that are one. (To take the one pair out of the counts is no mend: what is then missing is the target.)
 
 Each step has a task: the next item at a temperature that falls to 1 (``tasks: temperature``), or all events first and then those that are worth more
 (``behaviours``; ``data.rewards``), as impression, click and order in the paper; ``last`` trains the last step alone.
@@ -36,6 +38,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, prefixes_at
 from recbench.data.rewards import rewards_of
+from recbench.data.training import TrainingData
 from recbench.models.base import ModelContext
 from recbench.models.checks import check_choices, check_number
 from recbench.models.registry import register
@@ -61,7 +64,7 @@ class OnePieceConfig(SASRecConfig):
     name: str = "onepiece"
     anchors: int = 10
     anchor_source: str = "followers"
-    leave_out: bool = True
+    folds: int = 0
     situation: bool = True
     steps: int = 2
     step_states: int = 2
@@ -82,10 +85,10 @@ class OnePiece(SASRec):
 
     requires: ClassVar[frozenset[str]] = frozenset({"timestamps"})
     looks_up_events: ClassVar[bool] = False
-    #: [V, A + 1] int64: anchors of each last item, the most frequent first, 0 where there are fewer; one more, for the pair that is left out.
+    #: [V, A] int64: anchors of each last item, the most frequent first, 0 where there are fewer.
     anchor_items: Tensor
-    #: [V, A + 1] int64: how often each followed.
-    anchor_counts: Tensor
+    #: [F, V, A] int64: those that are counted without the users of a fold; no part of the model's state.
+    anchors_without: Tensor
     #: [MOST_BEHAVIOURS] int64: the deepest step that is trained on targets of a behaviour.
     depth_of_behaviour: Tensor
 
@@ -98,8 +101,8 @@ class OnePiece(SASRec):
         super().__init__(config, context)
         _check(config)
         d, v = config.hidden_size, context.n_items + 1
-        for name in ("anchor_items", "anchor_counts"):
-            self.register_buffer(name, torch.zeros(v, config.anchors + 1, dtype=torch.int64))
+        self.register_buffer("anchor_items", torch.zeros(v, config.anchors, dtype=torch.int64))
+        self.register_buffer("anchors_without", torch.zeros(0, v, config.anchors, dtype=torch.int64), persistent=False)
         self.register_buffer("depth_of_behaviour", torch.zeros(MOST_BEHAVIOURS, dtype=torch.int64))
         if config.anchors:
             self.anchor_group = nn.Parameter(torch.randn(d) * 0.02)
@@ -111,30 +114,33 @@ class OnePiece(SASRec):
             self.step_vectors = nn.Parameter(torch.randn(config.steps, d) * 0.02)
         if context.train is not None:
             if config.anchors:
-                items, counts = anchor_table(context.train, config.anchors + 1, config.anchor_source, context.seed)
-                self.anchor_items, self.anchor_counts = torch.from_numpy(items), torch.from_numpy(counts)
+                self._count_anchors(context.train, context.seed)
             if "behaviours" in self.needs(config):
                 worth = rewards_of(context.train.data, context.rewards)[:MOST_BEHAVIOURS]
                 self.depth_of_behaviour[: len(worth)] = torch.from_numpy(depths(worth, config.steps))
 
-    def anchors_of(self, last: Tensor, targets: Tensor | None = None) -> Tensor:
-        """last items [N] -> anchors [N, A], 0 where there are fewer. targets [N]: what followed here is no evidence of itself."""
-        items, kept = self.anchor_items[last], self.config.anchors
-        if targets is None or not self.config.leave_out or self.config.anchor_source != "followers":
-            return items[:, :kept]
-        counts = self.anchor_counts[last]
-        here = items == targets[:, None]
-        counts = torch.where(here, counts - 1, counts)
-        # Whoever drops behind the one in reserve, or has no other evidence, gives up its place.
-        order = counts.argsort(dim=1, descending=True, stable=True)
-        return torch.where(counts > 0, items, 0).gather(1, order)[:, :kept]
+    def _count_anchors(self, train: TrainingData, seed: int) -> None:
+        config = self.config
+        self.anchor_items = torch.from_numpy(anchor_table(train, config.anchors, config.anchor_source, seed))
+        if config.folds and config.anchor_source == "followers":
+            parts = [
+                anchor_table(train, config.anchors, config.anchor_source, seed, (fold, config.folds))
+                for fold in range(config.folds)
+            ]
+            self.anchors_without = torch.from_numpy(np.stack(parts))
 
-    def beside(self, batch: Batch, targets: Tensor | None) -> tuple[Tensor, Tensor]:
+    def anchors_of(self, last: Tensor, user: Tensor) -> Tensor:
+        """last items [N], users [N] -> anchors [N, A], 0 where there are fewer; while training, without what the user's own fold did."""
+        if self.training and len(self.anchors_without):
+            return self.anchors_without[user % self.config.folds, last]
+        return self.anchor_items[last]
+
+    def beside(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(vectors [N, G, D], which are there [N, G]) of the tokens beside each history."""
         config, last = self.config, batch.lengths - 1
         found, there = [], []
         if config.anchors:
-            items = self.anchors_of(at_position(batch.items[..., None], last)[:, 0], targets)
+            items = self.anchors_of(at_position(batch.items[..., None], last)[:, 0], batch.user)
             scale = config.hidden_size**0.5 if config.scale_embedding else 1.0
             found.append(self.dropout(self.item_embedding(items) * scale + self.anchor_group))
             there.append(items > 0)
@@ -149,9 +155,9 @@ class OnePiece(SASRec):
             return self.item_embedding.weight.new_zeros(batch.items.shape[0], 0, config.hidden_size), batch.mask[:, :0]
         return torch.cat(found, 1), torch.cat(there, 1)
 
-    def read(self, batch: Batch, targets: Tensor | None = None) -> list[Tensor]:
+    def read(self, batch: Batch) -> list[Tensor]:
         """The states at the end of each history, [N, D] each: of the input, after each layer, after each step."""
-        tokens, there = self.beside(batch, targets)
+        tokens, there = self.beside(batch)
         x, real = torch.cat([self.inputs(batch), tokens], 1), torch.cat([batch.mask, there], 1)
         length, last = batch.items.shape[1], batch.lengths - 1
         sees = real[:, None, None, :].expand(-1, 1, x.shape[1], -1)
@@ -192,11 +198,9 @@ class OnePiece(SASRec):
         if self.config.is_plain:
             return super().hidden_states(batch)
         row, last = batch.mask.nonzero(as_tuple=True)
-        targets = batch.targets[row, last] if self.training and batch.targets is not None else None
         pieces = []
         for chosen in torch.arange(len(row), device=row.device).split(ROWS_AT_ONCE):
-            part = prefixes_at(batch, row[chosen], last[chosen])
-            pieces.append(self.read(part, None if targets is None else targets[chosen]))
+            pieces.append(self.read(prefixes_at(batch, row[chosen], last[chosen])))
         shape = (*batch.items.shape, self.width)
         found = (torch.cat(parts) for parts in zip(*pieces, strict=True))
         return [states.new_zeros(shape).index_put((row, last), states) for states in found]
@@ -207,7 +211,7 @@ class OnePiece(SASRec):
         assert batch.targets is not None
         row, last = trained_places(batch, self.config.prefixes)
         targets = batch.targets[row, last]
-        states = self.read(prefixes_at(batch, row, last), targets)
+        states = self.read(prefixes_at(batch, row, last))
         return self._loss(states, targets, None if batch.next_behaviours is None else batch.next_behaviours[row, last])
 
     def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
@@ -262,9 +266,11 @@ def depths(worth: np.ndarray, steps: int) -> np.ndarray:
 
 def _check(config: OnePieceConfig) -> None:
     check_choices(config, CHOICES)
-    for key in ("anchors", "steps", "prefixes"):
+    for key in ("anchors", "steps", "prefixes", "folds"):
         if getattr(config, key) < 0:
             raise UserError(f"model.{key}={getattr(config, key)} must be 0 or more")
+    if config.folds == 1:
+        raise UserError("model.folds=1 leaves no other users to count anchors from; use 2 or more, or 0 for all users")
     if config.step_states < 1:
         raise UserError(f"model.step_states={config.step_states} must be at least 1")
     check_number("model.first_temperature", config.first_temperature, above=0.0)

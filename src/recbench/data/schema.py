@@ -11,7 +11,7 @@ A source is a module with
 - optionally what it knows beside the events, each made when somebody asks for it: ``item_features(config)``, kind -> (raw
   item ids [N], vectors [N, D]); ``knowledge(config) -> RawKnowledge``; ``user_table(config)``, a table with the column
   ``user`` (raw ids) and one for each attribute, or ``user_file(config, cache_dir) -> UserFile`` of a source that reads
-  them from a file, for configs whose ``knows_users`` is true; ``impressions(config, to)``, which writes the Parquet file that
+  them from a file, unless ``knows_users`` of the config is false; ``impressions(config, to)``, which writes the Parquet file that
   ``recbench.data.impressions`` describes and returns counts.
 """
 

@@ -37,11 +37,8 @@ USERS_VERSION = 1
 def has_user_attributes(config: DataConfig) -> bool:
     """Whether anything is known of the users of these data."""
     beside = lookup(config.name).beside
-    return (
-        bool(config.users.path)
-        or "user_table" in beside
-        or ("user_file" in beside and getattr(config, "knows_users", False))
-    )
+    told = "user_table" in beside or ("user_file" in beside and getattr(config, "knows_users", True))
+    return bool(config.users.path) or told
 
 
 def users_key(config: DataConfig, cache_dir: Path) -> dict[str, Any]:

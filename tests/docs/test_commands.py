@@ -35,6 +35,8 @@ SLOW = {
     "+experiment=": "it prepares every run of a study",
     "study slmrec": "it prepares every run of a study",
 }
+#: Commands of which others show the same at a smaller size.
+SLOW_WHOLE = {"recbench board": "it draws more than a hundred charts"}
 #: Targets of make that .ci/run calls, so that running them here would run the suite within itself.
 OF_CI = ("make test", "make lint", "make docs")
 
@@ -113,7 +115,7 @@ def _write_raw_files(folder: Path, raw: Path) -> None:
 
 
 def _marks(shown: Shown) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow] if any(part in shown.text for part in SLOW) else []
+    return [pytest.mark.slow] if any(part in shown.text for part in SLOW) or shown.text in SLOW_WHOLE else []
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import socket
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from recbench.data.prepared import PreparedData
 from recbench.data.sources import raw_lines
 from recbench.data.sources.amazon import AmazonConfig, locate
 from recbench.data.store import prepare
+from tests.fixtures.ports import free_port
 
 GOOD = {
     "reviewerID": "A1",
@@ -54,9 +54,7 @@ def toys(tmp_path: Path, **settings: object) -> AmazonConfig:
 @pytest.fixture
 def nobody() -> str:
     """The address of a server that is not there."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 # Real files

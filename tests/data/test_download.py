@@ -2,7 +2,6 @@
 
 import errno
 import os
-import socket
 import threading
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from recbench.core.disk import disk_errors
 from recbench.core.errors import UserError
 from recbench.data import download
+from tests.fixtures.ports import free_port
 
 BODY = bytes(range(256)) * 40_000  # ten blocks of the transfer
 NO_WAIT = (0.0, 0.0)
@@ -86,9 +86,7 @@ def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(server, tmp_path
 
 
 def test_no_server_is_a_failure_that_says_so(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with pytest.raises(download.DownloadFailed, match="no connection"):
         download.fetch(f"http://127.0.0.1:{port}/x.gz", tmp_path / "x.gz", NO_WAIT)
 

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import socket
 import zipfile
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from recbench.data.sources import movielens_rows, raw_lines
 from recbench.data.sources.movielens import MovieLensConfig, locate
 from recbench.data.sources.movielens_releases import RELEASES
 from recbench.data.store import prepare
+from tests.fixtures.ports import free_port
 
 #: (user, movie, rating, timestamp) in file order. User 1 rated 20 and 10 in the same second, 30 before.
 RATINGS = [(1, 20, 5, 100), (1, 10, 3, 100), (1, 30, 4, 50), (2, 10, 1, 70), (2, 30, 2, 60)]
@@ -120,9 +120,7 @@ def check_content(data: PreparedData) -> None:
 @pytest.fixture
 def nobody() -> str:
     """The address of a server that is not there."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.mark.parametrize("version", VERSIONS)

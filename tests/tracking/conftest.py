@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,12 +17,7 @@ from mlflow.tracking import MlflowClient
 from recbench.config.settings import TrackingConfig
 from recbench.core.run_folder import RunFolder
 from recbench.tracking.client import open_client, reachable
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+from tests.fixtures.ports import free_port
 
 
 class Server:

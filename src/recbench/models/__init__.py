@@ -43,7 +43,7 @@ _PLACES = {
     "register_distillation": "recbench.objectives.distillation.base:register",
     # Auxiliaries.
     "Auxiliary": "recbench.objectives.contrastive.base",
-    "PairConfig": "recbench.models.auxiliary",
+    "PairConfig": "recbench.models.term_config",
     "WindowDataset": "recbench.data.batches",
     "register_auxiliary": "recbench.objectives.contrastive.base:register",
     # All of them: a mistake of the user, and the marks of config fields that stay out of keys (LATER at their default, NO_KEY always).

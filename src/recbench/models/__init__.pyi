@@ -12,7 +12,6 @@ from recbench.data.schema import DataConfig as DataConfig
 from recbench.data.schema import RawData as RawData
 from recbench.data.training import TrainingData as TrainingData
 from recbench.evaluation.added_metrics import RankedLists as RankedLists
-from recbench.models.auxiliary import PairConfig as PairConfig
 from recbench.models.base import (
     ModelConfig as ModelConfig,
 )
@@ -26,6 +25,7 @@ from recbench.models.closed_form import ClosedForm as ClosedForm
 from recbench.models.registry import register as register
 from recbench.models.sequence_model import SequenceConfig as SequenceConfig
 from recbench.models.sequence_model import SequenceModel as SequenceModel
+from recbench.models.term_config import PairConfig as PairConfig
 from recbench.models.tokenizers.tokenizer import ItemTokenizer as ItemTokenizer
 from recbench.models.tokenizers.tokenizer import TokenizerConfig as TokenizerConfig
 from recbench.nn.losses.catalogue import CatalogueLoss as CatalogueLoss

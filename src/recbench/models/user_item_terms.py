@@ -7,8 +7,8 @@ from typing import Any
 
 from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import LATER
-from recbench.models.auxiliary import ContrastConfig, TermConfig
 from recbench.models.checks import check_number
+from recbench.models.term_config import ContrastConfig, TermConfig
 
 
 @dataclass

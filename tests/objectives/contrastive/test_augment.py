@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbench.data.batches import Batch
-from recbench.models.auxiliary import AugmentedConfig
+from recbench.models.term_config import AugmentedConfig
 from recbench.objectives.contrastive.augment import CROP, MASK, REORDER, augmented, two_views
 
 lengths_of_rows = st.lists(st.integers(1, 30), min_size=1, max_size=8)

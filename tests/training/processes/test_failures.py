@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from recbench.core.run_folder import RunFolder
+from tests.fixtures.ports import free_port
 from tests.fixtures.warm import WarmProcess, children_of
 
 SASREC = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "training.batch_size=100"]
@@ -118,9 +118,7 @@ def test_torchrun_starts_one_run_of_two_processes(tiny, tmp_path):
 
 def test_with_a_launcher_a_mistake_is_one_line(tiny, tmp_path):
     """Two processes in the environment that torchrun gives them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = [*tiny, "model=sasrec", "training.max_epochs=0.5", f"runs_dir={tmp_path}/runs"]
     given = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [

@@ -52,7 +52,7 @@ from recbench.models.base import ModelContext
 from recbench.models.checks import check_choices, check_number
 from recbench.models.registry import register
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
-from recbench.nn.losses.class_heads import mean_of
+from recbench.nn.losses.means import mean_of
 
 CHOICES = {
     "token": ("return", "permuted", "constant", "last_reward", "none"),

@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.nn.losses.buffers import workspace
-from recbench.nn.losses.class_heads import mean_of
 from recbench.nn.losses.forward_gradients import MadeGradients
+from recbench.nn.losses.means import mean_of
 from recbench.nn.losses.wide_softmax import WideSoftmax
 
 LOSSES = ("softmax", "sampled_softmax", "bce", "gbce", "bpr_max")

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbench.nn.losses.means import mean_of
+
 
 class Heads(nn.Module):
     """The queries of C classes, and the class itself."""
@@ -93,8 +95,3 @@ class BehaviourHeads(Heads):
         assert mixed is not None
         mixed[:, 0] = -torch.inf
         return mixed
-
-
-def mean_of(values: Tensor, weights: Tensor | None) -> Tensor:
-    """The mean of values [N], weighted if there are weights [N]."""
-    return values.mean() if weights is None else (values * weights).sum() / weights.sum()

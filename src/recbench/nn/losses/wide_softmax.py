@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from recbench.nn.losses.buffers import workspace
-from recbench.nn.losses.class_heads import mean_of
 from recbench.nn.losses.forward_gradients import MadeGradients
+from recbench.nn.losses.means import mean_of
 
 #: A block has at least this many items, however many positions there are: thinner products are slow.
 LEAST_ITEMS = 1024

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from recbench.data.batches import Batch
-from recbench.models.auxiliary import AugmentedConfig
+from recbench.models.term_config import AugmentedConfig
 
 CROP, MASK, REORDER = range(3)
 

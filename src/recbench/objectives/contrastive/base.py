@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset
-from recbench.models.auxiliary import OF_USERS_AND_ITEMS, TermConfig, add_config, check_auxiliaries, settings_of
+from recbench.models.auxiliary import OF_USERS_AND_ITEMS, add_config, check_auxiliaries, settings_of
 from recbench.models.base import Recommender
 from recbench.models.sequence_model import SequenceModel
+from recbench.models.term_config import TermConfig
 from recbench.objectives.contrastive.prefixes import Prefixes
 
 

@@ -70,7 +70,7 @@ GOOD = {
         "theirs",
         """
         from dataclasses import dataclass
-        from recbench.models.auxiliary import PairConfig
+        from recbench.models.term_config import PairConfig
         from recbench.objectives.contrastive.base import Auxiliary, register
         @dataclass
         class Config(PairConfig):

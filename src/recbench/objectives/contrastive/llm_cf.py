@@ -36,7 +36,7 @@ from recbench.data.batches import Batch, WindowDataset
 from recbench.data.cases import flat_ranges
 from recbench.data.prepared import PreparedData
 from recbench.models.auxiliary import LLMCFConfig
-from recbench.models.base import SequenceModel
+from recbench.models.sequence_model import SequenceModel
 from recbench.nn.text.generated import Written, read_texts
 from recbench.nn.text.item_text import tfidf_vectors
 from recbench.objectives.contrastive.base import Auxiliary, register, representations

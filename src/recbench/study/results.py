@@ -195,7 +195,7 @@ def _mean(column: str, values: Sequence[Any]) -> str:
     if not known:
         return ""
     mean = statistics.mean(known)
-    if column.startswith(("parameters", "bytes")):
+    if column.startswith(("parameters", "bytes", "flops")):
         return short_number(mean)
     if column in ("epochs", "best_epoch") or "second" in column or column.endswith("_ms"):
         return f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}"

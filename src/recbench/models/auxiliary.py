@@ -160,6 +160,8 @@ class FairRecConfig(TermConfig):
     weight: float = 1.0  # a, of what the adversary finds; 0 leaves training as it is
     attribute: str = ""  # the column of the users' table, as in gender
     width: int = 32  # of the adversary's inner layer
+    steps: int = 4  # that the adversary learns by before each step of the model
+    lr: float = 0.01  # of the adversary
     aware: float = 0.0  # g, of a second part that shall tell the attribute
     orthogonal: float = 0.0  # o, of the cosine between the state and that part
     shuffle: int | None = None  # a seed deals the attribute anew over the users: the control
@@ -170,7 +172,9 @@ class FairRecConfig(TermConfig):
         super().check(where)
         for key in ("aware", "orthogonal"):
             check_number(f"{where}.{key}", getattr(self, key), least=0.0)
-        check_number(f"{where}.width", self.width, least=1)
+        for key in ("width", "steps"):
+            check_number(f"{where}.{key}", getattr(self, key), least=1)
+        check_number(f"{where}.lr", self.lr, above=0.0)
         if not self.attribute:
             raise UserError(f"{where}.attribute is missing: name a column of the users' table, as in gender")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from recbench.core.errors import UserError
 from recbench.experiment.run import run
 from recbench.models.auxiliary import FairRecConfig
 from recbench.objectives.contrastive.base import build_auxiliaries
-from recbench.objectives.contrastive.fairrec import Reversed, labels
+from recbench.objectives.contrastive.fairrec import labels
 
 SHORT = ("training.max_epochs=1", "tuned=off", "model.hidden_size=16", "model.n_layers=1")
 
@@ -46,15 +47,33 @@ def test_the_states_go_against_the_adversary_and_it_goes_its_own_way(made, batch
     for weight in (0.5, 2.0):
         model, auxiliary = made(weight=weight)
         auxiliary.draw(batch)
+        before = [p.clone() for p in auxiliary.adversary.parameters()]
         term = auxiliary.terms(model)["fairrec"]
-        head = auxiliary.adversary[0].weight
-        found[weight] = term, *torch.autograd.grad(term, (model.item_embedding.weight, head))
-    torch.testing.assert_close(found[0.5][0], found[2.0][0])
+        (gradient,) = torch.autograd.grad(term, model.item_embedding.weight)
+        assert any(not torch.equal(a, b) for a, b in zip(before, auxiliary.adversary.parameters(), strict=True))
+        assert not any(
+            p.requires_grad for p in auxiliary.adversary.parameters()
+        )  # the model's optimiser leaves it alone
+        found[weight] = term, gradient, auxiliary.adversary[0].weight
+    assert found[0.5][0] < 0
+    torch.testing.assert_close(4.0 * found[0.5][0], found[2.0][0])
     torch.testing.assert_close(4.0 * found[0.5][1], found[2.0][1])
-    torch.testing.assert_close(found[0.5][2], found[2.0][2])
-    value = torch.ones(3, requires_grad=True)
-    Reversed.apply(value, 0.25).sum().backward()
-    assert value.grad.tolist() == [-0.25] * 3
+    assert torch.equal(found[0.5][2], found[2.0][2])
+
+
+def test_the_adversarys_optimiser_goes_on_after_a_break(made, batch):
+    model, one = made()
+    _, two = made()
+    for auxiliary in (one, two):
+        auxiliary.draw(batch)
+        auxiliary.terms(model)
+    state = deepcopy(one.state_dict())
+    _, again = made()
+    again.load_state_dict(state)
+    for auxiliary in (two, again):
+        auxiliary.draw(batch)
+        auxiliary.terms(model)
+    assert all(torch.equal(a, b) for a, b in zip(two.adversary.parameters(), again.adversary.parameters(), strict=True))
 
 
 def test_users_of_whom_nothing_is_known_are_left_out(made, batch):
@@ -71,8 +90,9 @@ def test_users_of_whom_nothing_is_known_are_left_out(made, batch):
         lengths=batch.lengths[rows],
         user=batch.user[rows],
     )
-    auxiliary.draw(part)
-    torch.testing.assert_close(auxiliary.terms(model)["fairrec"], whole)
+    fresh_one = made()[1]
+    fresh_one.draw(part)
+    torch.testing.assert_close(fresh_one.terms(model)["fairrec"], whole)
     auxiliary.draw(replace(batch, user=batch.user * 0))
     assert auxiliary.terms(model) == {}
 

@@ -3,7 +3,9 @@
     u_free = h, the model's state;   u_aware = MLP( mean of the history's item vectors )
     L = L_rec + g CE(attribute | u_aware) + o |cos(u_aware, u_free)| - a CE(attribute | u_free)
 
-The last term by gradient reversal: an adversary of its own learns the attribute from h, and h learns the opposite, a times as strongly.
+The last term is an adversary's: it learns the attribute from h by an optimiser of its own, ``steps`` times before each step of the model, and h
+learns the opposite, a times as strongly. (With one shared step, as by gradient reversal, the adversary lags behind: its own accuracy falls, and what
+a fresh classifier finds hardly does.)
 
 Glossary: a -> ``weight``, g -> ``aware``, o -> ``orthogonal``. Where this deviates: no official code was found, and this was read at second hand. In
 the paper training ranks by u_free + u_aware and the test by u_free; here both rank by h, so ``weight: 0`` (with ``aware`` and ``orthogonal`` at
@@ -18,6 +20,7 @@ Shapes: B windows, L positions, N real positions of users whose attribute is kno
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -48,6 +51,9 @@ class FairRec(Auxiliary):
         self.adversary = nn.Sequential(
             nn.Linear(model.width, config.width), nn.ReLU(), nn.Linear(config.width, n_values)
         )
+        self.adversary.requires_grad_(False)  # but in its own steps
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._stored: dict[str, Any] = {}
         self.has_second = bool(config.aware or config.orthogonal)
         if self.has_second:
             self.second = nn.Sequential(nn.Linear(items, model.width), nn.ReLU(), nn.Linear(model.width, model.width))
@@ -67,8 +73,8 @@ class FairRec(Auxiliary):
         wanted = label[known.nonzero()[:, 0]]
         found = {}
         if self.config.weight:
-            said = self.adversary(Reversed.apply(states, self.config.weight))
-            found["fairrec"] = F.cross_entropy(said, wanted)
+            self.learn(states.detach(), wanted)
+            found["fairrec"] = -self.config.weight * F.cross_entropy(self.adversary(states), wanted)
         if self.has_second:
             aware = self.second(self.histories(model)[known])
             found["fairrec_aware"] = self.config.aware * F.cross_entropy(self.teller(aware), wanted)
@@ -77,24 +83,36 @@ class FairRec(Auxiliary):
                 found["fairrec_cosine"] = self.config.orthogonal * cosine
         return found
 
+    def learn(self, states: Tensor, wanted: Tensor) -> None:
+        """The adversary's own steps on states [N, D]."""
+        self.adversary.requires_grad_(True)
+        optimizer = self.optimizer()
+        for _ in range(self.config.steps):
+            optimizer.zero_grad()
+            F.cross_entropy(self.adversary(states), wanted).backward()
+            optimizer.step()
+        self.adversary.requires_grad_(False)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The adversary's, made when it is first asked for: by then the module is on its device."""
+        if self._optimizer is None:
+            self._optimizer = torch.optim.Adam(self.adversary.parameters(), lr=self.config.lr)
+            if self._stored:
+                self._optimizer.load_state_dict(deepcopy(self._stored))  # torch would move on in the given tensors
+        return self._optimizer
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The optimiser's state, for the checkpoint that a training resumes from; {} before its first step."""
+        return self._stored if self._optimizer is None else self._optimizer.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self._optimizer, self._stored = None, state
+
     @torch.no_grad()
     def histories(self, model: SequenceModel) -> Tensor:
         """[B, L, E] mean of the vectors of the items up to each position."""
         vectors = model.item_vectors()[self.batch.items] * self.batch.mask[..., None]
         return vectors.cumsum(1) / torch.arange(1, vectors.shape[1] + 1, device=vectors.device)[:, None]
-
-
-class Reversed(torch.autograd.Function):
-    """The value itself; its gradient times -strength [Ganin and Lempitsky, ICML 2015]."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, strength: float) -> Tensor:
-        ctx.strength = strength
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return -ctx.strength * gradients[0], None
 
 
 def labels(known: Mapping[str, Sequence[str | None]], attribute: str, shuffle: int | None = None) -> tuple[Tensor, int]:

@@ -78,7 +78,7 @@ def test_each_source_reads_its_folder_at_an_address_as_it_reads_one_here(store, 
         assert there.folder.name == here.folder.name
         assert there.fingerprint == here.fingerprint
         assert there.has_text == here.has_text == (folder in ("amazon", "ml"))
-    store.store.pop("/raw/cup/train-item-views.csv")
+    store.mv("/raw/cup/train-item-views.csv", "/raw/cup/other.csv")
     with pytest.raises(UserError, match=r"memory://raw/cup has none of the files that are read: train-item-views\.csv"):
         prepare(DigineticaConfig(raw_dir="memory://raw/cup"), tmp_path / "new")
 

@@ -144,11 +144,14 @@ def test_what_a_store_refuses_is_one_line_without_secrets(bucket, tmp_path, monk
 @pytest.mark.services
 def test_raw_folders_partitions_and_runs_of_a_bucket(bucket, tmp_path, monkeypatch):
     """What test_addresses.py and test_copies.py ask of a store in memory, asked of S3."""
+    import s3fs
+
     from recbench.config import runs_address
     from recbench.config.compose import compose
     from recbench.data.sources.movielens import MovieLensConfig
     from recbench.experiment.run import run
 
+    s3fs.S3FileSystem.clear_instance_cache()  # the one of the test before has no credentials
     ratings = "".join(f"{n % 6}::{n % 5}::4::{978300000 + n}\n" for n in range(40)).encode()
     bucket.pipe("logs/ml/ml-1m/ratings.dat", ratings)
     there = prepare(MovieLensConfig(version="1m", k_core=0, raw_dir="s3://logs/ml"), tmp_path / "cache")
@@ -161,5 +164,7 @@ def test_raw_folders_partitions_and_runs_of_a_bucket(bucket, tmp_path, monkeypat
     words = ("model=popularity", "data.n_users=200", "data.n_items=80", "tracking=off", "hardware=cpu")
     made = run(compose((*words, "runs_dir=s3://logs/runs", f"cache_dir={tmp_path}/cache")))
     assert bucket.exists(f"logs/runs/{made.folder.key}/status.json")
+    with pytest.raises(UserError, match="there is no such bucket or file: s3://no-such-bucket/ml"):
+        prepare(MovieLensConfig(version="1m", raw_dir="s3://no-such-bucket/ml"), tmp_path / "cache")
     with pytest.raises(UserError, match="there is no such bucket or file: s3://no-such-bucket/runs"):
         compose((*words, "runs_dir=s3://no-such-bucket/runs"))

@@ -106,12 +106,14 @@ def mirrored(address: str, wants: Wants, cache_dir: Path, key: str) -> Path:
         store, root = fsspec.core.url_to_fs(address)
         store.invalidate_cache()  # of what lies where, which may be another by now
         root = root.rstrip("/")
-        if store.isfile(root):
+        if _is_file(store, root):
             return _fetch(store, root, cache_dir)
         chosen: dict[str, Path] = {}
         for number, options in enumerate(wants):
             found = next((each for option in options if (each := _there(store, root, option))), [])
             if not found and number == 0:
+                if not store.exists(root):
+                    raise FileNotFoundError(root)
                 names = ", ".join(dict.fromkeys(option[0][0] for option in options))
                 raise MissingData(f"{key}: {redact(address)} has none of the files that are read: {names}")
             chosen |= {name: _fetch(store, f"{root}/{name}", cache_dir) for name in found}
@@ -123,9 +125,17 @@ def mirrored(address: str, wants: Wants, cache_dir: Path, key: str) -> Path:
     return folder
 
 
+def _is_file(store: Any, name: str) -> bool:
+    """fsspec's own question says no also where the store refuses to answer; here that is an error."""
+    try:
+        return bool(store.info(name)["type"] == "file")
+    except FileNotFoundError:
+        return False
+
+
 def _there(store: Any, root: str, option: Sequence[Sequence[str]]) -> list[str]:
     """The first name of each of the groups; none where a group has no file."""
-    found = [next((name for name in names if store.isfile(f"{root}/{name}")), None) for names in option]
+    found = [next((name for name in names if _is_file(store, f"{root}/{name}")), None) for names in option]
     return [] if None in found else [name for name in found if name is not None]
 
 

@@ -40,8 +40,9 @@ PATH_ONLY = {"path_only": True}
 #: enters the keys of those runs alone that read it, and only while it is not at its default.
 BESIDE = PATH_ONLY | LATER
 
-#: Columns of the spooled interactions, in file order. A source may leave out the last four; they then read as null.
-INTERACTION_COLUMNS = ("user", "item", "timestamp", "rating", "behaviour", "session", "review")
+#: Columns of the spooled interactions, in file order. A source may leave out the last three; they then read as null. There may be a column
+#: ``review`` besides (str), which is read where ``data.keep`` asks for it.
+INTERACTION_COLUMNS = ("user", "item", "timestamp", "rating", "behaviour", "session")
 
 #: Seconds from 1970 to the year 10000. A timestamp beyond is in another unit than it claims.
 LATEST_SECOND = 253_402_300_800

@@ -141,6 +141,8 @@ def test_the_signal_in_the_titles_is_learned_and_lost_when_they_are_shuffled(clu
 
     On the usual data=synthetic it cannot gain: texts tell clusters there, and the best order by cluster adds -.00001 +- .0001 NDCG to sasrec's own
     order of its five best (share of targets among them: .626), and as little to that of markov.
+
+    Measured here, hits at 1 with 95 % intervals: .560, popularity (its retriever) .235, ahead .325 +- .085; lead over shuffled titles .270 +- .088.
     """
     data, split = clustered
     by_retriever = []

@@ -84,7 +84,8 @@ class LlamaRec(TextReranker):
         if self.config.missed == "leave_out":
             kept = self.is_found(prefixes, targets).nonzero()[:, 0]
             if not len(kept):
-                return 0.0 * sum(part.sum() for part in self.parameters() if part.requires_grad)
+                # Nothing to learn here, but a loss that a step can be made of.
+                return 0.0 * torch.stack([part.sum() for part in self.parameters() if part.requires_grad]).sum()
             items, place, told = items[kept], place[kept], [told[row] for row in kept.tolist()]
         states = self.reader.ends(self.letter_prompts(told, items.tolist()))
         return F.cross_entropy(self.reader.answer_logits(states, self.letter_ids), place)

@@ -17,21 +17,6 @@ pytestmark = pytest.mark.services
 SMALL = ["model=sasrec", "model.hidden_size=16", "model.feedforward_size=16", "training.batch_size=100"]
 
 
-@pytest.fixture(scope="module")
-def address():
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_worker_niceness", "0")  # 15 by default: on a busy machine the jobs would hardly run
-        two = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        try:
-            two.add_node(num_cpus=1)
-            yield two.address
-        finally:
-            two.shutdown()
-
-
 def test_nobody_at_the_address_is_one_line():
     with pytest.raises(UserError, match=r"no Ray cluster answers at 127\.0\.0\.1:9 "):
         check_answers("127.0.0.1:9")

@@ -55,10 +55,22 @@ def recommend_all(
 
     Written whole or not at all, in memory of one block. Returns {"users", "rows", "short": users with fewer than k items}.
     """
+    check_target(to)
+    return write_lists(opened, to, k, mask_seen, as_in_test)
+
+
+def write_lists(
+    opened: Opened,
+    to: Path,
+    k: int,
+    mask_seen: bool | None = None,
+    as_in_test: bool = False,
+    rows: slice = slice(None),
+) -> dict[str, int]:
+    """As ``recommend_all``, of some of its users: those at the places ``rows`` of ``all_histories``."""
     import polars as pl
 
-    check_target(to)
-    user, start, end = all_histories(opened, as_in_test)
+    user, start, end = (column[rows] for column in all_histories(opened, as_in_test))
     if not len(user):
         raise UserError("no user has a history to recommend from")
     users = opened.stage.data.user_ids()["user_id"].to_numpy()
@@ -148,14 +160,20 @@ def blocks(opened: Opened, n: int) -> Iterator[tuple[int, int]]:
     from rich.progress import track
 
     from recbench.core.console import console
-    from recbench.evaluation.blocks import block_rows
 
-    rows = block_rows(opened.stage.data.n_items, opened.config.training.max_length)
+    rows = rows_of_a_block(opened)
     starts: Iterable[int] = range(0, n, rows)
     for first in track(
         starts, opened.key, console=console(stderr=True), transient=True, disable=not sys.stderr.isatty()
     ):
         yield first, min(first + rows, n)
+
+
+def rows_of_a_block(opened: Opened) -> int:
+    """Histories that are answered at once, as many as evaluation ranks at once."""
+    from recbench.evaluation.blocks import block_rows
+
+    return block_rows(opened.stage.data.n_items, opened.config.training.max_length)
 
 
 def _histories(opened: Opened, user: np.ndarray, start: np.ndarray, end: np.ndarray) -> Sequence[History]:

@@ -5,6 +5,7 @@ target. A typed history is given oldest event first. Items of the history are le
 
 With --all --to FILE the lists of all users go into a Parquet or CSV file: user, rank, item, score. With --candidates FILE each pair of a user and an
 item of the file gets the model's score, and ``seen``: whether the item stands in the history. Both work in blocks: memory does not grow with users.
+With --all --on ray the tasks of a Ray cluster do it, and --to becomes a folder of Parquet parts.
 """
 
 from __future__ import annotations
@@ -56,6 +57,12 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
         metavar="FILE",
         help="of --all and --candidates: a .parquet or .csv file, written whole or not at all",
     )
+    parser.add_argument(
+        "--on",
+        metavar="ray[=HOST:PORT]",
+        help="of --all: on a Ray of this machine, or of that address; --to becomes a folder of Parquet parts",
+    )
+    parser.add_argument("--parts", type=int, metavar="N", help="of --on: at most so many parts")
     add_unknown(parser, "pairs, or events of a --history,")
     parser.add_argument("--k", type=int, default=10, help="items a list (default: 10)")
     parser.add_argument("--as-in-test", action="store_true", help="of a user, only what stood before the test target")
@@ -94,6 +101,10 @@ def _check_what(chosen: argparse.Namespace) -> None:
         raise UserError(f"{' and '.join(kinds)} are questions of their own; ask one of them")
     if chosen.all and chosen.to is None:
         raise UserError("--all writes a file: name it with --to FILE.parquet")
+    if chosen.on is not None and not chosen.all:
+        raise UserError("--on spreads the lists of all users; ask for them with --all")
+    if chosen.parts is not None and (chosen.on is None or chosen.parts < 1):
+        raise UserError("--parts N, at least 1, is for --on ray")
     if typed and chosen.to is not None:
         raise UserError(
             "--to is for --all and --candidates; lists of a few users are printed, also as JSON with --json"
@@ -112,7 +123,12 @@ def _main(arguments: list[str]) -> int:
     from recbench.cli.recommend.model_of_run import open_model
     from recbench.experiment.failures import plain_failures
 
-    if chosen.to is not None:
+    if chosen.on is not None:
+        from recbench.cli.recommend.on_ray import address_of, check_folder
+
+        address_of(chosen.on)
+        check_folder(chosen.to)
+    elif chosen.to is not None:
         from recbench.cli.recommend.bulk import check_target
 
         check_target(chosen.to)
@@ -136,12 +152,20 @@ def _main(arguments: list[str]) -> int:
 
 
 def _all(opened: Opened, chosen: argparse.Namespace) -> int:
-    from recbench.cli.recommend.bulk import recommend_all
+    if chosen.on is None:
+        from recbench.cli.recommend.bulk import recommend_all
 
-    counts = recommend_all(opened, chosen.to, chosen.k, chosen.mask_seen, chosen.as_in_test)
+        counts = recommend_all(opened, chosen.to, chosen.k, chosen.mask_seen, chosen.as_in_test)
+    else:
+        from recbench.cli.recommend.on_ray import Question, Source, address_of, recommend_on_ray
+
+        source = Source(chosen.run.absolute(), chosen.cache_dir, chosen.raw_dir, chosen.device)
+        question = Question(chosen.k, chosen.mask_seen, chosen.as_in_test)
+        counts = recommend_on_ray(opened, source, question, chosen.to, address_of(chosen.on), chosen.parts)
+    parts = f" in {counts['parts']:,} parts" if "parts" in counts else ""
     short = f"; {counts['short']:,} users have fewer than {chosen.k} items" if counts["short"] else ""
     print(
-        f"{chosen.to}: {counts['rows']:,} rows, the best {chosen.k} items of {counts['users']:,} users by {opened.key}{short}"
+        f"{chosen.to}: {counts['rows']:,} rows{parts}, the best {chosen.k} items of {counts['users']:,} users by {opened.key}{short}"
     )
     return 0
 

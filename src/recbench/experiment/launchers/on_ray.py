@@ -79,14 +79,15 @@ def _result(ray: Any, ref: Any, number: int, overrides: Sequence[str], sweep_dir
 
 
 @contextmanager
-def cluster(ray: Any, settings: Any) -> Iterator[None]:
-    """Connected to the cluster of ``hydra.launcher.address``, or to one of this machine alone, which ends with the sweep. Raises UserError."""
+def cluster(ray: Any, settings: Any, key: str = "hydra.launcher.address") -> Iterator[None]:
+    """Connected to the cluster of ``settings["address"]``, or to one of this machine alone, which ends with the block. key: what sets the address,
+    for messages. Raises UserError."""
     address = settings.get("address") or os.environ.get("RAY_ADDRESS")
     if ray.is_initialized():  # a cluster of a notebook
         yield
         return
     if address is not None:
-        check_answers(str(address))
+        check_answers(str(address), key)
     try:
         ray.init(
             address=address,
@@ -97,7 +98,7 @@ def cluster(ray: Any, settings: Any) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         said = first_line(error)[:200]
         raise UserError(
-            f"no Ray cluster at {address or 'this machine'} ({said}); start one with: ray start --head, or leave hydra.launcher.address out"
+            f"no Ray cluster at {address or 'this machine'} ({said}); start one with: ray start --head, or leave {key} out"
         ) from error
     try:
         yield
@@ -105,7 +106,7 @@ def cluster(ray: Any, settings: Any) -> Iterator[None]:
         ray.shutdown()
 
 
-def check_answers(address: str) -> None:
+def check_answers(address: str, key: str = "hydra.launcher.address") -> None:
     """Raise UserError, in seconds rather than minutes, where nobody listens at HOST:PORT. Other forms, such as ``auto``, are left to Ray."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
@@ -116,7 +117,7 @@ def check_answers(address: str) -> None:
     except (OSError, OverflowError) as error:
         raise UserError(
             f"no Ray cluster answers at {address} ({getattr(error, 'strerror', None) or error}); start one with: ray start --head, "
-            "or leave hydra.launcher.address out for one of this machine"
+            f"or leave {key} out for one of this machine"
         ) from error
 
 

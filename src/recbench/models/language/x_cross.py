@@ -70,7 +70,7 @@ class XCross(LlamaRec):
     """See the head of this file."""
 
     @classmethod
-    def dependencies(cls, config: XCrossConfig) -> dict[str, dict[str, Any]]:
+    def dependencies(cls, config: Any) -> dict[str, dict[str, Any]]:
         _check(config)
         for folder in config.sources:
             check_source(config, folder)

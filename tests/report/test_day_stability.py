@@ -22,6 +22,11 @@ def test_how_much_of_a_list_stays(run_config, tmp_path, capsys):
     folders = [found.folder.path for found in (base, one, two)]
     assert len({path.name for path in folders}) == 3
     assert next(entrant.name for entrant in entrants_of(folders[:2])) == "markov"
+    assert {entrant.name for entrant in entrants_of(folders[:0:-1])} == {
+        "markov training.resample_day=1",
+        "markov training.resample_day=2",
+    }
+    assert len({entrant.name for entrant in entrants_of(folders[1::-1])}) == 2  # the other order
     assert [len(runs) for runs in day_pairs(folders)["markov"]] == [3]
     assert day_pairs(folders[:1]) == {}
     (line,) = day_lines(folders[:2], 10)

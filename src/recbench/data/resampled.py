@@ -43,7 +43,7 @@ class ResampledData(PreparedData):
 def resampled(data: PreparedData, split: Split, seed: int | None) -> tuple[PreparedData, Split]:
     """Data and split whose last day of training is drawn by ``seed``; both as they were without one.
 
-    Raises UserError for data without times, and where the last day is all of training.
+    Raises UserError for data without times, and where the last day is all of training, or one event.
     """
     if seed is None:
         return data, split
@@ -59,6 +59,11 @@ def resampled(data: PreparedData, split: Split, seed: int | None) -> tuple[Prepa
     n = int(in_day.sum())
     if n == int((train.end - train.start).sum()):
         raise UserError("training.resample_day: all training events are of one day, so there is no last one to draw")
+    if n < 2:
+        raise UserError(
+            "training.resample_day: the last day of training holds one event, so there is nothing to draw; protocol=temporal or fixed_date ends "
+            "training on a whole day"
+        )
     drawn = np.zeros(n, dtype=bool)
     drawn[np.random.default_rng((seed, n)).integers(n, size=n)] = True
     kept = ~in_day

@@ -110,7 +110,7 @@ def _unlike(own: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]]) -> list
     for key, value in own.items():
         said = [repr(other.get(key)) for other in rivals]
         usual = max(dict.fromkeys(said), key=said.count)
-        if repr(value) != usual:
+        if repr(value) != usual or key == RESAMPLED:  # which the usual run does not have
             keys.append(key)
     return keys
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recbench.cli.probe import copies
-from recbench.cli.probe.loop import World, checked, probe_loop, shown
+from recbench.cli.probe.loop import World, checked, first_in_row, probe_loop, shown
 from recbench.cli.probe.loop_world import LoopSettings, first_histories, held_back
 from recbench.core.errors import UserError
 from recbench.data.attack import FakeUsersConfig
@@ -122,6 +122,7 @@ def test_identical_copies_are_not_told_apart(folder):
     for row in found["rows"]:
         assert row["difference"] == 0.0
         assert row["copies"] == 0.5
+        assert 0 < row["liked"] <= 1
     assert found["figures"]["ndcg_0"] == pytest.approx(run.metrics["test/ndcg@10"], rel=1e-6)
 
 
@@ -136,6 +137,11 @@ def test_rewritten_copies_are_and_an_id_model_shows_them_as_drawn(folder):
         assert (vectors[: n + 1] == own.item_vectors()).all()
         near = np.corrcoef(vectors[1 : n + 1].flatten().detach(), vectors[n + 1 :].flatten().detach())[0, 1]
         assert near > 0.5 if seed == 2 else abs(near) < 0.2
+
+
+def test_an_item_counts_once_whichever_version_is_listed():
+    found = first_in_row(np.array([[3, 1, 3, 1, 2], [0, 0, 5, 5, 5]]))
+    assert found.tolist() == [[True, True, False, False, True], [True, False, True, False, False]]
 
 
 def test_ties_are_nobodys(world):

@@ -194,7 +194,9 @@ def measured(world: World, model: Recommender, histories: Histories, number: int
         "gini": gini(seen),
         "popular_share": float(world.popular[base[base > 0]].mean()),
         "coverage": coverage(seen),
-        "liked": float(np.take_along_axis(world.liked(histories), base, axis=1).sum(axis=1).mean()),
+        "liked": float(
+            (np.take_along_axis(world.liked(histories), base, axis=1) * first_in_row(base)).sum(axis=1).mean()
+        ),
         "gini_training": gini(bought),
     }
     if not world.has_copies:
@@ -204,6 +206,15 @@ def measured(world: World, model: Recommender, histories: Histories, number: int
     found["copies"] = copies.share_of_copies(lists, tied, world.n, np.zeros(world.n, dtype=bool))
     found["copies_dealt"] = copies.share_of_copies(lists, tied, world.n, called)
     return {**found, **preferred(world, model, train.data, train.split.test)}
+
+
+def first_in_row(items: np.ndarray) -> np.ndarray:
+    """[U, K] bool: the item stands at no earlier place of its row, as its other version may."""
+    order = np.argsort(items, axis=1, kind="stable")
+    ordered = np.take_along_axis(items, order, axis=1)
+    found = np.ones(items.shape, dtype=bool)
+    np.put_along_axis(found, order[:, 1:], ordered[:, 1:] != ordered[:, :-1], axis=1)
+    return found
 
 
 def preferred(world: World, model: Recommender, data: PreparedData, test: Cases) -> dict[str, float]:

@@ -43,7 +43,8 @@ BUILT_IN = {
     ),
     "mcp": Command("recbench.cli.mcp.command", "finished runs as tools for a language model (extra 'mcp')"),
     "probe": Command(
-        "recbench.cli.probe.command", "ask a finished run what its figures do not say: probe sae RUN_FOLDER"
+        "recbench.cli.probe.command",
+        "ask a finished run what its figures do not say: probe sae, extraction, loop or leakage RUN",
     ),
     "recommend": Command("recbench.cli.recommend.command", "what a finished run recommends"),
     "report": Command("recbench.cli.report", "the page and the tables of a study, or of a folder of runs"),

@@ -17,13 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbench.core.errors import UserError
-
 if TYPE_CHECKING:
     import polars as pl
-
-#: What ``data.keep`` may name, and the column of the source that holds it.
-KINDS = {"ratings": "rating", "reviews": "review"}
 
 
 @dataclass
@@ -64,12 +59,3 @@ def kept_key(manifest: Mapping[str, Any], kinds: Iterable[str]) -> dict[str, str
     """Kind -> hash of what is kept, by the manifest of prepared data: part of the key of a run that reads it."""
     held = manifest.get("kept", {})
     return {kind: held[kind] for kind in sorted(kinds) if kind in held}
-
-
-def check_keep(keep: list[str]) -> None:
-    """Raises UserError for a name that is none of KINDS, or stands twice."""
-    for name in keep:
-        if name not in KINDS:
-            raise UserError(f"data.keep names '{name}'; choose from {', '.join(KINDS)}")
-        if keep.count(name) > 1:
-            raise UserError(f"data.keep names '{name}' twice")

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER, enters_no_key
 from recbench.data.beside_config import FeaturesConfig, KnowledgeConfig, UsersConfig
-from recbench.data.kept import check_keep
+from recbench.data.keep_config import check_keep
 from recbench.data.text_config import TextConfig
 
 if TYPE_CHECKING:

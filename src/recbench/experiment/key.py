@@ -17,7 +17,8 @@ from recbench.core.key_fields import key_values
 from recbench.data.attack import AttackConfig
 from recbench.data.download import hash_file
 from recbench.data.features import features_key
-from recbench.data.kept import KINDS, kept_key
+from recbench.data.keep_config import KINDS
+from recbench.data.kept import kept_key
 from recbench.data.knowledge import knowledge_key
 from recbench.data.user_attributes import users_key
 from recbench.data.user_text import user_text_key

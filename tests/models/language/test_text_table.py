@@ -89,7 +89,9 @@ def test_texts_that_a_model_reads_as_words_are_dealt_out_too(made, run_config, t
 
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "ModelContext", lambda *given: seen.append(given[5]) or (_ for _ in ()).throw(KeyError))
+        patch.setattr(
+            build, "ModelContext", lambda *given, **more: seen.append(given[5]) or (_ for _ in ()).throw(KeyError)
+        )
         config = run_config(tmp_path, "model=llmgr", "data.text.shuffle=1")
         stage = RunContext.of(config)
         with pytest.raises(KeyError):

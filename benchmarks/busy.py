@@ -195,19 +195,23 @@ def measure_alone(
             stack.callback(worker.end)
         for model in models:
             for size in sizes:
-                place = {"model": model, "size": size}
-                found: dict[str, list[float]] = {setting: [] for setting in settings}
-                for turn in range(rounds + 1):  # in the first one data and model are made, unmeasured
-                    for setting, worker in workers.items():
-                        asked = {**place, "auto": setting == "auto"}
-                        taken = _take([worker], seconds if turn else 0.0, asked, alone=True)
-                        if turn:
-                            found[setting].append(taken)
-                middle = {setting: statistics.median(taken) for setting, taken in found.items()}
+                middle = _medians(workers, {"model": model, "size": size}, seconds, rounds)
                 best = min(middle.values())
                 lines.append(f"| {model} | {size} | " + " | ".join(f"{middle[s] / best:.2f}" for s in settings) + " |")
                 print(lines[-1], file=sys.stderr)
     return "\n".join(lines)
+
+
+def _medians(workers: dict[str, Worker], place: dict[str, Any], seconds: float, rounds: int) -> dict[str, float]:
+    """Seconds of a step by setting."""
+    found: dict[str, list[float]] = {setting: [] for setting in workers}
+    for turn in range(rounds + 1):  # in the first one data and model are made, unmeasured
+        for setting, worker in workers.items():
+            asked = {**place, "auto": setting == "auto"}
+            taken = _take([worker], seconds if turn else 0.0, asked, alone=True)
+            if turn:
+                found[setting].append(taken)
+    return {setting: statistics.median(taken) for setting, taken in found.items()}
 
 
 def table(

@@ -17,12 +17,13 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from experiments.slmrec_pretrained.on_gpu import GRACE
+
 ROOT = Path(__file__).resolve().parents[2]
-#: Seconds kept for ending.
-GRACE = 20.0
 #: name -> (study, its rows), in the order of their worth.
 STUDIES: dict[str, tuple[str, str]] = {
     "generators": ("semantic_ids_beauty", "tiger_paper,rpg_tfidf"),
@@ -104,12 +105,12 @@ def figures_of(chosen: argparse.Namespace, device: Any) -> Iterator[tuple[str, s
         wanted = [name for name in chosen.models.split(",") if name]
         for name, keys in agree.models(SIZES):
             if not wanted or name in wanted:
-                yield "agree", name, lambda name=name, keys=keys: agree.compare(name, keys, device)  # type: ignore[misc]
+                yield "agree", name, partial(agree.compare, name, keys, device)
     if "speed" in chosen.pieces:
         from experiments.gpu import speed
 
         for name in speed.ROWS:
-            yield "speed", name, lambda name=name: speed.measure(name, device, chosen.out / "speed")  # type: ignore[misc]
+            yield "speed", name, partial(speed.measure, name, device, chosen.out / "speed")
 
 
 def go(chosen: argparse.Namespace) -> int:

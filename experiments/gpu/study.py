@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import subprocess
-import sys
 
-from experiments.gpu.run import GRACE, ROOT
+from experiments.gpu.run import ROOT
+from experiments.slmrec_pretrained.on_gpu import in_time
 
 
 def train(study: str, rows: str, chosen: argparse.Namespace, seconds: float) -> int:
@@ -21,15 +19,5 @@ def train(study: str, rows: str, chosen: argparse.Namespace, seconds: float) -> 
     words = [f"cache_dir={out / 'cache'}", f"runs_dir={out / 'runs'}", f"data.raw_dir={out / 'raw'}", "tracking=off"]
     hardware = "hardware=cpu" if chosen.device == "cpu" else "hardware=gpu"
     only = ["--rows", rows] if rows else []
-    command = [sys.executable, "-m", "recbench", "study", study, "--jobs", "1", *only, hardware, *words]
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-    try:
-        return process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)  # as Ctrl+C: the study ends its run, whose last checkpoint stays
-        try:
-            process.wait(timeout=GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        return 3
+    status = in_time([study, *only, hardware, *words], seconds, ROOT)
+    return 3 if status is None else status

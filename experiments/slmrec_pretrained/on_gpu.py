@@ -109,10 +109,19 @@ def pack(model: Path, layers: int, tokens: bool, to: Path) -> list[Path]:
 
 def run(minutes: float, hardware: str, words: Sequence[str]) -> int:
     """One piece of the study: the exit status of the study, or 3 where the time ended first."""
-    command = [sys.executable, "-m", "recbench", "study", str(STUDY), "--jobs", "1", f"hardware={hardware}", *words]
-    process = subprocess.Popen(command, start_new_session=True)
+    status = in_time([str(STUDY), f"hardware={hardware}", *words], max(1.0, 60 * minutes - GRACE))
+    if status is None:
+        print(f"{minutes:g} minutes are over; the same command goes on from the last finished epoch")
+        return 3
+    return status
+
+
+def in_time(words: Sequence[str], seconds: float, folder: Path | None = None) -> int | None:
+    """``recbench study`` with these words, in a folder: its exit status, or None where the time ended first and it was stopped."""
+    command = [sys.executable, "-m", "recbench", "study", "--jobs", "1", *words]
+    process = subprocess.Popen(command, cwd=folder, start_new_session=True)
     try:
-        return process.wait(timeout=max(1.0, 60 * minutes - GRACE))
+        return process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)  # as Ctrl+C: the study ends its run, whose last checkpoint stays
         try:
@@ -120,8 +129,7 @@ def run(minutes: float, hardware: str, words: Sequence[str]) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        print(f"{minutes:g} minutes are over; the same command goes on from the last finished epoch")
-        return 3
+        return None
 
 
 def main(given: Sequence[str] | None = None) -> int:

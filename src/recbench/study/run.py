@@ -36,33 +36,34 @@ def run_study(
     """
     path = find_study(name, Path.cwd(), conf_dir().parent)
     whole = load_study(path)
-    study = part_of(whole, rows) if rows else whole
-    planner = Planner(study, words, study_runs_dir(path, study, words))
-    plan = StudyPlan(study, planner)
-    if not table_only:
-        check(study, planner)
-    tune_rows(study, planner, plan, jobs, run=not table_only)
+    runs_dir = study_runs_dir(path, whole, words)
     if table_only:
-        drain(plan)
-        write_results(study, plan)
+        write_results(whole, finished_plan(whole, Planner(whole, words, runs_dir)))
         return 0
+    study = part_of(whole, rows) if rows else whole
+    planner = Planner(study, words, runs_dir)
+    plan = StudyPlan(study, planner)
+    check(study, planner)
+    tune_rows(study, planner, plan, jobs, run=True)
     pool = Pool(jobs, planner.runs_dir / "studies" / study.name)
     reasons: list[str] = []
     try:
         pool.run(plan)
         reasons = ask_more(study, plan, planner)
     finally:
-        if study is not whole:
-            written = StudyPlan(whole, Planner(whole, words, planner.runs_dir))
-            tune_rows(whole, written.planner, written, jobs, run=False)
-            drain(written)
-            write_results(whole, written)
-        else:
-            write_results(study, plan)
+        write_results(whole, finished_plan(whole, Planner(whole, words, runs_dir)) if rows else plan)
     status = say_failures(plan, reasons)
     for line in dict.fromkeys(pool.afterwards.values()):
         logger.error("error: %s", line)
     return status or (2 if pool.afterwards else 0)
+
+
+def finished_plan(study: Study, planner: Planner) -> StudyPlan:
+    """A plan that was walked through with nothing trained: what is finished of a study."""
+    plan = StudyPlan(study, planner)
+    tune_rows(study, planner, plan, 1, run=False)
+    drain(plan)
+    return plan
 
 
 def part_of(study: Study, rows: Sequence[str]) -> Study:

@@ -15,6 +15,7 @@ from typing import Any
 
 from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import LATER
+from recbench.models.checks import check_share
 
 FALLBACKS = ("none", "dense")
 MAPS = ("ridge", "none")
@@ -51,8 +52,7 @@ def check_fallback(config: Any) -> None:
         raise UserError(f"unknown model.dense.map '{config.dense.map}'; {nearest(config.dense.map, MAPS)}")
     if config.dense.first < 0:
         raise UserError(f"model.dense.first={config.dense.first} must be 0 or more")
-    if not 0 <= config.dense.decay <= 1:
-        raise UserError(f"model.dense.decay={config.dense.decay:g} must lie between 0 and 1")
+    check_share("dense.decay", config.dense.decay)
 
 
 def fallback_needs(config: Any) -> frozenset[str]:

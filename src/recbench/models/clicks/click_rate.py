@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.data.clicks.rows import ClickBatch, ClickTraining
 from recbench.data.training import TrainingData
 from recbench.models.base import ModelConfig, ModelContext
+from recbench.models.checks import check_choices
 from recbench.models.closed_form import ClosedForm
 from recbench.models.registry import register
 
@@ -53,8 +54,7 @@ class ClickRate(ClosedForm):
 
     def __init__(self, config: ClickRateConfig, context: ModelContext) -> None:
         super().__init__(config, context)
-        if config.by not in BY:
-            raise UserError(f"unknown model.by '{config.by}'; {nearest(config.by, BY)}")
+        check_choices(config, {"by": BY})
         if not (config.smoothing > 0 and config.pair_smoothing > 0):
             raise UserError("model.smoothing and model.pair_smoothing must be positive")
 

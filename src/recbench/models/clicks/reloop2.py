@@ -28,11 +28,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.data.clicks.rows import ClickBatch
 from recbench.data.training import TrainingData
 from recbench.models.base import ModelConfig, ModelContext
-from recbench.models.checks import check_counts
+from recbench.models.checks import check_choices, check_counts
 from recbench.models.closed_form import ClosedForm
 from recbench.models.kept_run import KeptRun
 from recbench.models.registry import lookup, model_names, register
@@ -81,8 +81,7 @@ class ReLoop2(ClosedForm):
 
     def __init__(self, config: ReLoop2Config, context: ModelContext) -> None:
         super().__init__(config, context)
-        if config.by not in BY:
-            raise UserError(f"unknown model.by '{config.by}'; {nearest(config.by, BY)}")
+        check_choices(config, {"by": BY})
         check_counts(config, "half_life", "tables", "bits", "chunk")
         if config.bits > 20:
             raise UserError(f"model.bits={config.bits} makes tables of {2**config.bits:,} cells; use at most 20")

@@ -30,10 +30,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext
-from recbench.models.checks import check_number, check_share
+from recbench.models.checks import check_choices, check_number, check_share
 from recbench.models.collaborative.entities import EntityConfig
 from recbench.models.collaborative.knowledge_nodes import KnowledgeNodes, both_ways, knowledge_edges
 from recbench.models.registry import register
@@ -75,8 +74,7 @@ class DiffKG(KnowledgeNodes):
 
     def __init__(self, config: DiffKGConfig, context: ModelContext) -> None:
         super().__init__(config, context)
-        if config.graph not in GRAPHS:
-            raise UserError(f"unknown model.graph '{config.graph}'; {nearest(config.graph, GRAPHS)}")
+        check_choices(config, {"graph": GRAPHS})
         for name in ("residual", "noise_scale", "agreement"):
             check_share(name, getattr(config, name))
         for name in ("message_dropout", "edge_dropout"):

@@ -26,11 +26,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
 from recbench.models.base import ModelConfig, ModelContext, Recommender
-from recbench.models.checks import check_number
+from recbench.models.checks import check_choices, check_number
 from recbench.models.counting.ease import distinct
 from recbench.models.user_item_terms import UserItemAuxiliaryConfig
 from recbench.nn.negatives import Negatives
@@ -265,8 +265,7 @@ def check_entities(config: Any) -> None:
     check_number("model.deviation", config.deviation, above=0.0)
     for name in ("penalty", "bpr_weight"):
         check_number(f"model.{name}", getattr(config, name), least=0.0)
-    if config.cold_users not in COLD_USERS:
-        raise UserError(f"unknown model.cold_users '{config.cold_users}'; {nearest(config.cold_users, COLD_USERS)}")
+    check_choices(config, {"cold_users": COLD_USERS})
     if not config.bpr_weight and not config.auxiliary:
         raise UserError(
             "model.bpr_weight=0 leaves nothing to learn from; name a term in model.auxiliary, such as [directau]"

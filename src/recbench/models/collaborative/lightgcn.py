@@ -21,9 +21,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext
+from recbench.models.checks import check_choices
 from recbench.models.collaborative.entities import EntityConfig, EntityModel, distinct_count
 from recbench.models.registry import register
 from recbench.nn.graph.bipartite import Bipartite
@@ -63,8 +64,7 @@ class GraphModel(EntityModel):
         super().__init__(config, context)
         if config.n_layers < 0:
             raise UserError(f"model.n_layers={config.n_layers} must not be negative")
-        if config.combine not in COMBINE:
-            raise UserError(f"unknown model.combine '{config.combine}'; {nearest(config.combine, COMBINE)}")
+        check_choices(config, {"combine": COMBINE})
         self._graph: Bipartite | None = None
 
     def graph(self) -> Bipartite:

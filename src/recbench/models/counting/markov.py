@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
 from recbench.models.base import ModelConfig, ModelContext
+from recbench.models.checks import check_share
 from recbench.models.closed_form import ClosedForm
 from recbench.models.registry import register
 from recbench.nn.sparse_rows import add_rows, from_scipy, last_items
@@ -52,8 +52,7 @@ class Markov(ClosedForm):
 
     def __init__(self, config: MarkovConfig, context: ModelContext) -> None:
         super().__init__(config, context)
-        if not 0 <= config.backoff <= 1:
-            raise UserError(f"model.backoff={config.backoff:g} must lie between 0 and 1")
+        check_share("backoff", config.backoff)
 
     def fit_to(self, train: TrainingData) -> None:
         from scipy import sparse

@@ -36,11 +36,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext
-from recbench.models.checks import check_heads, check_sizes
+from recbench.models.checks import check_choices, check_heads, check_sizes
 from recbench.models.fallback_config import FallbackConfig
 from recbench.models.generative.coded import CodedItems
 from recbench.models.registry import register
@@ -83,12 +83,7 @@ class RPG(CodedItems):
         check_heads(config)
         if not config.temperature > 0:
             raise UserError(f"model.temperature={config.temperature:g} must be positive")
-        if config.activation not in ACTIVATIONS:
-            raise UserError(
-                f"unknown model.activation '{config.activation}'; {nearest(config.activation, list(ACTIVATIONS))}"
-            )
-        if config.decode not in DECODES:
-            raise UserError(f"unknown model.decode '{config.decode}'; {nearest(config.decode, DECODES)}")
+        check_choices(config, {"activation": tuple(ACTIVATIONS), "decode": DECODES})
         if config.beams < 1:
             raise UserError(f"model.beams must be at least 1, not {config.beams}")
         d = config.hidden_size

@@ -29,9 +29,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext
+from recbench.models.checks import check_choices
 from recbench.models.language.text_sequence import TextSequenceConfig, TextSequenceModel
 from recbench.models.registry import register
 from recbench.nn.losses.candidates import candidate_softmax
@@ -111,8 +112,7 @@ class LiteLLM4Rec(TextSequenceModel):
 
 
 def _check(config: LiteLLM4RecConfig) -> None:
-    if config.head not in HEADS:
-        raise UserError(f"unknown model.head '{config.head}'; {nearest(config.head, HEADS)}")
+    check_choices(config, {"head": HEADS})
     if config.head == "tied_text" and config.loss not in ("softmax", "sampled_softmax"):
         raise UserError(
             "model.head=tied_text has no vectors but those of a step: set model.loss=softmax or sampled_softmax"

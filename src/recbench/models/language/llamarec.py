@@ -38,11 +38,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch, drawn_prefixes
 from recbench.models.base import ModelContext
-from recbench.models.checks import check_sizes
+from recbench.models.checks import check_choices, check_sizes
 from recbench.models.language.text_reranker import TextReranker, TextRerankerConfig
 from recbench.models.registry import register
 
@@ -115,10 +115,7 @@ class LlamaRec(TextReranker):
 
 def _check(config: LlamaRecConfig) -> None:
     check_sizes(config, "n_layers", "tiny_hidden_size", "tiny_n_heads", "tiny_feedforward_size", "k")
-    if config.candidates not in CANDIDATES:
-        raise UserError(f"unknown model.candidates '{config.candidates}'; {nearest(config.candidates, CANDIDATES)}")
-    if config.missed not in MISSED:
-        raise UserError(f"unknown model.missed '{config.missed}'; {nearest(config.missed, MISSED)}")
+    check_choices(config, {"candidates": CANDIDATES, "missed": MISSED})
     if config.missed == "leave_out" and config.candidates == "uniform":
         raise UserError("model.missed=leave_out is about the retriever's candidates; set model.candidates=retriever")
     if config.answer != "letters":

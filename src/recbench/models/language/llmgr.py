@@ -43,10 +43,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext
-from recbench.models.checks import check_sizes
+from recbench.models.checks import check_choices, check_sizes
 from recbench.models.laid_over import parts_of
 from recbench.models.language.frozen_part import load_learned
 from recbench.models.language.stored_config import config_of, packed
@@ -238,9 +238,7 @@ def _fit_to_lend(graph: Any) -> SequenceModel:
 
 
 def _check(config: LLMGRConfig) -> None:
-    for key, known in (("language", tuple(LANGUAGES)), ("head", HEADS)):
-        if (value := getattr(config, key)) not in known:
-            raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
+    check_choices(config, {"language": tuple(LANGUAGES), "head": HEADS})
     sizes = ("n_layers", "tiny_hidden_size", "tiny_n_heads", "tiny_feedforward_size")
     check_sizes(config, *sizes, "text_words", "text_buckets", "text_width")
     if config.alignment_epochs < 0:

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
 from recbench.data.meetings import FirstMeetings
 from recbench.models.base import ModelContext
-from recbench.models.checks import check_counts
+from recbench.models.checks import check_choices, check_counts
 from recbench.models.language.frozen_part import trained_names
 from recbench.models.reranker import Reranker, RerankerConfig
 from recbench.nn.language.backbone import check_backbone
@@ -281,14 +281,7 @@ def scattered(numbers: Tensor) -> Tensor:
 
 def check_text_keys(config: Any) -> None:
     """Raise UserError for keys of the prompt that make no sense; reads nothing."""
-    for key, known in (
-        ("answer", ANSWERS),
-        ("order", ORDERS),
-        ("form", say.FORMS),
-        ("normalise", NORMALISES),
-    ):
-        if (value := getattr(config, key)) not in known:
-            raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
+    check_choices(config, {"answer": ANSWERS, "order": ORDERS, "form": say.FORMS, "normalise": NORMALISES})
     check_counts(config, "history", "title_words", "rotations", "text_buckets")
     if config.answer == "letters" and config.k > len(say.LETTERS):
         raise UserError(

@@ -29,11 +29,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext
-from recbench.models.checks import check_heads, check_sizes
+from recbench.models.checks import check_choices, check_heads, check_sizes
 from recbench.models.registry import register
 from recbench.models.sequence_model import SequenceConfig, SequenceModel
 from recbench.nn.losses.catalogue import CatalogueLoss
@@ -73,9 +73,7 @@ class SASRec(SequenceModel):
         super().__init__(config, context)
         check_sizes(config, "hidden_size", "n_layers", "n_heads", "feedforward_size")
         check_heads(config)
-        for key, known in (("block", tuple(BLOCKS)), ("output_table", ("tied", "separate"))):
-            if (value := getattr(config, key)) not in known:
-                raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
+        check_choices(config, {"block": tuple(BLOCKS), "output_table": ("tied", "separate")})
         if not config.position_deviation >= 0:
             raise UserError(f"model.position_deviation={config.position_deviation:g} must be 0 or more")
         d = config.hidden_size

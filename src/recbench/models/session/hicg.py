@@ -35,11 +35,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
 from recbench.models.base import ModelContext
-from recbench.models.checks import check_number, check_sizes
+from recbench.models.checks import check_choices, check_number, check_sizes
 from recbench.models.registry import register
 from recbench.models.sequence_model import SequenceConfig
 from recbench.models.session.session_graph import SessionGraphModel
@@ -206,8 +206,7 @@ def kinds_of_behaviours(train: TrainingData, behaviours: str) -> Tensor:
 
 def _check(config: HICGConfig) -> None:
     check_sizes(config, "hidden_size", "n_steps", "contrast_neighbours", "contrast_window", "contrast_min_sessions")
-    if config.behaviours not in BEHAVIOURS:
-        raise UserError(f"unknown model.behaviours '{config.behaviours}'; {nearest(config.behaviours, BEHAVIOURS)}")
+    check_choices(config, {"behaviours": BEHAVIOURS})
     check_number("model.contrast_weight", config.contrast_weight, least=0.0)
     check_number("model.contrast_temperature", config.contrast_temperature, above=0.0)
 

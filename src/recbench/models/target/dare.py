@@ -34,11 +34,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.data.clicks.rows import ClickBatch
 from recbench.models.base import ModelContext
-from recbench.models.checks import check_sizes
+from recbench.models.checks import check_choices, check_sizes
 from recbench.models.registry import register
 from recbench.models.target.pairs import PairModel, PairsConfig
 from recbench.nn.fields.mlp import joined
@@ -66,8 +66,7 @@ class DARE(PairModel):
     def __init__(self, config: DAREConfig, context: ModelContext) -> None:
         super().__init__(config, context)
         check_sizes(config, "top_k")
-        if config.tables not in TABLES:
-            raise UserError(f"unknown model.tables '{config.tables}'; {nearest(config.tables, TABLES)}")
+        check_choices(config, {"tables": TABLES})
         if config.attention_size < 0 or config.search_weight < 0:
             raise UserError("model.attention_size and model.search_weight must not be negative")
         d = config.hidden_size

@@ -25,10 +25,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext
-from recbench.models.checks import check_sizes
+from recbench.models.checks import check_choices, check_sizes
 from recbench.models.registry import register
 from recbench.models.target.pairs import PairModel, PairsConfig
 from recbench.nn.fields.mlp import joined
@@ -54,8 +53,7 @@ class DIN(PairModel):
     def __init__(self, config: DINConfig, context: ModelContext) -> None:
         super().__init__(config, context)
         check_sizes(config, "unit_size")
-        if config.attention not in ATTENTIONS:
-            raise UserError(f"unknown model.attention '{config.attention}'; {nearest(config.attention, ATTENTIONS)}")
+        check_choices(config, {"attention": ATTENTIONS})
         self.item_embedding = self.table(config.hidden_size)
         self.unit = ActivationUnit(config.hidden_size, config.unit_size)
         self.head = self.make_head(3 * config.hidden_size)

@@ -30,9 +30,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbench.core.errors import UserError, nearest
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext
+from recbench.models.checks import check_choices
 from recbench.models.registry import register
 from recbench.models.target.pairs import PairModel, PairsConfig
 from recbench.nn.fields.mlp import joined
@@ -62,8 +62,7 @@ class TIN(PairModel):
 
     def __init__(self, config: TINConfig, context: ModelContext) -> None:
         super().__init__(config, context)
-        if config.position not in POSITIONS:
-            raise UserError(f"unknown model.position '{config.position}'; {nearest(config.position, POSITIONS)}")
+        check_choices(config, {"position": POSITIONS})
         self.item_embedding = self.table(config.hidden_size)
         self.head = self.make_head(2 * config.hidden_size)
         self.place_embedding = None

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbench.core.errors import UserError, nearest
 from recbench.data.training import TrainingData
 from recbench.models.base import ModelContext
+from recbench.models.checks import check_choices
 from recbench.models.registry import register
 from recbench.models.tokenizers.tokenizer import (
     ItemTokenizer,
@@ -60,8 +60,7 @@ class RVQ(ItemTokenizer):
     def __init__(self, config: RVQConfig, context: ModelContext) -> None:
         super().__init__(config, context)
         check_learning(config)
-        if config.update not in UPDATES:
-            raise UserError(f"unknown model.update '{config.update}'; {nearest(config.update, list(UPDATES))}")
+        check_choices(config, {"update": UPDATES})
 
     def assign(self, train: TrainingData) -> tuple[np.ndarray, list[int]]:
         config = self.config

@@ -20,10 +20,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.data.training import TrainingData
 from recbench.models.base import ModelContext
+from recbench.models.checks import check_choices
 from recbench.models.registry import register
 from recbench.models.tokenizers.tokenizer import ItemTokenizer, TokenizerConfig
 
@@ -49,8 +50,7 @@ class SequentialIds(ItemTokenizer):
 
     def __init__(self, config: SequentialIdsConfig, context: ModelContext) -> None:
         super().__init__(config, context)
-        if config.over not in OVER:
-            raise UserError(f"unknown model.over '{config.over}'; {nearest(config.over, OVER)}")
+        check_choices(config, {"over": OVER})
         if config.codebook_size**config.levels < context.n_items:
             raise UserError(
                 f"{config.levels} digits to base {config.codebook_size} cannot number {context.n_items:,} items; "

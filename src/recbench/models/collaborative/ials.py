@@ -28,6 +28,7 @@ from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
 from recbench.models.base import ModelConfig, ModelContext
+from recbench.models.checks import check_share
 from recbench.models.closed_form import ClosedForm
 from recbench.models.counting.ease import distinct
 from recbench.models.counting.itemknn import user_item_matrix
@@ -67,8 +68,7 @@ class IALS(ClosedForm):
         for name in ("unobserved_weight", "regularisation"):
             if not getattr(config, name) > 0:
                 raise UserError(f"model.{name}={getattr(config, name):g} must be positive")
-        if not 0 <= config.frequency_exponent <= 1:
-            raise UserError(f"model.frequency_exponent={config.frequency_exponent:g} must lie between 0 and 1")
+        check_share("frequency_exponent", config.frequency_exponent)
 
     def fit_to(self, train: TrainingData) -> None:
         rows = user_item_matrix(train)

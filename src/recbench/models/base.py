@@ -101,6 +101,8 @@ class Recommender(nn.Module):
     gives_odds: ClassVar[bool] = True
     #: Whether it meets the rows of a test in order of time and sees their labels on its way (``observe``).
     learns_while_asked: ClassVar[bool] = False
+    #: Whether rows are answered by several networks, each of which reads some of them.
+    has_groups: ClassVar[bool] = False
     #: Whether the answer to a row depends on what was clicked before it.
     reads_histories: ClassVar[bool] = False
     #: False for a run that only serves others, such as an item tokenizer: in place of ranks it leaves the figures of its ``report``.

@@ -75,7 +75,6 @@ class GroupModel(nn.Module):
 class IHAS(ClickModel):
     """See the head of this file."""
 
-    #: Rows are answered by several networks, each of which reads some of them.
     has_groups: ClassVar[bool] = True
     centres: Tensor
     open: Tensor

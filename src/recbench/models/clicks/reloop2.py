@@ -73,7 +73,7 @@ class ReLoop2(ClosedForm):
             )
         if named == "reloop2":
             raise UserError("model.base.model=reloop2 corrects itself already; name the model that it is to correct")
-        if config.by == "hidden" and named in model_names() and getattr(lookup(named).model, "has_groups", False):
+        if config.by == "hidden" and named in model_names() and lookup(named).model.has_groups:
             raise UserError(
                 f"model.base.model={named} has a network for each group of rows, so no cell is the same thing for all; set model.by=item"
             )

@@ -26,7 +26,6 @@ Shapes: B rows, K candidates.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +41,7 @@ from recbench.models.language.prompted import Prompted, PromptedConfig
 from recbench.models.language.text_reranker import shared_start
 from recbench.models.registry import register
 from recbench.nn.text import item_prompts as say
-from recbench.nn.text.generated import content_hash
+from recbench.nn.text.generated import content_hash, json_lines
 
 PROFILES = ("recurrent", "none")
 
@@ -143,18 +142,8 @@ def summary_question(titles: Sequence[str], noun: str) -> str:
 def read_captions(path: str) -> dict[str, str]:
     """Raw id -> caption. Raises UserError, naming the line, for a file that is none of captions."""
     found = {}
-    try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"model.captions={path} cannot be read ({error}); name a file of JSON lines") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number} is no JSON ({error})") from error
-        if not isinstance(row, dict) or "item" not in row or not isinstance(row.get("caption"), str):
+    for number, row in json_lines(Path(path).expanduser(), f"model.captions={path}"):
+        if "item" not in row or not isinstance(row.get("caption"), str):
             raise UserError(f'{path}, line {number}: a caption needs "item" and "caption"')
         found[str(row["item"])] = row["caption"]
     return found

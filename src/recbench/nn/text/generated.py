@@ -53,7 +53,7 @@ def read_texts(path: Path, data: PreparedData, train_end: np.ndarray) -> list[Wr
     """The texts of a file, checked. train_end [U]: flat position behind each user's training events. Raises UserError, naming the line."""
     users = {name: number for number, name in enumerate(data.user_ids()["user_id"].to_list())}
     titles = ["", *((title or "").lower() for title in data.item_table()["title"].to_list())]
-    lines = _lines(path)
+    lines = json_lines(path, f"the generated texts {path}")
     _, first = next(lines, (1, {}))
     lacking = [name for name in MADE_BY if name not in first]
     if lacking:
@@ -74,11 +74,12 @@ def read_texts(path: Path, data: PreparedData, train_end: np.ndarray) -> list[Wr
     return found
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_lines(path: Path, said: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number from 1, object) of each line that is not empty. said: what the file is to the user. Raises UserError, naming the line."""
     try:
         rows = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the generated texts {path} cannot be read ({error}); name a file of JSON lines") from error
+        raise UserError(f"{said} cannot be read ({error}); name a file of JSON lines") from error
     for number, row in enumerate(rows, 1):
         if not row.strip():
             continue

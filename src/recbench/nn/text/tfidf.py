@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,31 +19,35 @@ def tfidf_svd(texts: Sequence[str], width: int) -> np.ndarray:
     tf is 1 + log count, idf log((1 + N) / (1 + df)) + 1, rows of length 1 before the truncated SVD (randomised, fixed seed). The vocabulary
     is that of all items: text is known of an item before anybody meets it.
     """
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
     try:
-        weighted = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True, dtype=np.float32).fit_transform(texts)
+        weighted = _words().fit_transform(texts)
     except ValueError:  # sklearn's word for texts without any word
         return np.zeros((len(texts), 1), dtype=np.float32)
-    # No more directions than there are, and the solver wants two columns at least.
-    width = min(width, *weighted.shape)
-    if min(weighted.shape) < 2:
+    if min(weighted.shape) < 2:  # the solver wants two columns at least
         return np.asarray(weighted.toarray(), dtype=np.float32)
-    svd = TruncatedSVD(width, n_iter=7, random_state=0)
-    return np.ascontiguousarray(svd.fit_transform(weighted), dtype=np.float32)
+    return np.ascontiguousarray(_directions(width, weighted.shape).fit_transform(weighted), dtype=np.float32)
 
 
 def tfidf_svd_of(texts: Sequence[str], others: Sequence[str], width: int) -> np.ndarray:
     """[M, D] the vectors that ``others`` [M] have in the space of ``texts`` [N]: words, weights and directions are those of ``tfidf_svd(texts)``."""
-    from sklearn.decomposition import TruncatedSVD
+    words = _words()
+    weighted = words.fit_transform(texts)
+    directions = _directions(width, weighted.shape).fit(weighted)
+    return np.ascontiguousarray(directions.transform(words.transform(others)), dtype=np.float32)
+
+
+def _words() -> Any:
+    """Of texts, the words and their weights."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    words = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True, dtype=np.float32)
-    weighted = words.fit_transform(texts)
-    width = min(width, *weighted.shape)
-    svd = TruncatedSVD(width, n_iter=7, random_state=0).fit(weighted)
-    return np.ascontiguousarray(svd.transform(words.transform(others)), dtype=np.float32)
+    return TfidfVectorizer(token_pattern=WORD, sublinear_tf=True, dtype=np.float32)
+
+
+def _directions(width: int, shape: tuple[int, int]) -> Any:
+    """Of weights of this shape, the leading ``width``; no more than there are."""
+    from sklearn.decomposition import TruncatedSVD
+
+    return TruncatedSVD(min(width, *shape), n_iter=7, random_state=0)
 
 
 def item_words(texts: Sequence[str], most: int) -> Tensor:

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recbench.core.errors import UserError, nearest
+from recbench.data.cases import flat_ranges
 
 if TYPE_CHECKING:
     from recbench.data.prepared import PreparedData
 
+#: Numbers that a behaviour can have, 0 for an unknown one: they are stored in 7 bits.
+MOST_BEHAVIOURS = 128
 #: What a behaviour is worth where ``data.rewards`` says nothing.
 USUAL: dict[str, float] = {
     **dict.fromkeys(("view", "pv", "click", "impression"), 0.0),
@@ -73,9 +76,8 @@ def returns(reward: np.ndarray, start: np.ndarray, end: np.ndarray, discount: fl
 def events_left(start: np.ndarray, end: np.ndarray, n: int) -> np.ndarray:
     """[N] int64: how many training events of the user come after each of the n events; -1 for an event that is no training event."""
     found = np.full(n, -1, dtype=np.int64)
-    length = np.maximum(end - start, 0)
-    offset = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
-    found[np.repeat(start, length) + offset] = np.repeat(length, length) - 1 - offset
+    user, place = flat_ranges(start, end)
+    found[place] = end[user] - 1 - place
     return found
 
 

@@ -46,7 +46,15 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.data.cases import flat_ranges
-from recbench.data.rewards import event_rewards, events_left, merged_groups, quantile_buckets, returns, rewards_of
+from recbench.data.rewards import (
+    MOST_BEHAVIOURS,
+    event_rewards,
+    events_left,
+    merged_groups,
+    quantile_buckets,
+    returns,
+    rewards_of,
+)
 from recbench.data.training import TrainingData
 from recbench.models.base import ModelContext
 from recbench.models.checks import check_choices, check_number
@@ -58,8 +66,6 @@ CHOICES = {
     "token": ("return", "permuted", "constant", "last_reward", "none"),
     "returns": ("immediate", "long", "both"),
 }
-#: Behaviours have numbers of 7 bits.
-MOST_BEHAVIOURS = 128
 #: Events that a group of like many events left has at least, for each bucket.
 EVENTS_A_BUCKET = 10
 

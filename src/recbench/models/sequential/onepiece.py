@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, prefixes_at
-from recbench.data.rewards import rewards_of
+from recbench.data.rewards import MOST_BEHAVIOURS, rewards_of
 from recbench.data.training import TrainingData
 from recbench.models.base import ModelContext
 from recbench.models.checks import check_choices, check_number
@@ -52,7 +52,6 @@ CHOICES = {
 }
 #: Pauses are told apart by their power of two in seconds; 0: there was no event before.
 PAUSES = 32
-MOST_BEHAVIOURS = 128
 #: Histories that are read at once where the state at every event is asked for.
 ROWS_AT_ONCE = 1024
 

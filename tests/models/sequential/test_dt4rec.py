@@ -17,10 +17,10 @@ from recbench.data.sources.synthetic_config import SyntheticConfig
 from recbench.data.split import make_split
 from recbench.data.store import prepare
 from recbench.data.training import TrainingData
-from recbench.data.training_rows import epoch_sampler, training_rows
 from recbench.experiment.model_contract.world import fresh, world
 from recbench.models.base import ModelContext
 from recbench.models.sequential.dt4rec import DT4Rec, DT4RecConfig, training_buckets
+from tests.fixtures.bare_training import trained
 
 SMALL = {"hidden_size": 16, "feedforward_size": 16, "dropout": 0.0}
 
@@ -193,15 +193,8 @@ def learned(folder, signal, **keys):
     train = TrainingData.of(data, split)
     torch.manual_seed(0)
     config = DT4RecConfig(hidden_size=16, n_layers=1, n_heads=1, feedforward_size=16, dropout=0.0, **keys)
-    model = DT4Rec(config, ModelContext(data.n_items, data.n_users, 20, train=train)).train()
-    rows = training_rows(train, "windows", 20)
-    sampler, optimiser = epoch_sampler(rows, "events", 256, 0), torch.optim.Adam(model.parameters(), 0.02)
-    for epoch in range(8):
-        for chosen in sampler.plan(epoch):
-            optimiser.zero_grad()
-            model.training_loss(rows[chosen]).backward()
-            optimiser.step()
-    return model.eval(), data, split
+    model = DT4Rec(config, ModelContext(data.n_items, data.n_users, 20, train=train))
+    return trained(model, train, epochs=8), data, split
 
 
 def gain(model, data, split):

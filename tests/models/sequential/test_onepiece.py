@@ -16,7 +16,6 @@ from recbench.data.sources.synthetic_config import SyntheticConfig
 from recbench.data.split import make_split
 from recbench.data.store import prepare
 from recbench.data.training import TrainingData
-from recbench.data.training_rows import epoch_sampler, training_rows
 from recbench.evaluation.evaluate import evaluate
 from recbench.evaluation.metrics import per_case
 from recbench.experiment.model_contract.batches import narrowed, rows
@@ -24,6 +23,7 @@ from recbench.experiment.model_contract.world import fresh, world
 from recbench.models.base import ModelContext
 from recbench.models.sequential.onepiece import OnePiece, OnePieceConfig, trained_places
 from recbench.nn.anchors import anchor_table
+from tests.fixtures.bare_training import trained
 
 SMALL = {"hidden_size": 16, "feedforward_size": 16, "dropout": 0.0}
 OFF = {"anchors": 0, "situation": False, "steps": 0, "bidirectional": False}
@@ -100,15 +100,8 @@ def learned(data, split, **keys):
     config = OnePieceConfig(
         hidden_size=16, n_layers=1, n_heads=1, feedforward_size=16, dropout=0.0, anchors=4, situation=False, steps=0, prefixes=9, **keys
     )  # fmt: skip
-    model = OnePiece(config, ModelContext(data.n_items, data.n_users, 20, train=train)).train()
-    rows = training_rows(train, "windows", 20)
-    sampler, optimiser = epoch_sampler(rows, "events", 256, 0), torch.optim.Adam(model.parameters(), 0.02)
-    for epoch in range(6):
-        for chosen in sampler.plan(epoch):
-            optimiser.zero_grad()
-            model.training_loss(rows[chosen]).backward()
-            optimiser.step()
-    found = evaluate(model.eval().score, data, split.test, split, 20)
+    model = OnePiece(config, ModelContext(data.n_items, data.n_users, 20, train=train))
+    found = evaluate(trained(model, train, epochs=6).score, data, split.test, split, 20)
     return per_case("ndcg@10", found.rank, found.case, found.n_ranked)
 
 

@@ -69,7 +69,7 @@ def test_figures(
     measured = {**ranked.metrics(cutoffs), **ranked.beyond_accuracy(counts, cutoffs), **means}
     return {
         **{f"test/{split.metric_prefix}{name}": value for name, value in measured.items()},
-        **control_figures(model, data, split, config),
+        **control_figures(model, data, split, config, ranked),
         **cold_figures(ranked, counts, split, cutoffs),
         **tail_figures(ranked, counts, split, cutoffs),
         **(reward_figures(ranked, data, split, config) if asks_for_rewards(model, config) else {}),
@@ -93,25 +93,32 @@ def chosen_metrics(
     return {**added, **found.per_case}, {**means, **found.figures()}, listed
 
 
-def control_figures(model: Recommender, data: PreparedData, split: Split, config: RunConfig) -> dict[str, float]:
-    """Test figures of a model's ``controls``, as in ``test/popularity_order_ndcg@10``; of a reranker also how many targets are among its K."""
+def control_figures(
+    model: Recommender, data: PreparedData, split: Split, config: RunConfig, plain: Evaluation
+) -> dict[str, float]:
+    """Test figures of a model's ``controls``, as in ``test/popularity_order_ndcg@10``; of a reranker also how many targets are among its K.
+
+    plain: the test of the model's own order, which is also that of a control that is asked by ``model.score``.
+    """
     figures: dict[str, float] = {}
     device, ranks = device_of(config.hardware), processes.here()
     rewarded = asks_for_rewards(model, config)
     for name, (score, of_candidates) in model.controls().items():
-        own = evaluate(
-            score,
-            data,
-            split.test,
-            split,
-            config.training.max_length,
-            score_candidates=of_candidates,
-            top_k=min(max(config.evaluation.cutoffs), data.n_items) if rewarded else 0,
-            device=device,
-            part=ranks.rank,
-            parts=ranks.world,
-        )
-        ranked = of_all(own)
+        ranked = plain
+        if score != model.score:
+            own = evaluate(
+                score,
+                data,
+                split.test,
+                split,
+                config.training.max_length,
+                score_candidates=of_candidates,
+                top_k=min(max(config.evaluation.cutoffs), data.n_items) if rewarded else 0,
+                device=device,
+                part=ranks.rank,
+                parts=ranks.world,
+            )
+            ranked = of_all(own)
         for metric, value in ranked.metrics(config.evaluation.cutoffs).items():
             figures[f"test/{split.metric_prefix}{name}_{metric}"] = value
         if rewarded:

@@ -178,7 +178,8 @@ class Recommender(nn.Module):
         return type(self).score_candidates is not Recommender.score_candidates
 
     def controls(self) -> dict[str, tuple[Callable[[Batch], Tensor], Callable[[Batch, Tensor], Tensor]]]:
-        """Orders that stand beside the model's own in the figures of its test: name -> (as ``score``, as ``score_candidates``)."""
+        """Orders that stand beside the model's own in the figures of its test: name -> (as ``score``, as ``score_candidates``). One that is
+        ``self.score`` itself costs nothing."""
         return {}
 
     @property

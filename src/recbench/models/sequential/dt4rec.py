@@ -171,6 +171,9 @@ class DT4Rec(SASRec):
             return {}
 
         def at(quantile: float) -> tuple[Callable[[Batch], Tensor], Callable[[Batch, Tensor], Tensor]]:
+            if quantile == self.config.quantile:
+                return self.score, self.score_candidates
+
             def score(batch: Batch) -> Tensor:
                 with self.asking(quantile):
                     return self.score(batch)

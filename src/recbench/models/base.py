@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from recbench.data.clicks.rows import ClickBatch
     from recbench.data.knowledge import Knowledge
 
+#: An order beside a model's own (``Recommender.controls``): asked for the catalogue, and for given candidates.
+Control = tuple[Callable[[Batch], Tensor], Callable[[Batch, Tensor], Tensor] | None]
+
 
 @dataclass
 class ModelConfig:
@@ -177,9 +180,9 @@ class Recommender(nn.Module):
         """Whether it scores given candidates at another cost, or in another way, than the catalogue."""
         return type(self).score_candidates is not Recommender.score_candidates
 
-    def controls(self) -> dict[str, tuple[Callable[[Batch], Tensor], Callable[[Batch, Tensor], Tensor]]]:
-        """Orders that stand beside the model's own in the figures of its test: name -> (as ``score``, as ``score_candidates``). One that is
-        ``self.score`` itself costs nothing."""
+    def controls(self) -> dict[str, Control]:
+        """Orders that stand beside the model's own in the figures of its test: name -> (as ``score``, as ``score_candidates``). With None in place
+        of the second, candidates keep their scores of the catalogue. An order that is ``self.score`` itself is not asked for again."""
         return {}
 
     @property

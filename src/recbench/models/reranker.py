@@ -27,7 +27,7 @@ from recbench.core.key_fields import NO_KEY
 from recbench.data.batches import Batch
 from recbench.evaluation.ranking import Seen
 from recbench.evaluation.top_k import top_k_lists
-from recbench.models.base import ModelConfig, ModelContext, Recommender
+from recbench.models.base import Control, ModelConfig, ModelContext, Recommender
 from recbench.models.kept_run import KeptRun
 from recbench.models.language.frozen_part import load_learned
 from recbench.models.registry import lookup, model_names
@@ -99,7 +99,7 @@ class Reranker(Recommender):
         only = torch.full_like(scores, -torch.inf).scatter(1, items, scores.gather(1, items))
         return order(only).gather(1, items)
 
-    def controls(self) -> dict[str, tuple[Callable[[Batch], Tensor], Callable[[Batch, Tensor], Tensor]]]:
+    def controls(self) -> dict[str, Control]:
         """Name -> (scores of histories, scores of given candidates) of the same K items in an order that reads no text."""
 
         def by(values: Callable[[Batch, Tensor], Tensor]) -> tuple[Any, Any]:

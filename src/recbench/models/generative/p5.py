@@ -28,7 +28,7 @@ Shapes: B rows, L items of a history, P tokens an item, W words of a prompt, M t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, drawn_places
-from recbench.models.base import ModelContext
+from recbench.models.base import Control, ModelContext
 from recbench.models.generative.tiger import TIGER, TIGERConfig
 from recbench.models.registry import register
 from recbench.nn.text.item_text import hashed_words
@@ -137,7 +137,7 @@ class P5(TIGER):
         states, _ = self.decode(self._shifted(targets), memory, memory.real[:, None, None, :])
         return self.cross_entropy(states[:, 0], targets[:, 0]) / len(batch)
 
-    def controls(self) -> dict[str, tuple[Callable[[Batch], Tensor], Callable[[Batch, Tensor], Tensor]]]:
+    def controls(self) -> dict[str, Control]:
         """The scores behind a prompt that training never said; asked where scores are exact."""
         if self.gives_lists or not self.config.unseen_prompt:
             return {}
@@ -146,7 +146,7 @@ class P5(TIGER):
             with self.saying(self.config.unseen_prompt):
                 return self.score(batch)
 
-        return {"unseen_prompt": (unseen, lambda batch, items: unseen(batch).gather(1, items))}
+        return {"unseen_prompt": (unseen, None)}
 
 
 def one_of(prompts: Sequence[str]) -> str:

@@ -56,7 +56,7 @@ from recbench.data.rewards import (
     rewards_of,
 )
 from recbench.data.training import TrainingData
-from recbench.models.base import ModelContext
+from recbench.models.base import Control, ModelContext
 from recbench.models.checks import check_choices, check_number
 from recbench.models.registry import register
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
@@ -165,22 +165,22 @@ class DT4Rec(SASRec):
         finally:
             self._asked = before
 
-    def controls(self) -> dict[str, tuple[Callable[[Batch], Tensor], Callable[[Batch, Tensor], Tensor]]]:
+    def controls(self) -> dict[str, Control]:
         """``q10``, ``q50`` ...: the same model asked for these quantiles."""
         if self.config.token not in ("return", "permuted"):
             return {}
 
-        def at(quantile: float) -> tuple[Callable[[Batch], Tensor], Callable[[Batch, Tensor], Tensor]]:
+        def at(quantile: float) -> Callable[[Batch], Tensor]:
             if quantile == self.config.quantile:
-                return self.score, self.score_candidates
+                return self.score
 
             def score(batch: Batch) -> Tensor:
                 with self.asking(quantile):
                     return self.score(batch)
 
-            return score, lambda batch, items: score(batch).gather(1, items)
+            return score
 
-        return {f"q{round(100 * quantile)}": at(quantile) for quantile in self.config.curve}
+        return {f"q{round(100 * quantile)}": (at(quantile), None) for quantile in self.config.curve}
 
     def loss_from_states(self, states: list[Tensor], batch: Batch) -> Tensor:
         loss = super().loss_from_states(states, batch)

@@ -15,7 +15,7 @@ Shapes: B rows, C candidates of a row, L events, V = n_items + 1, E features of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch, prefixes
 from recbench.data.clicks.rows import ClickBatch
-from recbench.models.base import ModelContext
+from recbench.models.base import Control, ModelContext
 from recbench.models.checks import check_choices, check_sizes
 from recbench.models.language.frozen_part import load_learned
 from recbench.models.reranker import Reranker, RerankerConfig
@@ -145,7 +145,7 @@ class PairModel(Reranker):
     def rerank(self, batch: Batch, candidates: Tensor) -> Tensor:
         return self.score_pairs(batch, candidates)
 
-    def controls(self) -> dict[str, tuple[Callable[[Batch], Tensor], Callable[[Batch, Tensor], Tensor]]]:
+    def controls(self) -> dict[str, Control]:
         return super().controls() if self.config.retriever else {}
 
     def row_vectors(self, rows: ClickBatch) -> Tensor:

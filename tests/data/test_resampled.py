@@ -7,6 +7,8 @@ import pytest
 
 from recbench.core.errors import UserError
 from recbench.data.cases import flat_ranges
+from recbench.data.kept import Kept
+from recbench.data.meetings import FirstMeetings
 from recbench.data.prepared import PreparedData
 from recbench.data.protocol import LeaveOneOutConfig
 from recbench.data.resampled import resampled
@@ -20,7 +22,8 @@ def made(folder, days):
     """200 users with six events, one a day of the list; the last two become validation and test."""
     items = np.random.default_rng(0).integers(1, 40, (200, 6))
     times = np.tile(np.array(days) * DAY, (200, 1)) + np.arange(200)[:, None]
-    data = PreparedData.from_arrays(folder, items.ravel(), np.arange(0, 1201, 6), times.ravel(), n_items=40)
+    kept = Kept(items.ravel() / 2)
+    data = PreparedData.from_arrays(folder, items.ravel(), np.arange(0, 1201, 6), times.ravel(), n_items=40, kept=kept)
     return data, make_split(data, LeaveOneOutConfig(), None)
 
 
@@ -32,6 +35,9 @@ def test_events_of_the_last_day_alone_are_drawn(tmp_path):
     user, item, time = TrainingData.of(other, drawn).flat()
     assert np.array_equal(other.items[: len(data.items)], data.items)  # histories of evaluation
     assert drawn.test is split.test
+    assert np.array_equal(other.ratings, other.items / 2)
+    met = FirstMeetings(other).positions(np.array([3]), data.items[18:24][None])
+    assert np.array_equal(data.items[met], data.items[18:24][None])
     old = np.asarray(data.timestamps[before]) < 3 * DAY
     assert (time < 3 * DAY).sum() == old.sum()
     assert np.array_equal(item[time < 3 * DAY], np.asarray(data.items[before])[old])

@@ -13,7 +13,9 @@ class FirstMeetings:
     def __init__(self, data: PreparedData) -> None:
         users = np.repeat(np.arange(data.n_users, dtype=np.int64), np.diff(data.offsets))
         self._v = data.n_items + 1
-        self._pairs, self._first = np.unique(users * self._v + np.asarray(data.items), return_index=True)
+        # Behind the events of the users may lie those of ``recbench.data.resampled``.
+        items = np.asarray(data.items[: data.offsets[-1]])
+        self._pairs, self._first = np.unique(users * self._v + items, return_index=True)
 
     def positions(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """users [B], items [B, L] -> flat positions of events [B, L], -1 where a user never met an item (and at pads)."""

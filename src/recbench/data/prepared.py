@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Raised whenever the files above or the cleaning rules change: folders of another format are prepared anew.
 FORMAT_VERSION = 1
+#: Arrays with a value for each event beside its item; data may lack any of them but the timestamps.
+BESIDE_ITEMS = ("timestamps", "behaviours", "sessions", "parts", "ratings")
 #: Items whose table is hashed row by row when data of before there were checksums are opened.
 MOST_HASHED_ITEMS = 100_000
 

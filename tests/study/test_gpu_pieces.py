@@ -93,8 +93,10 @@ def test_throughput_has_every_figure(tmp_path):
 
 def test_prepared_data_that_were_brought_need_no_raw_file(tmp_path):
     log = tmp_path / "log.csv"
-    log.write_text("user,item,timestamp\n" + "".join(f"u{i % 7},i{i % 5},{1_600_000_000 + i}\n" for i in range(70)))
+    rows = "".join(f"u{i % 7},i{i % 5},{1_600_000_000 + i},{i % 3},said {i}\n" for i in range(70))
+    log.write_text(f"user,item,timestamp,stars,words\n{rows}")
     words = ["data=table", f"data.path={log}", f"cache_dir={tmp_path / 'here'}", "data.k_core=0"]
+    words += ["data.keep=[ratings,reviews]", "data.columns.rating=stars", "data.columns.review=words"]
     bring_data(words, tmp_path / "set" / "cache")
     made = prepare(compose(["model=popularity", *words]).data, tmp_path / "here")
     log.unlink()
@@ -102,6 +104,7 @@ def test_prepared_data_that_were_brought_need_no_raw_file(tmp_path):
     config = compose(["model=popularity", *words]).data
     found = prepare(config, tmp_path / "out" / "cache")
     assert found.fingerprint == made.fingerprint
+    assert (found.ratings.tolist(), found.reviews().to_list()) == (made.ratings.tolist(), made.reviews().to_list())
     other = compose(["model=popularity", *words, "data.k_core=2"]).data
     with pytest.raises(UserError, match=r"log\.csv"):
         prepare(other, tmp_path / "out" / "cache")

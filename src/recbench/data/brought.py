@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from recbench.core.disk import write_atomically
 from recbench.core.errors import UserError
 from recbench.data.intact import checksums
-from recbench.data.prepared import FORMAT_VERSION, PreparedData, read_manifest
+from recbench.data.once import build_once
+from recbench.data.prepared import BESIDE_ITEMS, FORMAT_VERSION, PreparedData, write_manifest
 from recbench.data.schema import DataConfig, content_settings
 
 if TYPE_CHECKING:
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
 FILE = "brought.json"
 #: What prepared data consist of beside their manifest, as ``recbench.data.prepared`` says.
 FILES = (
-    *(f"{name}.npy" for name in ("items", "timestamps", "offsets", "behaviours", "sessions", "parts")),
-    "items.parquet",
-    "users.parquet",
+    *(f"{name}.npy" for name in ("items", "offsets", *BESIDE_ITEMS)),
+    *(f"{name}.parquet" for name in ("items", "users", "reviews")),
 )
 
 
@@ -37,25 +37,32 @@ def bring(config: DataConfig, data: PreparedData, cache_dir: Path | str) -> Path
     """
     prepared = Path(cache_dir) / "prepared"
     to = prepared / data.folder.name
-    if read_manifest(to) is None:
-        to.mkdir(parents=True, exist_ok=True)
-        names = [name for name in FILES if (data.folder / name).is_file()]
-        for name in names:
-            shutil.copy(data.folder / name, to / name)
-        # Older data are checked by a fingerprint that reads the tables; with checksums they open without Polars.
-        manifest = {"checksums": checksums(to, names), **data.manifest}
-        with write_atomically(to / "manifest.json") as temporary:  # last: without it the folder does not count
-            temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+    build_once(to, lambda working: _copy(data, working), data.manifest.get("reading", 1))
     noted = {**_noted(prepared), settings_key(config): to.name}
     with write_atomically(prepared / FILE) as temporary:
         temporary.write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
     return to
 
 
+def _copy(data: PreparedData, to: Path) -> None:
+    """Write the files of prepared data into the folder ``to``, which is not there yet."""
+    to.mkdir()
+    names = [name for name in FILES if (data.folder / name).is_file()]
+    for name in names:
+        shutil.copy(data.folder / name, to / name)
+    manifest = data.manifest
+    if (
+        "checksums" not in manifest
+    ):  # older data are checked by a fingerprint that reads the tables; with checksums they open without Polars
+        manifest = {"checksums": checksums(to, names), **manifest}
+    write_manifest(to, manifest)
+
+
 def brought_folder(config: DataConfig, cache_dir: Path | str) -> Path | None:
     """The folder that was brought for this config; None where none was."""
     prepared = Path(cache_dir) / "prepared"
-    name = _noted(prepared).get(settings_key(config))
+    noted = _noted(prepared)
+    name = noted.get(settings_key(config)) if noted else None
     return None if name is None else prepared / name
 
 

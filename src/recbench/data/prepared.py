@@ -149,7 +149,7 @@ class PreparedData:
             **of_kept,
             **(details or {}),
         }
-        _write_manifest(folder, manifest)
+        write_manifest(folder, manifest)
         return cls.open(folder)
 
     @property
@@ -211,7 +211,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT_VERSION else None
 
 
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write what makes a folder a prepared data set, after everything else in it."""
     with write_atomically(folder / "manifest.json") as temporary:
         temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
 

@@ -39,7 +39,7 @@ def placed(word: str) -> str:
 @lru_cache
 def local_runs(address: str) -> Path:
     """The folder of this disk for runs whose copies are at an address. Raises UserError for a store that takes no files."""
-    from recbench.data.sources.object_store import plain_refusals
+    from recbench.data.sources.object_store import store_of
 
     if redact(address) != address:
         raise UserError(
@@ -49,11 +49,8 @@ def local_runs(address: str) -> Path:
     parts = [part for part in rest.split("/") if part not in ("", ".", "..")]
     if not parts:
         raise UserError(f"runs_dir={address} names no bucket; write {scheme}://BUCKET/runs")
-    with plain_refusals(address, "runs_dir"):
-        import fsspec
-
-        store, root = fsspec.core.url_to_fs(address)
-        store.pipe_file(f"{root.rstrip('/')}/.recbench", b"runs of recbench\n")
+    with store_of(address, "runs_dir") as (store, root):
+        store.pipe_file(f"{root}/.recbench", b"runs of recbench\n")
     folder = Path(PLACE, scheme, *parts).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     with write_atomically(folder / MARK) as temporary:

@@ -116,14 +116,11 @@ def fetch(url: str, path: Path, backoff: tuple[float, ...] | None = None) -> dic
 
 def _from_store(url: str, path: Path) -> dict[str, Any]:
     """A file of an object store (s3, gs, az, hf): through fsspec, whole or not at all."""
-    from recbench.data.sources.object_store import plain_refusals
+    from recbench.data.sources.object_store import store_of
 
     part = path.with_name(path.name + ".part")
     try:
-        with plain_refusals(url, "data.mirror"):
-            import fsspec
-
-            store, place = fsspec.core.url_to_fs(url)
+        with store_of(url, "data.mirror") as (store, place):
             store.get_file(place, str(part))
     except UserError as error:
         part.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 from recbench.core.errors import UserError
 from recbench.data.schema import DataConfig
 from recbench.data.sources import lookup
-from recbench.data.sources.object_store import base_address, is_address, local_files, mirrored
+from recbench.data.sources.object_store import base_address, is_address, local_files, mirrored, under
 from recbench.data.text_config import TextConfig
 
 #: Settings that name files of events and items, of those sources that have them.
@@ -76,7 +76,7 @@ def local_texts(config: TextConfig, cache_dir: Path) -> TextConfig:
 
 def _with_ids(path: str, base: str | None, cache_dir: Path, key: str) -> str:
     """A file of vectors; of a .npy also the file of the same name with the ids, where there is one."""
-    address = f"{base}/{path}" if base is not None and not is_address(path) and not Path(path).is_absolute() else path
+    address = under(base, path)
     if not is_address(address):
         return path
     folder, _, name = address.rpartition("/")

@@ -15,7 +15,7 @@ from recbench.config.runs_address import address_of
 from recbench.core.disk import write_atomically
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
-from recbench.data.sources.object_store import plain_refusals
+from recbench.data.sources.object_store import store_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ def send(folder: RunFolder) -> None:
     if address is None:
         return
     try:
-        with plain_refusals(address, "runs_dir"):
-            store, place = _store(address, folder.key)
+        with store_of(address, "runs_dir") as (store, root):
+            place = f"{root}/{folder.key}"
             if store.exists(f"{place}/{LAST}"):
                 return
             names = [
@@ -50,8 +50,8 @@ def fetch(folder: RunFolder) -> bool:
     address = address_of(folder.path.parent)
     if address is None:
         return False
-    with plain_refusals(address, "runs_dir"):
-        store, place = _store(address, folder.key)
+    with store_of(address, "runs_dir") as (store, root):
+        place = f"{root}/{folder.key}"
         if not store.exists(f"{place}/{LAST}"):
             return False
         if json.loads(store.cat_file(f"{place}/{LAST}")).get("state") != "finished":
@@ -67,11 +67,3 @@ def _get(store: Any, name: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
         store.get_file(name, str(temporary))
-
-
-def _store(address: str, key: str) -> tuple[Any, str]:
-    import fsspec
-
-    store, root = fsspec.core.url_to_fs(address)
-    store.invalidate_cache()  # others write there too
-    return store, f"{root.rstrip('/')}/{key}"

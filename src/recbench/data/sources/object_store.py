@@ -63,22 +63,24 @@ def local_files(value: Any, base: str | None, cache_dir: Path, key: str) -> Any:
         return value
     found: list[Any] = []
     for name in named:
-        address = f"{base}/{name}" if base is not None and _is_relative(name) else str(name)
+        address = under(base, name)
         found += fetched(address, cache_dir, key) if is_address(address) else [name]
     return found if len(found) > 1 or not isinstance(value, str) else found[0]
 
 
-def _is_relative(name: Any) -> bool:
-    return not is_address(name) and not Path(str(name)).expanduser().is_absolute()
+def under(base: str | None, name: Any) -> str:
+    """What a setting names, below the address ``base`` where there is one and the name is relative.
+
+    >>> under("s3://bucket/a", "b.npy"), under("s3://bucket/a", "/b.npy"), under(None, "b.npy")
+    ('s3://bucket/a/b.npy', '/b.npy', 'b.npy')
+    """
+    relative = not is_address(name) and not Path(str(name)).expanduser().is_absolute()
+    return f"{base}/{name}" if base is not None and relative else str(name)
 
 
 def fetched(address: str, cache_dir: Path, key: str) -> list[str]:
     """The files of an address, a pattern or a folder of Parquet parts, as files of this disk in the order of their names. Raises UserError."""
-    with plain_refusals(address, key):
-        import fsspec
-
-        store, place = fsspec.core.url_to_fs(address)
-        store.invalidate_cache()
+    with store_of(address, key) as (store, place):
         names = _names(store, place)
         if not names:
             raise MissingData(f"{key}: there is no file at {redact(address)}")
@@ -100,12 +102,7 @@ def mirrored(address: str, wants: Wants, cache_dir: Path, key: str) -> Path:
 
     wants: see ``Wants``. What is wanted and not there is left out, but where nothing of the first want is there, UserError is raised.
     """
-    with plain_refusals(address, key):
-        import fsspec
-
-        store, root = fsspec.core.url_to_fs(address)
-        store.invalidate_cache()  # of what lies where, which may be another by now
-        root = root.rstrip("/")
+    with store_of(address, key) as (store, root):
         if _is_file(store, root):
             return _fetch(store, root, cache_dir)
         chosen: dict[str, Path] = {}
@@ -186,7 +183,21 @@ def partition_of(path: str) -> list[tuple[str, str]]:
 
 
 @contextlib.contextmanager
-def plain_refusals(address: str, key: str) -> Iterator[None]:
+def store_of(address: str, key: str) -> Iterator[tuple[Any, str]]:
+    """The store of an address, and the place there, without a slash at its end. Whatever the store refuses with in the block is a UserError.
+
+    key: the setting that holds the address, for messages.
+    """
+    with _plain_refusals(address, key):
+        import fsspec
+
+        store, place = fsspec.core.url_to_fs(address)
+        store.invalidate_cache()  # of what lies where: others write there too
+        yield store, place.rstrip("/")
+
+
+@contextlib.contextmanager
+def _plain_refusals(address: str, key: str) -> Iterator[None]:
     """Whatever a store refuses with, in one line, without the secrets of an address."""
     scheme = address.partition("://")[0]
     try:

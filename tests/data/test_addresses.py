@@ -27,6 +27,7 @@ from recbench.data.sources.table_config import Columns, TableConfig
 from recbench.data.store import prepare
 from recbench.data.text_config import TextConfig
 from recbench.data.user_attributes import user_attributes
+from recbench.data.user_text import user_texts
 
 REVIEWS = "".join(
     json.dumps({"reviewerID": f"A{n % 7}", "asin": f"B{n % 5}", "overall": 5.0, "unixReviewTime": 1393545600 + n})
@@ -91,14 +92,14 @@ def test_files_beside_the_events_lie_at_addresses_too(store, tmp_path):
     store.put(str(tmp_path / "image.npy"), "/log/image.npy")
     store.pipe("/log/image.txt", b"i2\ni0\ni1\n")
     store.pipe("/log/kg.txt", b"i0\tmade_by\tA\ni1\tmade_by\tA\n")
-    store.pipe("/users.csv", b"user,group\nu0,a\nu1,b\n")
+    store.pipe("/users.csv", b"user,group,says\nu0,a,likes tea\nu1,b,\n")
     config = TableConfig(
         raw_dir="memory://log",
         path="events.csv",
         k_core=0,
         features=FeaturesConfig(image="image.npy"),
         knowledge=KnowledgeConfig(path="kg.txt"),
-        users=UsersConfig(path="memory://users.csv"),
+        users=UsersConfig(path="memory://users.csv", text="says"),
     )
     data = prepare(config, tmp_path / "cache")
     row = dict(zip(data.item_table()["item"], data.item_table()["item_id"], strict=True))
@@ -106,6 +107,7 @@ def test_files_beside_the_events_lie_at_addresses_too(store, tmp_path):
     assert [vectors[row[name]].tolist() for name in ("i2", "i0", "i1")] == [[0, 1], [2, 3], [4, 5]]
     assert len(knowledge(data, config, tmp_path / "cache").triples) == 2
     assert sorted(user_attributes(data, config, tmp_path / "cache")["group"].drop_nulls()) == ["a", "b"]
+    assert sorted(user_texts(data, config, tmp_path / "cache", data.offsets[1:])) == ["", "", "", "likes tea"]
     texts = local_texts(TextConfig(encoder="file", path="memory://log/image.npy"), tmp_path / "cache")
     assert np.load(texts.path).shape == (3, 2)
 

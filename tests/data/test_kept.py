@@ -193,20 +193,21 @@ def test_texts_of_users_know_no_later_title(tmp_path):
     data = prepare(config, tmp_path / "cache")
     u = data.user_ids()["user_id"].to_list().index("u")
     train_end = np.asarray(data.offsets[1:]) - (np.arange(2) == u)
-    texts = user_texts(data, config, train_end)
+    texts = user_texts(data, config, tmp_path, train_end)
     assert [texts[u], texts[1 - u]] == ["Someone who has The Red Teapot.", ""]
     before = user_text_key(config, tmp_path)
     leaks = users_of(tmp_path, [("u", "Wants a blue kettle.")])
     with pytest.raises(
         UserError, match=r"data.users.text of user 'u' fails the leak check: it holds the title \"a blue kettle\""
     ):
-        user_texts(data, leaks, train_end)
+        user_texts(data, leaks, tmp_path, train_end)
     assert user_text_key(leaks, tmp_path) != before
     for rows, message in (
         ([("w", "x")], r"data.users.text knows none of the 2 users"),
+        ([("u", " "), ("w", "x")], r"the column 'says' is empty for all 2 users"),
         ([("u", "x"), ("u", "y")], r"the user 'u' stands more than once"),
     ):
         with pytest.raises(UserError, match=message):
-            user_texts(data, users_of(tmp_path, rows), train_end)
+            user_texts(data, users_of(tmp_path, rows), tmp_path, train_end)
     with pytest.raises(UserError, match=r"data.users.text names a column"):
         UsersConfig(text="says").validate()

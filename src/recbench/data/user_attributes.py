@@ -26,7 +26,9 @@ from recbench.data.sources.raw_lines import BadRows, shown
 if TYPE_CHECKING:
     import polars as pl
 
+    from recbench.data.beside_config import UsersConfig
     from recbench.data.prepared import PreparedData
+    from recbench.data.sources.raw_lines import RawText
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,15 @@ def user_attributes(data: PreparedData, config: DataConfig, cache_dir: Path) -> 
     """
     import polars as pl
 
-    table = _table(local_users(config, cache_dir), cache_dir)
+    found = rows_of_users(data, _table(local_users(config, cache_dir), cache_dir), "data.users")
+    return found.with_columns(pl.exclude("user").cast(pl.String))
+
+
+def rows_of_users(data: PreparedData, table: pl.DataFrame, key: str) -> pl.DataFrame:
+    """[U rows] user (0..U-1, sorted), then the columns of a table by raw id (``user``), null for a user that it does not know.
+
+    key: what names the table, for messages. Raises UserError for one that has a user twice, or knows none of the users.
+    """
     twice = table.filter(table["user"].is_duplicated())
     if twice.height:
         raise UserError(
@@ -73,14 +83,14 @@ def user_attributes(data: PreparedData, config: DataConfig, cache_dir: Path) -> 
     known = int(users["user_id"].is_in(table["user"].implode()).sum())
     if not known:
         raise UserError(
-            f"data.users knows none of the {data.n_users:,} users; its first is {shown(repr(table['user'][0]))}, that of the data "
+            f"{key} knows none of the {data.n_users:,} users; its first is {shown(repr(table['user'][0]))}, that of the data "
             f"{shown(repr(users['user_id'][0]))}; is data.users.user the right column?"
         )
     log.info(
         "users: %s of %s are in the table; %s rows are of users that the data do not have",
         *(f"{n:,}" for n in (known, data.n_users, table.height - known)),
     )
-    return found.drop("user_id").with_columns(pl.exclude("user").cast(pl.String))
+    return found.drop("user_id")
 
 
 def numbered(known: Mapping[str, Sequence[str | None]], attribute: str) -> tuple[np.ndarray, list[str]]:
@@ -108,14 +118,24 @@ def _table(config: DataConfig, cache_dir: Path) -> pl.DataFrame:
         if make is None:
             raise UserError(f"data={config.name} knows nothing of its users; name a table with data.users.path=FILE")
         return make(config)
-    files, bad = named_files(asked.path, config, "data.users.path"), BadRows(config.bad_rows)
-    how = asked.separator, asked.header, asked.encoding
+    files = named_files(asked.path, config, "data.users.path")
     attributes = list(asked.attributes) or [
-        name for name in opened(files[0], how).schema.names() if name not in (asked.user, asked.text)
+        name for name in opened(files[0], _how(asked)).schema.names() if name not in (asked.user, asked.text)
     ]
     if "user" in attributes:
         raise UserError("an attribute cannot be called 'user'; leave that column out of data.users.attributes")
-    table = read_columns(files, [asked.user, *attributes], how, bad, "data.users.path", needed=1)
+    return columns_of_users(files, config, {name: name for name in attributes}, "data.users.path")
+
+
+def columns_of_users(files: list[RawText], config: DataConfig, columns: Mapping[str, str], key: str) -> pl.DataFrame:
+    """user (raw id) and some columns of the table ``data.users.path``, which lies in ``files``. columns: name there -> name here. key: what names
+    the columns, for messages."""
+    asked, bad = config.users, BadRows(config.bad_rows)
+    table = read_columns(files, [asked.user, *columns], _how(asked), bad, key, needed=1)
     if bad.total:
         log.warning("users: rows dropped: %s; first: %s", f"{bad.total:,}", bad.first)
-    return table.rename({asked.user: "user"})
+    return table.rename({asked.user: "user", **columns})
+
+
+def _how(asked: UsersConfig) -> tuple[str | None, bool, str]:
+    return asked.separator, asked.header, asked.encoding

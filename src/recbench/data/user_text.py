@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbench.core.errors import UserError
-from recbench.data.beside import content_of, named_files, read_columns
+from recbench.data.beside import content_of, named_files
+from recbench.data.local_files import local_users
 from recbench.data.schema import DataConfig
-from recbench.data.sources.raw_lines import BadRows, shown
+from recbench.data.user_attributes import columns_of_users, rows_of_users
 
 if TYPE_CHECKING:
     from recbench.data.prepared import PreparedData
@@ -32,33 +33,26 @@ def has_user_text(config: DataConfig) -> bool:
 
 def user_text_key(config: DataConfig, cache_dir: Path) -> dict[str, Any]:
     """All that decides the texts besides the users: part of the key of a run that reads them. Raises UserError for a file that is not there."""
+    config = local_users(config, cache_dir)
     asked = config.users
     files = content_of(named_files(asked.path, config, "data.users.path"), cache_dir)
     return {"files": files, "how": [asked.user, asked.text, asked.header, asked.separator, asked.encoding]}
 
 
-def user_texts(data: PreparedData, config: DataConfig, train_end: np.ndarray) -> list[str]:
+def user_texts(data: PreparedData, config: DataConfig, cache_dir: Path, train_end: np.ndarray) -> list[str]:
     """[U] the text of each user, "" where there is none. train_end [U]: flat position behind each user's training events.
 
-    Raises UserError for a table that cannot be used, that knows none of the users, or whose texts hold later items.
+    Raises UserError for a table that cannot be used, that says nothing of the users, or whose texts hold later items.
     """
+    config = local_users(config, cache_dir)
     asked = config.users
     assert asked.text is not None
     files = named_files(asked.path, config, "data.users.path")
-    how = asked.separator, asked.header, asked.encoding
-    table = read_columns(files, [asked.user, asked.text], how, BadRows(config.bad_rows), "data.users.text", needed=1)
-    if (twice := table.filter(table[asked.user].is_duplicated())).height:
-        raise UserError(
-            f"data.users: the user {shown(repr(twice[asked.user][0]))} stands more than once; give each user one row"
-        )
-    known = dict(zip(table[asked.user].to_list(), table[asked.text].to_list(), strict=True))
-    names = data.user_ids()["user_id"].to_list()
-    texts = [known.get(name) or "" for name in names]
+    table = columns_of_users(files, config, {asked.text: "text"}, "data.users.text")
+    texts = [text or "" for text in rows_of_users(data, table, "data.users.text")["text"].to_list()]
     if not any(texts):
-        raise UserError(
-            f"data.users.text knows none of the {data.n_users:,} users; its first is {shown(repr(next(iter(known))))}, that of the data "
-            f"{shown(repr(names[0]))}; is data.users.user the right column?"
-        )
+        raise UserError(f"data.users.text: the column '{asked.text}' is empty for all {data.n_users:,} users")
+    names = data.user_ids()["user_id"].to_list()
     titles = ["", *((title or "").lower() for title in data.item_table().sort("item_id")["title"].to_list())]
     for user, text in enumerate(texts):
         if text:

@@ -40,7 +40,7 @@ def build_model(
     texts = item_texts(stage.data) if "text" in needs else None
     if texts is not None and dealt is not None:
         texts = [texts[item] for item in dealt]
-    told = user_texts(stage.data, config.data, train.end) if "user_text" in needs else None
+    told = user_texts(stage.data, config.data, config.cache_dir, train.end) if "user_text" in needs else None
     vectors = None
     if "text_vectors" in needs and not stored:
         from recbench.experiment.device import device_of

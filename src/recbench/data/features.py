@@ -65,15 +65,14 @@ def item_features(data: PreparedData, config: DataConfig, cache_dir: Path) -> di
     if not files and config.features.reads_titles:
         return {}
     asked = {**features_key(config, cache_dir), "shuffle": None}
-    config = local_features(config, cache_dir)
 
     def make() -> dict[str, np.ndarray]:
         if not files:
             made = lookup(config.name).beside["item_features"](config)
             return {kind: _padded(_in_order(data, *found)) for kind, found in made.items()}
-        found = {}
+        found, here = {}, local_features(config, cache_dir)
         for kind in files:
-            path, key = _place(config, kind)
+            path, key = _place(here, kind)
             vectors, absent = ready_vectors(data, path, key, by_number=True)
             log.info("%s: %s of %s items have no vector in %s", key, f"{absent:,}", f"{data.n_items:,}", path.name)
             found[kind] = _padded(vectors)

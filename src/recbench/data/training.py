@@ -58,9 +58,7 @@ class TrainingData:
 
     def flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(user [M], item [M], timestamp [M]) of the training events, by user and then by time."""
-        length = self.end - self.start
-        user = np.repeat(np.arange(len(length)), length)
-        position = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length) + self.start[user]
+        user, position = flat_ranges(self.start, self.end)
         return user, np.asarray(self.data.items[position]), np.asarray(self.data.timestamps[position])
 
     def item_counts(self) -> np.ndarray:

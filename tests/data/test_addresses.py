@@ -57,6 +57,7 @@ def test_each_source_reads_its_folder_at_an_address_as_it_reads_one_here(store, 
         "amazon/meta_Toys_and_Games.json": META.encode(),
         "ml/ml-1m/ratings.dat": ratings.encode(),
         "ml/ml-1m/movies.dat": b"1::One (1990)::Drama\n",
+        "ml/ml-1m/users.dat": b"".join(b"%d::F::25::%d::0\n" % (n, n) for n in range(6)),
         "cup/train-item-views.csv": views.encode(),
         "sets/mine/train.txt": b"1 2 3\n2 3\n",
         "sets/mine/test.txt.gz": gzip.compress(b"3 1\n"),
@@ -79,6 +80,8 @@ def test_each_source_reads_its_folder_at_an_address_as_it_reads_one_here(store, 
         assert there.folder.name == here.folder.name
         assert there.fingerprint == here.fingerprint
         assert there.has_text == here.has_text == (folder in ("amazon", "ml"))
+    users = user_attributes(prepare(configs["ml"], tmp_path / "other"), configs["ml"], tmp_path / "other")
+    assert sorted(users["occupation"]) == ["0", "1", "2", "3", "4", "5"]
     store.mv("/raw/cup/train-item-views.csv", "/raw/cup/other.csv")
     with pytest.raises(UserError, match=r"memory://raw/cup has none of the files that are read: train-item-views\.csv"):
         prepare(DigineticaConfig(raw_dir="memory://raw/cup"), tmp_path / "new")

@@ -62,7 +62,9 @@ def local_knowledge(config: DataConfig, cache_dir: Path) -> DataConfig:
 
 
 def local_users(config: DataConfig, cache_dir: Path) -> DataConfig:
-    """With the table of users on this disk."""
+    """With the table of users on this disk; with the source's own files, where it is these that tell of the users."""
+    if not config.users.path:
+        return local_config(config, cache_dir) if "user_file" in lookup(config.name).beside else config
     path = local_files(config.users.path, base_address(config), cache_dir, "data.users.path")
     return replace(config, users=replace(config.users, path=path))
 

@@ -116,7 +116,8 @@ def find(config: MovieLensConfig, cache_dir: Path) -> Found:
 
 
 def raw_files(config: MovieLensConfig) -> Wants:
-    """In the order in which ``find`` looks: the folder of the release, its archive, bare files; with the movies where they are there."""
+    """In the order in which ``find`` looks: the folder of the release, its archive, bare files; with the movies where they are there. Then the
+    users, for releases that tell of them."""
     layout = config.release.layout
     ratings, movies = ([name, f"{name}.gz"] for name in (layout.ratings, layout.movies))
 
@@ -124,8 +125,15 @@ def raw_files(config: MovieLensConfig) -> Wants:
         both = [[f"{name}{each}" for each in names] for names in (ratings, movies)]
         return [both, both[:1]]
 
-    inside = [option for name in config.release.folders for option in folder(f"{name}/")]
-    return [[*inside, [[config.release.zip_name]], *folder("")]]
+    folders = config.release.folders
+    inside = [option for name in folders for option in folder(f"{name}/")]
+    wanted = [[*inside, [[config.release.zip_name]], *folder("")]]
+    if layout.users is None:
+        return wanted
+    return [
+        *wanted,
+        [[[f"{name}{layout.users}", f"{name}{layout.users}.gz"]] for name in (*(f"{f}/" for f in folders), "")],
+    ]
 
 
 def _look_in(place: Path, release: Release) -> Found | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
 from recbench.core.errors import UserError
@@ -22,7 +23,7 @@ def made(folder, days):
     """200 users with six events, one a day of the list; the last two become validation and test."""
     items = np.random.default_rng(0).integers(1, 40, (200, 6))
     times = np.tile(np.array(days) * DAY, (200, 1)) + np.arange(200)[:, None]
-    kept = Kept(items.ravel() / 2)
+    kept = Kept(items.ravel() / 2, pl.Series([f"on {item}" for item in items.ravel()]))
     data = PreparedData.from_arrays(folder, items.ravel(), np.arange(0, 1201, 6), times.ravel(), n_items=40, kept=kept)
     return data, make_split(data, LeaveOneOutConfig(), None)
 
@@ -36,6 +37,7 @@ def test_events_of_the_last_day_alone_are_drawn(tmp_path):
     assert np.array_equal(other.items[: len(data.items)], data.items)  # histories of evaluation
     assert drawn.test is split.test
     assert np.array_equal(other.ratings, other.items / 2)
+    assert other.reviews().to_list() == [f"on {item}" for item in other.items]
     met = FirstMeetings(other).positions(np.array([3]), data.items[18:24][None])
     assert np.array_equal(data.items[met], data.items[18:24][None])
     old = np.asarray(data.timestamps[before]) < 3 * DAY

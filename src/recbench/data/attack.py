@@ -20,7 +20,7 @@ import numpy as np
 
 from recbench.core.errors import UserError
 from recbench.data.cases import flat_ranges
-from recbench.data.prepared import BESIDE_ITEMS, PreparedData
+from recbench.data.prepared import PreparedData
 from recbench.data.split import Split
 from recbench.data.training import TrainingData
 
@@ -108,9 +108,7 @@ def attacked(data: PreparedData, split: Split, config: AttackConfig) -> tuple[Pr
     made = copy.copy(data)
     made.__class__ = AttackedData
     made.items = np.concatenate([data.items, items.astype(np.int32)])
-    for name in BESIDE_ITEMS:
-        if (array := getattr(data, name)) is not None:
-            setattr(made, name, np.concatenate([array, array[place]]))
+    made.take_events(data, np.concatenate([np.arange(first), place]))
     made.offsets = np.concatenate([data.offsets, offsets[1:]])
     made.n_users, made.n_real_users = data.n_users + n_fakes, data.n_users
     made.n_interactions = len(made.items)

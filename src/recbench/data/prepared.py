@@ -60,6 +60,8 @@ class PreparedData:
         kept = manifest.get("kept", {})
         self.has_reviews: bool = "reviews" in kept
         self.ratings = self._array("ratings") if "ratings" in kept else None
+        #: [N] which stored event each is, of data with reviews whose events were laid out anew in memory (``take_events``).
+        self.stored_at: np.ndarray | None = None
         self.items = self._array("items")
         self.timestamps = self._array("timestamps")
         self.offsets = self._array("offsets")
@@ -169,7 +171,8 @@ class PreparedData:
         """[N] the text of each event's review, null where it has none. Raises UserError where ``data.keep`` did not ask for them."""
         if not self.has_reviews:
             raise UserError("these data hold no reviews; prepare them with data.keep=[reviews]")
-        return self._table("reviews.parquet")["review"]
+        stored = self._table("reviews.parquet")["review"]
+        return stored if self.stored_at is None else stored.gather(self.stored_at)
 
     def kept(self) -> Kept:
         """Ratings and reviews of the events, as far as ``data.keep`` asked for them."""
@@ -185,6 +188,14 @@ class PreparedData:
             raise UserError(
                 f"prepared data in {self.folder} are damaged ({name}: {said}); delete the folder and run again"
             ) from error
+
+    def take_events(self, of: PreparedData, position: np.ndarray) -> None:
+        """Lay out data in memory: what stands beside the item of each event [N] is that of the event at ``position`` [N] of other data."""
+        for name in BESIDE_ITEMS:
+            if (array := getattr(of, name)) is not None:
+                setattr(self, name, np.asarray(array[position]))
+        if of.has_reviews:
+            self.stored_at = position if of.stored_at is None else of.stored_at[position]
 
     def lengths(self) -> np.ndarray:
         """Number of events of each user, int64 [U]."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from recbench.core.errors import UserError
 from recbench.data.cases import flat_ranges
-from recbench.data.prepared import BESIDE_ITEMS, PreparedData
+from recbench.data.prepared import PreparedData
 from recbench.data.split import Split
 from recbench.data.training import TrainingData
 
@@ -78,9 +78,8 @@ def _behind(
     """Data with the events at ``position`` laid behind them as the training of the users; row: place of each event's user in ``users``."""
     made: Any = copy.copy(data)
     made.__class__ = ResampledData
-    for name in ("items", *BESIDE_ITEMS):
-        if (array := getattr(data, name)) is not None:
-            setattr(made, name, np.concatenate([array, array[position]]))
+    made.items = np.concatenate([data.items, data.items[position]])
+    made.take_events(data, np.concatenate([np.arange(len(data.items)), position]))
     ends = len(data.items) + np.cumsum(np.bincount(row, minlength=len(users)))
     start, end = split.train_start.copy(), split.train_end.copy()
     start[users], end[users] = np.r_[len(data.items), ends[:-1]], ends

@@ -18,7 +18,7 @@ import numpy as np
 
 from recbench.core.errors import UserError
 from recbench.data.cases import Cases, flat_ranges
-from recbench.data.prepared import BESIDE_ITEMS, PreparedData
+from recbench.data.prepared import PreparedData
 from recbench.data.training import TrainingData
 
 #: Events that a user must have to be one of the few.
@@ -67,9 +67,7 @@ class Sequences:
         """As prepared data, each history a user's."""
         made = MadeData.like(of)
         made.items = self.items.astype(np.int32)
-        for name in BESIDE_ITEMS:
-            if (array := getattr(of, name)) is not None:
-                setattr(made, name, np.asarray(array[self.place]))
+        made.take_events(of, self.place)
         made.offsets, made.n_interactions = self.offsets, len(self.items)
         made.n_users = made.n_real_users = len(self.offsets) - 1
         return made

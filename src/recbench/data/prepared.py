@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbench.core.disk import save_array, write_atomically
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, first_line
 from recbench.data.intact import check_intact, checksums
 from recbench.data.item_table import complete_item_table, has_text, user_table
 from recbench.data.kept import Kept
@@ -184,7 +184,7 @@ class PreparedData:
         try:
             return pl.read_parquet(self.folder / name)
         except (OSError, pl.exceptions.PolarsError) as error:
-            said = str(error).splitlines()[0][:120]
+            said = first_line(error)[:120]
             raise UserError(
                 f"prepared data in {self.folder} are damaged ({name}: {said}); delete the folder and run again"
             ) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recbench.core.errors import UserError
+from recbench.core.errors import UserError, first_line
 from recbench.data.clicks.known_fields import UNKNOWN_ITEMS
 from recbench.data.item_numbers import item_numbers
 from recbench.data.sources.raw_lines import line_blocks, unpack
@@ -118,11 +118,11 @@ def _read(path: Path, counted: bool) -> tuple[list[str], np.ndarray]:
     except UserError:
         raise
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot read {path} ({str(error).splitlines()[0]}); give {HOW}") from error
+        raise UserError(f"cannot read {path} ({first_line(error)}); give {HOW}") from error
     except Exception as error:
         # Polars has a family of errors of its own, for wrong columns and for damaged files.
         if type(error).__module__.startswith("polars"):
-            raise UserError(f"cannot read {path} ({str(error).splitlines()[0]}); give {HOW}") from error
+            raise UserError(f"cannot read {path} ({first_line(error)}); give {HOW}") from error
         raise
 
 

@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError, first_line, nearest
 from recbench.data import download
 from recbench.data.schema import RawData, base_of
 from recbench.data.sources.impressions_config import ImpressionsConfig, described
@@ -108,7 +108,7 @@ def _table(path: Path, config: ImpressionsConfig) -> pl.DataFrame:
             return pl.read_parquet(path)
         return pl.read_csv(path, separator=config.separator, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"{path.name} cannot be read as a table: {str(error).splitlines()[0][:150]}") from error
+        raise UserError(f"{path.name} cannot be read as a table: {first_line(error)[:150]}") from error
 
 
 def _typed(frame: pl.DataFrame, config: ImpressionsConfig, path: Path) -> pl.DataFrame:

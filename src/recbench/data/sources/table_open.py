@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import UserError, first_line, nearest
 from recbench.data.sources.object_store import partition_of
 from recbench.data.sources.raw_lines import BadRows, RawText, line_blocks
 from recbench.data.sources.text_table import HEAD_BYTES, TextFormat, TextTable, suffix_of
@@ -159,7 +159,7 @@ class ParquetTable:
         except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise UserError(f"{path} cannot be read as a table: parquet: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{path} cannot be read as a table: parquet: {first_line(error)}") from error
 
     def doubled(self, name: str) -> bool:
         return False
@@ -169,14 +169,14 @@ class ParquetTable:
         try:
             yield from wanted.collect_batches(chunk_size=BATCH_ROWS)
         except pl.exceptions.PolarsError as error:
-            raise UserError(f"{self.path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{self.path} cannot be read as a table: {first_line(error)}") from error
 
     def head(self, column: str, rows: int) -> pl.Series:
         """The first values of a column. Raises UserError for a broken file."""
         try:
             return self.scan.select(column).head(rows).collect().to_series()
         except pl.exceptions.PolarsError as error:
-            raise UserError(f"{self.path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{self.path} cannot be read as a table: {first_line(error)}") from error
 
 
 def partition(path: Path) -> dict[str, str | None]:

@@ -20,8 +20,6 @@ Shapes: B windows, L positions, N real positions of users whose attribute is kno
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,11 +29,12 @@ from recbench.data.batches import Batch, WindowDataset
 from recbench.data.user_attributes import numbered
 from recbench.models.auxiliary import FairRecConfig
 from recbench.models.sequence_model import SequenceModel
-from recbench.objectives.contrastive.base import Auxiliary, register
+from recbench.objectives.contrastive.base import register
+from recbench.objectives.contrastive.own_optimizer import OwnOptimizer
 
 
 @register("fairrec")
-class FairRec(Auxiliary):
+class FairRec(OwnOptimizer):
     """See the head of this file. Raises UserError for an attribute that is not known, or has one value."""
 
     batch: Batch
@@ -52,12 +51,13 @@ class FairRec(Auxiliary):
             nn.Linear(model.width, config.width), nn.ReLU(), nn.Linear(config.width, n_values)
         )
         self.adversary.requires_grad_(False)  # but in its own steps
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._stored: dict[str, Any] = {}
         self.has_second = bool(config.aware or config.orthogonal)
         if self.has_second:
             self.second = nn.Sequential(nn.Linear(items, model.width), nn.ReLU(), nn.Linear(model.width, model.width))
             self.teller = nn.Linear(model.width, n_values)
+
+    def own(self) -> tuple[nn.Module, float]:
+        return self.adversary, self.config.lr
 
     def draw(self, batch: Batch) -> None:
         self.batch = batch
@@ -73,7 +73,8 @@ class FairRec(Auxiliary):
         wanted = label[known.nonzero()[:, 0]]
         found = {}
         if self.config.weight:
-            self.learn(states.detach(), wanted)
+            seen = states.detach()
+            self.learn(lambda: F.cross_entropy(self.adversary(seen), wanted), self.config.steps)
             found["fairrec"] = -self.config.weight * F.cross_entropy(self.adversary(states), wanted)
         if self.has_second:
             aware = self.second(self.histories(model)[known])
@@ -82,31 +83,6 @@ class FairRec(Auxiliary):
                 cosine = F.cosine_similarity(aware, states, dim=-1).abs().mean()
                 found["fairrec_cosine"] = self.config.orthogonal * cosine
         return found
-
-    def learn(self, states: Tensor, wanted: Tensor) -> None:
-        """The adversary's own steps on states [N, D]."""
-        self.adversary.requires_grad_(True)
-        optimizer = self.optimizer()
-        for _ in range(self.config.steps):
-            optimizer.zero_grad()
-            F.cross_entropy(self.adversary(states), wanted).backward()
-            optimizer.step()
-        self.adversary.requires_grad_(False)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The adversary's, made when it is first asked for: by then the module is on its device."""
-        if self._optimizer is None:
-            self._optimizer = torch.optim.Adam(self.adversary.parameters(), lr=self.config.lr)
-            if self._stored:
-                self._optimizer.load_state_dict(deepcopy(self._stored))  # torch would move on in the given tensors
-        return self._optimizer
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """The optimiser's state, for the checkpoint that a training resumes from; {} before its first step."""
-        return self._stored if self._optimizer is None else self._optimizer.state_dict()
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self._optimizer, self._stored = None, state
 
     @torch.no_grad()
     def histories(self, model: SequenceModel) -> Tensor:

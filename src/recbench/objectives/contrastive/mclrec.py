@@ -25,9 +25,7 @@ Shapes: B rows of a batch, D width of the states.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,8 +35,9 @@ from recbench.data.batches import Batch, WindowDataset
 from recbench.models.auxiliary import MCLRecConfig
 from recbench.models.sequence_model import SequenceModel
 from recbench.objectives.contrastive.augment import two_views
-from recbench.objectives.contrastive.base import Auxiliary, compared, register, representations_of
+from recbench.objectives.contrastive.base import compared, register, representations_of
 from recbench.objectives.contrastive.info_nce import info_nce, positives_and_negatives
+from recbench.objectives.contrastive.own_optimizer import OwnOptimizer
 from recbench.objectives.contrastive.prefixes import Prefixes
 
 
@@ -58,7 +57,7 @@ class Augmenter(nn.Module):
 
 
 @register("mclrec")
-class MCLRec(Auxiliary):
+class MCLRec(OwnOptimizer):
     """See the head of this file. The augmenters have an optimiser of their own, whose state is part of this module's."""
 
     #: Two views of each group of histories.
@@ -68,10 +67,10 @@ class MCLRec(Auxiliary):
         super().__init__()
         self.config, self.prefixes = config, Prefixes(dataset)
         self.augmenters = nn.ModuleList(Augmenter(model.width, config.augmenter_sizes) for _ in range(2))
-        # Fixed but in the second stage: gradients pass through them on to the model and leave none behind.
-        self.augmenters.requires_grad_(False)
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._stored: dict[str, Any] = {}
+        self.augmenters.requires_grad_(False)  # but in the second stage
+
+    def own(self) -> tuple[nn.Module, float]:
+        return self.augmenters, self.config.lr
 
     def draw(self, batch: Batch) -> None:
         histories = compared(batch, self.prefixes, self.config.n_contrasts)
@@ -94,13 +93,12 @@ class MCLRec(Auxiliary):
     def after_step(self, model: SequenceModel) -> bool:
         with torch.no_grad():
             first, second = self._states(model)
-        optimizer = self.optimizer()
-        self.augmenters.requires_grad_(True)
-        optimizer.zero_grad()
-        learned, spread = self._learned_terms(first, second)
-        (learned + self.config.regulariser * spread).backward()
-        optimizer.step()
-        self.augmenters.requires_grad_(False)
+
+        def loss() -> Tensor:
+            learned, spread = self._learned_terms(first, second)
+            return learned + self.config.regulariser * spread
+
+        self.learn(loss)
         return self.config.stages == "released"
 
     def _learned_terms(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,21 +108,6 @@ class MCLRec(Auxiliary):
         tau = self.config.temperature
         contrast = torch.stack([info_nce(a, b, tau) for a, b in pairs]).sum()
         return contrast, torch.stack([regulariser(a, b, tau) for a, b in pairs]).sum()
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Adam over the augmenters; made at its first step, when they are on the device where they stay."""
-        if self._optimizer is None:
-            self._optimizer = torch.optim.Adam(self.augmenters.parameters(), lr=self.config.lr)
-            if self._stored:
-                self._optimizer.load_state_dict(deepcopy(self._stored))  # torch would move on in the given tensors
-        return self._optimizer
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """The optimiser's state, for the checkpoint that a training resumes from; {} before its first step."""
-        return self._stored if self._optimizer is None else self._optimizer.state_dict()
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self._optimizer, self._stored = None, state
 
 
 def regulariser(first: Tensor, second: Tensor, temperature: float) -> Tensor:

@@ -18,7 +18,8 @@ from recbench.data.training import TrainingData
 from recbench.models.auxiliary import LLMCFConfig
 from recbench.models.base import ModelContext
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
-from recbench.objectives.contrastive.llm_cf import LLMCF, in_batch
+from recbench.objectives.contrastive.llm_cf import LLMCF
+from recbench.objectives.contrastive.written import in_batch
 from tests.fixtures.titles import CLUSTERED
 
 MADE = {"model": "m", "revision": "1", "prompt": "p", "decode": {}}
@@ -99,9 +100,9 @@ def test_both_terms_fall_and_the_model_ranks_as_before(tmp_path, tiny_data, tiny
 
 
 def test_rows_that_want_one_item_are_no_negatives_of_each_other():
-    rows = torch.eye(3)
-    assert in_batch(rows, rows, torch.tensor([5, 5, 5]), 0.1).item() == pytest.approx(0.0)
-    assert in_batch(rows, rows.roll(1, 0), torch.tensor([1, 2, 3]), 0.1).item() > 5
+    rows, same, other = torch.eye(3), torch.tensor([5, 5, 5]), torch.tensor([1, 2, 3])
+    assert in_batch(rows, rows, same[:, None] == same, 0.1).item() == pytest.approx(0.0)
+    assert in_batch(rows, rows.roll(1, 0), other[:, None] == other, 0.1).item() > 5
 
 
 def test_the_texts_are_told_from_the_examples_and_not_when_they_are_shuffled(tmp_path):

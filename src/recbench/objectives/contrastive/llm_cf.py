@@ -24,8 +24,6 @@ Shapes: B rows, K texts, W windows, k examples of a row, D width of the model, E
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -37,9 +35,10 @@ from recbench.data.cases import flat_ranges
 from recbench.data.prepared import PreparedData
 from recbench.models.auxiliary import LLMCFConfig
 from recbench.models.sequence_model import SequenceModel
-from recbench.nn.text.generated import Written, read_texts
+from recbench.nn.text.generated import Written
 from recbench.nn.text.item_text import tfidf_vectors
 from recbench.objectives.contrastive.base import Auxiliary, register, representations
+from recbench.objectives.contrastive.written import in_batch, last_targets, texts_for
 
 #: Cosines held at a time.
 COSINES_AT_ONCE = 1 << 23
@@ -59,17 +58,10 @@ class LLMCF(Auxiliary):
 
     def __init__(self, config: LLMCFConfig, model: SequenceModel, dataset: WindowDataset) -> None:
         super().__init__()
-        self.config, self.windows = config, dataset.windows
-        data = dataset.data
-        ends = self.windows.start + self.windows.length
-        train_end = np.zeros(data.n_users, dtype=np.int64)
-        np.maximum.at(train_end, self.windows.user, ends + 1)
-        written = read_texts(Path(config.texts).expanduser(), data, train_end)
-        vectors = tfidf_vectors([one.text for one in written], np.ones(len(written), dtype=bool), config.width)
-        if config.shuffle is not None:
-            vectors = vectors[torch.from_numpy(np.random.default_rng(config.shuffle).permutation(len(vectors)))]
+        self.config = config
+        written, vectors = texts_for(config, dataset)
         self.register_buffer("texts", torch.zeros_like(vectors) if config.blank else vectors)
-        self.examples = Examples(written, data, model.max_length)
+        self.examples = Examples(written, dataset.data, model.max_length)
         self.near = self.examples.nearest(dataset, config.k)
         if not (self.near >= 0).any():
             raise UserError(
@@ -100,16 +92,13 @@ class LLMCF(Auxiliary):
         real = (near >= 0).to(device)
         told = self.texts[near.clamp(min=0).to(device)]
         alike = F.cosine_similarity(self.text_out(read[:, :-1:3]), told, dim=-1)
-        wanted = self._targets()[rows.to(device)]
+        wanted = last_targets(self.batch)[rows.to(device)]
         found = {"llm_cf_texts": self.config.weight * (1.0 - alike)[real].mean()}
         if self.config.context_weight and len(near) > 1:
-            term = in_batch(self.item_out(read[:, -1]), model.item_vectors()[wanted], wanted, self.config.temperature)
+            same, asked = wanted[:, None] == wanted, self.item_out(read[:, -1])
+            term = in_batch(asked, model.item_vectors()[wanted], same, self.config.temperature)
             found["llm_cf_context"] = self.config.context_weight * term
         return found
-
-    def _targets(self) -> Tensor:
-        assert self.batch.targets is not None
-        return self.batch.targets.gather(1, self.batch.lengths[:, None] - 1)[:, 0]
 
     def _read(self, model: SequenceModel, states: Tensor, near: Tensor) -> Tensor:
         """states [B, D], near [B, k] -> states of the tokens [B, 3 k + 1, S]; what stands where an example is missing is not seen."""
@@ -188,11 +177,3 @@ def bags(data: PreparedData, start: np.ndarray, end: np.ndarray) -> tuple[Tensor
     _, place = flat_ranges(start, end)
     items = torch.from_numpy(np.asarray(data.items[place], dtype=np.int64))
     return items, torch.from_numpy(np.cumsum(end - start) - (end - start))
-
-
-def in_batch(queries: Tensor, wanted: Tensor, items: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of cosines of queries [B, D] and wanted vectors [B, D], the other rows' as negatives unless their item [B] is the same."""
-    scores = F.normalize(queries, dim=-1) @ F.normalize(wanted, dim=-1).T / temperature
-    own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    place = torch.arange(len(scores), device=scores.device)
-    return F.cross_entropy(scores.masked_fill((items[:, None] == items) & ~own, -torch.inf), place)

@@ -14,20 +14,16 @@ not help.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset
 from recbench.models.auxiliary import RationaleConfig
 from recbench.models.sequence_model import SequenceModel
-from recbench.nn.text.generated import read_texts
-from recbench.nn.text.item_text import tfidf_vectors
 from recbench.objectives.contrastive.base import Auxiliary, register, representations
+from recbench.objectives.contrastive.written import in_batch, last_targets, texts_for
 
 
 @register("rationale")
@@ -43,12 +39,7 @@ class Rationale(Auxiliary):
         self.config = config
         self.windows, data = dataset.windows, dataset.data
         ends = self.windows.start + self.windows.length
-        train_end = np.zeros(data.n_users, dtype=np.int64)
-        np.maximum.at(train_end, self.windows.user, ends + 1)
-        texts = read_texts(Path(config.texts).expanduser(), data, train_end)
-        vectors = tfidf_vectors([written.text for written in texts], np.ones(len(texts), dtype=bool), config.width)
-        if config.shuffle is not None:
-            vectors = vectors[torch.from_numpy(np.random.default_rng(config.shuffle).permutation(len(vectors)))]
+        texts, vectors = texts_for(config, dataset)
         self.register_buffer("vectors", vectors)
         # The latest text whose writer had read no more than the window shows.
         self.of_window = np.full(len(ends), -1, dtype=np.int64)
@@ -72,13 +63,9 @@ class Rationale(Auxiliary):
     def terms(self, model: SequenceModel) -> dict[str, Tensor]:
         states = self.project(representations(model, self.batch))
         has = self.chosen >= 0
-        assert self.batch.targets is not None
-        targets = self.batch.targets.gather(1, self.batch.lengths[:, None] - 1)[:, 0][has]
-        texts = self.vectors[self.chosen[has]]
-        scores = F.normalize(states[has], dim=-1) @ F.normalize(texts, dim=-1).T / self.config.temperature
-        own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-        out = ((targets[:, None] == targets) | (self.chosen[has][:, None] == self.chosen[has])) & ~own
-        if len(scores) < 2:
+        if has.sum() < 2:
             return {"rationale": states.sum() * 0.0}
-        place = torch.arange(len(scores), device=scores.device)
-        return {"rationale": self.config.weight * F.cross_entropy(scores.masked_fill(out, -torch.inf), place)}
+        targets, chosen = last_targets(self.batch)[has], self.chosen[has]
+        alike = (targets[:, None] == targets) | (chosen[:, None] == chosen)
+        term = in_batch(states[has], self.vectors[chosen], alike, self.config.temperature)
+        return {"rationale": self.config.weight * term}

@@ -19,6 +19,7 @@ Shapes: V = n_items + 1, W windows, k neighbours, E width of the texts.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from recbench.data.batches import Batch, WindowDataset, gather
 from recbench.data.cases import flat_ranges
 from recbench.models.auxiliary import SRACLConfig
 from recbench.models.sequence_model import SequenceModel
+from recbench.objectives.contrastive.augment import TRAINING_ONLY
 from recbench.objectives.contrastive.base import Auxiliary, register, representations, representations_of
 from recbench.objectives.contrastive.groups import groups_of_like_length
 from recbench.objectives.contrastive.info_nce import info_nce
@@ -91,9 +93,8 @@ class SRACL(Auxiliary):
         place = torch.multinomial(self.chance[own], 1)[:, 0] if len(own) else own
         drawn = items.clone()
         drawn[chosen] = self.near[own, place]
-        return replace(
-            batch, items=drawn.to(batch.items.device), targets=None, windows=None, target_weights=None, starts=None
-        )
+        without: dict[str, Any] = dict.fromkeys(TRAINING_ONLY)
+        return replace(batch, items=drawn.to(batch.items.device), **without)
 
     def _windows(self, numbers: np.ndarray, device: torch.device) -> tuple[list[Batch], Tensor]:
         """The windows of these numbers, in groups of like length, and where each stands among them."""

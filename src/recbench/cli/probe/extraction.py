@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from recbench.cli.probe.settings import check_least
 from recbench.cli.probe.surrogate import Lessons, Training, objective_for, teach
 from recbench.config.run import RunConfig
 from recbench.config.schemas import compose_model
@@ -62,9 +63,7 @@ class ExtractionSettings:
         """Raise UserError for numbers that make no sense."""
         if not 0 < self.few <= 1:
             raise UserError(f"few={self.few:g} must be above 0 and at most 1, a share of the users")
-        for key, least in (("queries", 0), ("k", 1), ("epochs", 1), ("batch_size", 1), ("seed", 0)):
-            if getattr(self, key) < least:
-                raise UserError(f"{key}={getattr(self, key)} must be at least {least}")
+        check_least(self, queries=0, k=1, epochs=1, batch_size=1, seed=0)
         if self.lr <= 0 or self.repair < 0:
             raise UserError(f"lr={self.lr:g} must be above 0, and repair={self.repair:g} not below it")
 

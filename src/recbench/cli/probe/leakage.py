@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from recbench.cli.probe.settings import check_least
 from recbench.core.errors import UserError
 from recbench.data.batches import evaluation_batches
 from recbench.data.cases import Cases, flat_ranges
@@ -49,9 +50,7 @@ class LeakageSettings:
         """Raise UserError for values that make no sense."""
         if not self.attribute:
             raise UserError("name the attribute, as in attribute=gender")
-        for key, least in (("k", 1), ("folds", 2), ("seed", 0)):
-            if getattr(self, key) < least:
-                raise UserError(f"{key}={getattr(self, key)} must be at least {least}")
+        check_least(self, k=1, folds=2, seed=0)
 
 
 def probe_leakage(run: Run, stage: RunContext, settings: LeakageSettings) -> dict[str, Any]:

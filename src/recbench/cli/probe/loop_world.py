@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from recbench.cli.probe.settings import check_least
 from recbench.config.run import RunConfig
 from recbench.core.errors import UserError, nearest
 from recbench.data.cases import flat_ranges
@@ -32,9 +33,7 @@ class LoopSettings:
 
     def check(self) -> None:
         """Raise UserError for numbers that make no sense."""
-        for key, least in (("rounds", 1), ("k", 1), ("epochs", 1), ("seed", 0)):
-            if getattr(self, key) < least:
-                raise UserError(f"{key}={getattr(self, key)} must be at least {least}")
+        check_least(self, rounds=1, k=1, epochs=1, seed=0)
         known = ("none", *REWRITES)
         if self.copies not in known:
             raise UserError(f"unknown copies '{self.copies}'; {nearest(self.copies, known)}")

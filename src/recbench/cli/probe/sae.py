@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbench.cli.probe.settings import check_least
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset, evaluation_batches, training_windows
 from recbench.data.training import TrainingData
@@ -59,9 +60,7 @@ class SaeSettings:
 
     def check(self) -> None:
         """Raise UserError for numbers that make no sense."""
-        for key in ("k", "width", "epochs", "most_states", "shown"):
-            if getattr(self, key) < 1:
-                raise UserError(f"{key}={getattr(self, key)} must be at least 1")
+        check_least(self, k=1, width=1, epochs=1, most_states=1, shown=1)
 
 
 @dataclass(frozen=True)

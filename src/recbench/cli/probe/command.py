@@ -35,14 +35,18 @@ def kinds() -> dict[str, Kind]:
     """All probes by name; imports them."""
     from recbench.cli.probe import extraction, extraction_page, leakage, leakage_page, loop, loop_page, page, sae
 
-    def kind(settings: type, make: Callable[[Any, Any, Any], dict[str, Any]], told: Any) -> Kind:
-        return Kind(settings, make, {"page.md": told.markdown, "page.html": told.html}, told.verdict)
+    def of_tables(settings: type, make: Callable[[Any, Any, Any], dict[str, Any]], told: Any) -> Kind:
+        pages = {
+            "page.md": lambda found: told.page(found).markdown(),
+            "page.html": lambda found: told.page(found).html(),
+        }
+        return Kind(settings, make, pages, told.verdict)
 
     return {
-        "sae": kind(sae.SaeSettings, sae.probe_sae, page),
-        "extraction": kind(extraction.ExtractionSettings, extraction.probe_extraction, extraction_page),
-        "loop": kind(loop.LoopSettings, loop.probe_loop, loop_page),
-        "leakage": kind(leakage.LeakageSettings, leakage.probe_leakage, leakage_page),
+        "sae": Kind(sae.SaeSettings, sae.probe_sae, {"page.md": page.markdown, "page.html": page.html}, page.verdict),
+        "extraction": of_tables(extraction.ExtractionSettings, extraction.probe_extraction, extraction_page),
+        "loop": of_tables(loop.LoopSettings, loop.probe_loop, loop_page),
+        "leakage": of_tables(leakage.LeakageSettings, leakage.probe_leakage, leakage_page),
     }
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbench.cli.probe import table_page
-from recbench.cli.probe.table_page import Table
+from recbench.cli.probe.table_page import Page, Table
 
 NAMES = {
     "popularity": "popularity (floor)",
@@ -45,19 +44,10 @@ def verdict(figures: Mapping[str, float]) -> str:
     )
 
 
-def markdown(found: Mapping[str, Any]) -> str:
-    """The page as Markdown."""
-    return table_page.markdown(*_parts(found))
-
-
-def html(found: Mapping[str, Any]) -> str:
-    """The page as HTML that needs no network."""
-    return table_page.html(*_parts(found))
-
-
-def _parts(found: Mapping[str, Any]) -> tuple[str, list[str], list[Table], str]:
+def page(found: Mapping[str, Any]) -> Page:
+    """The result as sentences and tables."""
     rows = [{**row, "told": NAMES[row["name"]]} for row in found["rows"]]
     settings = ", ".join(f"{key}={value}" for key, value in found["settings"].items())
     said = [verdict(found["figures"]), f"NDCG@10 of the run: {found['figures']['ndcg@10']:.4f}. {settings}"]
     heading = f"Lists of {found['settings']['k']} items"
-    return f"How much of {found['run']} can be copied", said, [Table(heading, COLUMNS, rows)], NOTE
+    return Page(f"How much of {found['run']} can be copied", said, [Table(heading, COLUMNS, rows)], NOTE)

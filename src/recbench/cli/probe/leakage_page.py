@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbench.cli.probe import table_page
-from recbench.cli.probe.table_page import Table
+from recbench.cli.probe.table_page import Page, Table
 
 NAMES = {
     "state": "the state that is ranked from",
@@ -40,21 +39,12 @@ def verdict(figures: Mapping[str, float]) -> str:
     return f"Balanced accuracy of the better classifier over {figures['users']:,} users: {parts}; chance is {figures['chance']:.3f}."
 
 
-def markdown(found: Mapping[str, Any]) -> str:
-    """The page as Markdown."""
-    return table_page.markdown(*_parts(found))
-
-
-def html(found: Mapping[str, Any]) -> str:
-    """The page as HTML that needs no network."""
-    return table_page.html(*_parts(found))
-
-
-def _parts(found: Mapping[str, Any]) -> tuple[str, list[str], list[Table], str]:
+def page(found: Mapping[str, Any]) -> Page:
+    """The result as sentences and tables."""
     rows = [{**row, "told": NAMES[row["name"]]} for row in found["rows"]]
     attribute = found["settings"]["attribute"]
     share = (
         f"The commonest of {found['figures']['values']} values: {found['figures']['commonest_share']:.1%} of the users."
     )
     said = [verdict(found["figures"]), share]
-    return f"What {found['run']} tells of the users' {attribute}", said, [Table("Told from", COLUMNS, rows)], NOTE
+    return Page(f"What {found['run']} tells of the users' {attribute}", said, [Table("Told from", COLUMNS, rows)], NOTE)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbench.cli.probe import table_page
-from recbench.cli.probe.table_page import Table
+from recbench.cli.probe.table_page import Page, Table
 
 COLUMNS = {
     "round": "round",
@@ -51,17 +50,8 @@ def verdict(figures: Mapping[str, float]) -> str:
     return said
 
 
-def markdown(found: Mapping[str, Any]) -> str:
-    """The page as Markdown."""
-    return table_page.markdown(*_parts(found))
-
-
-def html(found: Mapping[str, Any]) -> str:
-    """The page as HTML that needs no network."""
-    return table_page.html(*_parts(found))
-
-
-def _parts(found: Mapping[str, Any]) -> tuple[str, list[str], list[Table], str]:
+def page(found: Mapping[str, Any]) -> Page:
+    """The result as sentences and tables."""
     has_copies = found["settings"]["copies"] != "none"
     columns = {**COLUMNS, **(OF_COPIES if has_copies else {})}
     start = found["rows"][0]
@@ -71,4 +61,4 @@ def _parts(found: Mapping[str, Any]) -> tuple[str, list[str], list[Table], str]:
     ]
     settings = ", ".join(f"{key}={value}" for key, value in found["settings"].items())
     said = [verdict(found["figures"]), settings]
-    return f"{found['run']} on its own clicks", said, tables, NOTE + (NOTE_OF_COPIES if has_copies else "")
+    return Page(f"{found['run']} on its own clicks", said, tables, NOTE + (NOTE_OF_COPIES if has_copies else ""))

@@ -23,9 +23,9 @@ from recbench.cli.probe.settings import check_least
 from recbench.core.errors import UserError
 from recbench.data.batches import evaluation_batches
 from recbench.data.cases import Cases, flat_ranges
-from recbench.data.user_attributes import numbered, user_attributes
+from recbench.data.user_attributes import numbered
 from recbench.experiment.asking import rank_cases
-from recbench.experiment.build import load_model
+from recbench.experiment.build import known_of_users, load_model
 from recbench.experiment.context import Run, RunContext
 from recbench.experiment.device import device_of
 from recbench.models.base import Recommender
@@ -58,12 +58,11 @@ def probe_leakage(run: Run, stage: RunContext, settings: LeakageSettings) -> dic
     settings.check()
     if run.config.protocol.asks_clicks:
         raise UserError(f"{run.folder.key} gives no lists of items; probe a run that ranks")
-    data = run.config.data
+    config, data = run.config, run.config.data
     if settings.users:
-        data = replace(data, users=replace(data.users, path=settings.users, user=settings.user, attributes=[]))
-    table = user_attributes(stage.data, data, run.config.cache_dir)
-    known = {name: table[name].to_list() for name in table.columns if name != "user"}
-    label, words = numbered(known, settings.attribute)
+        users = replace(data.users, path=settings.users, user=settings.user, attributes=[])
+        config = replace(config, data=replace(data, users=users))
+    label, words = numbered(known_of_users(config, stage.data), settings.attribute)
     test = stage.split.test
     _, first = np.unique(test.user, return_index=True)  # a case a user
     cases = test.select(first[label[test.user[first]] >= 0])

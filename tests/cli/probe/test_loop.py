@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recbench.cli.probe import copies
-from recbench.cli.probe.loop import World, checked, first_in_row, probe_loop, shown
+from recbench.cli.probe.loop import Moment, World, checked, first_in_row, probe_loop
 from recbench.cli.probe.loop_world import LoopSettings, first_histories, held_back
 from recbench.core.errors import UserError
 from recbench.data.attack import FakeUsersConfig
@@ -98,8 +98,9 @@ def test_the_data_of_a_round_are_training_and_then_the_new_events(world):
 
 def test_nobody_clicks_what_is_tested_or_known(world):
     made, model, histories = world
-    liked = made.liked(histories)
-    lists, _ = shown(made, model, histories, np.random.default_rng(0))
+    moment = Moment(made, model, histories, made.grown(histories))
+    liked = moment.liked
+    lists, _ = moment.shown(np.random.default_rng(0))
     split = made.stage.split
     assert not liked[split.test.user, split.test.targets].any()
     assert not liked[split.validation.user, split.validation.targets].any()

@@ -16,7 +16,8 @@ Shapes: U users, K items of a list.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,16 @@ import torch
 from torch import Tensor
 
 from recbench.cli.probe import copies
-from recbench.cli.probe.loop_world import LoopSettings, World, first_histories, held_back
+from recbench.cli.probe.loop_world import LoopSettings, World, first_histories, held_back, padded
 from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.data.batches import evaluation_batches
-from recbench.data.cases import Cases, flat_ranges
+from recbench.data.cases import Cases
 from recbench.data.prepared import PreparedData
 from recbench.data.training import TrainingData
 from recbench.evaluation.beyond_accuracy import coverage, exposure, gini
+from recbench.evaluation.lists.material import most_popular_first
 from recbench.experiment.asking import rank_cases
 from recbench.experiment.build import build_model, load_model
 from recbench.experiment.context import Run, RunContext
@@ -60,18 +62,18 @@ def probe_loop(run: Run, stage: RunContext, settings: LoopSettings) -> dict[str,
     model = load_model(run, stage).to(device_of(config.hardware))
     train = TrainingData.of(stage.data, stage.split)
     n = stage.data.n_items
-    counts = train.item_counts()
     popular = np.zeros(n + 1, dtype=bool)
-    popular[1 + np.argsort(-counts[1:], kind="stable")[: max(1, int(POPULAR * n))]] = True
+    popular[most_popular_first(train.item_counts())[: max(1, int(POPULAR * n))]] = True
     used = stage
     if settings.copies != "none":
         used = copies.doubled(stage)
         model = copies.model_with_copies(model, config, stage, used, settings.copies).to(device_of(config.hardware))
     world = World(config, used, settings, taste, n, held_back(stage), popular)
-    start = first_histories(train)
-    rows = [{"loop": "", **measured(world, model.eval(), start, 0)}]
+    histories = first_histories(train)
+    start = Moment(world, model.eval(), histories, world.grown(histories))
+    rows = [{"loop": "", **measured(start, 0)}]
     for number, loop in enumerate(LOOPS):
-        rows += rounds_of(world, model, start, loop, np.random.default_rng((settings.seed, number)))
+        rows += rounds_of(start, loop, np.random.default_rng((settings.seed, number)))
     figures = {f"{key}_0": value for key, value in rows[0].items() if isinstance(value, float)}
     for loop in LOOPS:
         last = [row for row in rows if row["loop"] == loop][-1]
@@ -103,22 +105,65 @@ def checked(run: Run, settings: LoopSettings) -> RunConfig:
     return replace(config, training=replace(config.training, **every))
 
 
-def rounds_of(
-    world: World, model: Recommender, histories: Histories, loop: str, generator: np.random.Generator
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Moment:
+    """The end of a round: the model, the histories that it answers to, and the data with them (``world.grown(histories)``). What both this round's
+    figures and the next round's events need is computed once."""
+
+    world: World
+    model: Recommender
+    histories: Histories
+    stage: RunContext
+
+    @cached_property
+    def liked(self) -> np.ndarray:
+        """[U, n + 1] as ``World.liked``."""
+        return self.world.liked(self.histories)
+
+    @cached_property
+    def best(self) -> tuple[np.ndarray, np.ndarray]:
+        """(lists [U, K], [U, K] bool: the other version of the item has an equal score). By the protocol's rule on what a user knows already; a user
+        who knows one version of an item knows both."""
+        world, split = self.world, self.stage.split
+        start, end = split.train_start, split.train_end
+        user = np.flatnonzero(self.histories.lengths > 0)
+        nothing = np.arange(len(user) + 1, dtype=np.int64), np.ones(len(user), dtype=np.int32)
+        at = np.minimum(end[user], len(self.stage.data.items) - 1)
+        cases = Cases(user, start[user], end[user], *nothing, at)
+        k = min(world.settings.k, world.n)
+        lists, tied = np.zeros((len(end), k), dtype=np.int64), np.zeros((len(end), k), dtype=bool)
+        for numbers, scores, seen in scored(world, self.model, self.stage.data, cases):
+            both = torch.cat([seen, copies.other_of(seen, world.n)], dim=1) if world.has_copies else seen
+            hidden = scores.scatter(1, both, -torch.inf) if split.seen_items == "mask" else scores.clone()
+            hidden[:, 0] = -torch.inf
+            best = hidden.topk(k, dim=1)
+            lists[user[numbers]] = torch.where(best.values.isfinite(), best.indices, 0).cpu().numpy()
+            if world.has_copies:
+                other = hidden.gather(1, copies.other_of(best.indices, world.n))
+                tied[user[numbers]] = (other == best.values).cpu().numpy()
+        return lists, tied
+
+    def shown(self, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """As ``best``, the two versions of a tied item exchanged for half of the users."""
+        lists, tied = self.best
+        return copies.fair_ties(lists, tied, self.world.n, generator) if self.world.has_copies else lists, tied
+
+
+def rounds_of(start: Moment, loop: str, generator: np.random.Generator) -> list[dict[str, Any]]:
     """The rows of the rounds 1, 2, ... of one loop."""
-    rows = []
+    world, moment, rows = start.world, start, []
     for number in range(1, world.settings.rounds + 1):
-        liked = world.liked(histories)
+        histories = moment.histories
         if loop == "clicks":
-            lists, _ = shown(world, model, histories, generator)
-            items = clicked(lists, np.take_along_axis(liked, world.taste.base(lists), axis=1), generator)
+            lists, _ = moment.shown(generator)
+            items = clicked(lists, np.take_along_axis(moment.liked, world.taste.base(lists), axis=1), generator)
         else:
-            items = np.maximum(drawn(liked, generator), 0)
+            items = np.maximum(drawn(moment.liked, generator), 0)
         last = histories.times[np.arange(len(items)), np.maximum(histories.lengths - 1, 0)]
         histories = histories.with_events(items, last + world.taste.pauses(len(items), generator))
-        model = retrained(world, model, world.grown(histories), number)
-        rows.append({"loop": loop, **measured(world, model, histories, number), "events": int((items > 0).sum())})
+        stage = world.grown(histories)
+        moment = Moment(world, retrained(world, moment.model, stage, number), histories, stage)
+        rows.append({"loop": loop, **measured(moment, number), "events": int((items > 0).sum())})
     return rows
 
 
@@ -142,32 +187,6 @@ def retrained(world: World, before: Recommender, stage: RunContext, number: int)
     return model.to(device_of(world.config.hardware)).eval()
 
 
-def shown(
-    world: World, model: Recommender, histories: Histories, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """(lists [U, K], [U, K] bool: the other version of the item has an equal score). By the protocol's rule on what a user knows already; a user who
-    knows one version of an item knows both."""
-    stage = world.grown(histories)
-    end = stage.split.train_end
-    user = np.flatnonzero(histories.lengths > 0)
-    nothing = np.arange(len(user) + 1, dtype=np.int64), np.ones(len(user), dtype=np.int32)
-    cases = Cases(
-        user, stage.split.train_start[user], end[user], *nothing, np.minimum(end[user], len(stage.data.items) - 1)
-    )
-    k = min(world.settings.k, world.n)
-    lists, tied = np.zeros((len(end), k), dtype=np.int64), np.zeros((len(end), k), dtype=bool)
-    for numbers, scores, seen in scored(world, model, stage.data, cases):
-        both = torch.cat([seen, copies.other_of(seen, world.n)], dim=1) if world.has_copies else seen
-        hidden = scores.scatter(1, both, -torch.inf) if stage.split.seen_items == "mask" else scores.clone()
-        hidden[:, 0] = -torch.inf
-        best = hidden.topk(k, dim=1)
-        lists[user[numbers]] = torch.where(best.values.isfinite(), best.indices, 0).cpu().numpy()
-        if world.has_copies:
-            other = hidden.gather(1, copies.other_of(best.indices, world.n))
-            tied[user[numbers]] = (other == best.values).cpu().numpy()
-    return copies.fair_ties(lists, tied, world.n, generator) if world.has_copies else lists, tied
-
-
 @torch.no_grad()
 def scored(world: World, model: Recommender, data: PreparedData, cases: Cases) -> Any:
     """Blocks of (case numbers [B], scores [B, V], the whole history [B, L], 0 past the end)."""
@@ -176,36 +195,32 @@ def scored(world: World, model: Recommender, data: PreparedData, cases: Cases) -
     for numbers, batch in evaluation_batches(data, cases, length, ROWS_AT_ONCE):
         scores = model.score(batch.to(device)).float()
         part = cases.select(numbers)
-        row, place = flat_ranges(part.start, part.end)
-        seen = np.zeros((len(part), int((part.end - part.start).max())), dtype=np.int64)
-        seen[row, place - part.start[row]] = data.items[place]
-        yield numbers, scores, torch.from_numpy(seen).to(device)
+        seen = torch.from_numpy(padded(data.items, part.start, part.end))
+        yield numbers, scores, seen.to(device)
 
 
-def measured(world: World, model: Recommender, histories: Histories, number: int) -> dict[str, Any]:
+def measured(moment: Moment, number: int) -> dict[str, Any]:
     """What the lists of a round look like, and how well the test is ranked."""
-    lists, tied = shown(world, model, histories, np.random.default_rng((world.settings.seed, 7)))
+    world, histories, train = moment.world, moment.histories, moment.stage
+    lists, tied = moment.shown(np.random.default_rng((world.settings.seed, 7)))
     base = world.taste.base(lists)
     seen = exposure(base, world.n)
-    train = world.grown(histories)
     bought = np.bincount(world.taste.base(histories.items[histories.real]), minlength=world.n + 1)[1:]
     found = {
         "round": number,
         "gini": gini(seen),
         "popular_share": float(world.popular[base[base > 0]].mean()),
         "coverage": coverage(seen),
-        "liked": float(
-            (np.take_along_axis(world.liked(histories), base, axis=1) * first_in_row(base)).sum(axis=1).mean()
-        ),
+        "liked": float((np.take_along_axis(moment.liked, base, axis=1) * first_in_row(base)).sum(axis=1).mean()),
         "gini_training": gini(bought),
     }
     if not world.has_copies:
-        ranked = rank_cases(model, train.data, train.split, train.split.test, world.config)
+        ranked = rank_cases(moment.model, train.data, train.split, train.split.test, world.config)
         return {**found, "ndcg": float(ranked.metrics([10])["ndcg@10"])}
     called = np.random.default_rng((world.settings.seed, 8)).random(world.n) < 0.5
     found["copies"] = copies.share_of_copies(lists, tied, world.n, np.zeros(world.n, dtype=bool))
     found["copies_dealt"] = copies.share_of_copies(lists, tied, world.n, called)
-    return {**found, **preferred(world, model, train.data, train.split.test)}
+    return {**found, **preferred(world, moment.model, train.data, train.split.test)}
 
 
 def first_in_row(items: np.ndarray) -> np.ndarray:

@@ -81,9 +81,7 @@ class World:
     def _beside(self, array: np.ndarray, histories: Histories) -> np.ndarray:
         """What stands beside the training events, and for further ones the value of a user's last (a click: the first behaviour)."""
         split = self.stage.split
-        wide = np.zeros(histories.items.shape, dtype=array.dtype)
-        row, place = flat_ranges(split.train_start, split.train_end)
-        wide[row, place - split.train_start[row]] = array[place]
+        wide = padded(array, split.train_start, split.train_end, histories.items.shape[1])
         old = split.train_end - split.train_start
         new = histories.real & (np.arange(wide.shape[1]) >= old[:, None])
         last = 1 if array is self.stage.data.behaviours else array[np.maximum(split.train_end - 1, 0)][:, None]
@@ -92,12 +90,16 @@ class World:
 
 def first_histories(train: TrainingData) -> Histories:
     """The training events of all users."""
-    lengths = np.asarray(train.end - train.start)
-    items, times = (np.zeros((len(lengths), max(1, int(lengths.max()))), dtype=np.int64) for _ in range(2))
-    row, place = flat_ranges(train.start, train.end)
-    items[row, place - train.start[row]] = train.data.items[place]
-    times[row, place - train.start[row]] = train.data.timestamps[place]
-    return Histories(items, times, lengths)
+    items, times = (padded(values, train.start, train.end) for values in (train.data.items, train.data.timestamps))
+    return Histories(items, times, np.asarray(train.end - train.start))
+
+
+def padded(values: np.ndarray, start: np.ndarray, end: np.ndarray, width: int | None = None) -> np.ndarray:
+    """[U, L] int64: the values start:end of each row, 0 past the end. width: L, if it is not to be the length of the longest, at least 1."""
+    row, place = flat_ranges(start, end)
+    found = np.zeros((len(start), width or max(1, int((end - start).max()))), dtype=np.int64)
+    found[row, place - start[row]] = values[place]
+    return found
 
 
 def held_back(stage: RunContext) -> np.ndarray:

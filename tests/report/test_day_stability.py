@@ -10,7 +10,7 @@ from recbench.core.errors import UserError
 from recbench.evaluation.lists.stability import overlap, read_lists
 from recbench.experiment.run import run
 from recbench.report.entrants import day_pairs, entrants_of
-from recbench.study.overlaps import overlap as column
+from recbench.study.overlaps import Overlaps
 
 
 def test_how_much_of_a_list_stays(run_config, tmp_path, capsys):
@@ -38,8 +38,8 @@ def test_how_much_of_a_list_stays(run_config, tmp_path, capsys):
         == f"day_stability@10 of markov: {expected:.4f} of a list stays when the last day of training is drawn anew (1 of a seed)"
     )
     # As a column of a study, where the runs stand in different rows.
-    assert column("day_stability@10", folders[:1], folders[:2]) == expected
-    assert column("day_stability@10", folders[:1], folders[:1]) is None
+    assert Overlaps(folders[:2]).of("day_stability@10", folders[:1]) == expected
+    assert Overlaps(folders[:1]).of("day_stability@10", folders[:1]) is None
     assert run_compare([str(path) for path in folders]) == 0
     assert "day_stability@10 of markov" in capsys.readouterr().out
     assert open_model(folders[1]).key == folders[1].name

@@ -19,7 +19,7 @@ from recbench.evaluation.statistics.bootstrap import Difference, bootstrap
 from recbench.evaluation.statistics.per_user import MEASURES, mean_per_user, same_users, stores
 from recbench.report.notes import Entry, doubts, tuned_notes, unequal
 from recbench.study.definition import OWN_NAMES
-from recbench.study.overlaps import OVERLAPS, overlap
+from recbench.study.overlaps import OVERLAPS, Overlaps
 from recbench.study.ranks_file import StudyRanks, user_totals
 from recbench.study.records import DOUBTS, VALUES_FROM, Record
 from recbench.study.values import key_of
@@ -88,10 +88,11 @@ def _table(
         "n",
     ]
     lines = [heading, ["---", *["---:"] * (len(heading) - 1)]]
+    overlaps = Overlaps([runs_dir / record["key"] for group in rows.values() for record in group])
     for name, group in rows.items():
         cells = [
             marked(name, group),
-            *(_figure(column, group, runs_dir, [*rows.values()]) for column in study.columns),
+            *(_figure(column, group, runs_dir, overlaps) for column in study.columns),
         ]
         if reference:
             cells.append("" if group is reference else difference(group, reference, compared, runs_dir, kept))
@@ -180,12 +181,11 @@ def _percent(found: Difference) -> str:
     return f"{100 * found.relative:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
-def _figure(column: str, group: Sequence[Record], runs_dir: Path, rows: Sequence[Sequence[Record]]) -> str:
+def _figure(column: str, group: Sequence[Record], runs_dir: Path, overlaps: Overlaps) -> str:
     """The cell of a row; stability is no figure of one run, but of lists that the runs have kept."""
     if column.partition("@")[0] not in OVERLAPS:
         return _mean(column, [record.get(column) for record in group])
-    every = [runs_dir / record["key"] for row in rows for record in row]
-    found = overlap(column, [runs_dir / record["key"] for record in group], every)
+    found = overlaps.of(column, [runs_dir / record["key"] for record in group])
     return "" if found is None else _short(found)
 
 

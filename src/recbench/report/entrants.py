@@ -19,33 +19,33 @@ RESAMPLED = "training.resample_day"
 
 def entrants_of(folders: Sequence[Path]) -> list[Entrant]:
     """One entrant a configuration, in order of first appearance. Raises UserError for what is no finished run, and for two runs of one seed."""
-    found: dict[str, dict[int | None, Path]] = {}
-    settings: dict[str, dict[str, Any]] = {}
-    for path in dict.fromkeys(Path(folder).resolve() for folder in folders):
-        values, seed = _configuration(path)
-        name = json.dumps(values, sort_keys=True, default=str)
-        runs = found.setdefault(name, {})
-        if seed in runs:
-            raise UserError(f"{runs[seed]} and {path} are the same configuration and seed; leave one of them out")
-        runs[seed] = path
-        settings[name] = values
-    names = _names(list(settings.values()))
-    return [Entrant(name, tuple(runs.values())) for name, runs in zip(names, found.values(), strict=True)]
+    entrants = []
+    for name, by_seed in _by_seed(folders):
+        for first, *more in by_seed.values():
+            if more:
+                raise UserError(f"{first} and {more[0]} are the same configuration and seed; leave one of them out")
+        entrants.append(Entrant(name, tuple(first for first, *_ in by_seed.values())))
+    return entrants
 
 
 def day_pairs(folders: Sequence[Path]) -> dict[str, list[tuple[Path, ...]]]:
     """Name of a configuration -> runs of one seed each that differ in nothing but ``training.resample_day``; where there are two or more."""
+    found = _by_seed(folders, without=(RESAMPLED,))
+    pairs = {name: [tuple(runs) for runs in by_seed.values() if len(runs) > 1] for name, by_seed in found}
+    return {name: runs for name, runs in pairs.items() if runs}
+
+
+def _by_seed(folders: Sequence[Path], without: Sequence[str] = ()) -> list[tuple[str, dict[int | None, list[Path]]]]:
+    """(name of a configuration, seed -> its runs); ``without``: keys in which runs of one configuration may differ."""
     found: dict[str, dict[int | None, list[Path]]] = {}
     settings: dict[str, dict[str, Any]] = {}
     for path in dict.fromkeys(Path(folder).resolve() for folder in folders):
         values, seed = _configuration(path)
-        values = {key: value for key, value in values.items() if key != RESAMPLED}
-        name = json.dumps(values, sort_keys=True, default=str)
-        found.setdefault(name, {}).setdefault(seed, []).append(path)
-        settings[name] = values
-    named = zip(_names(list(settings.values())), found.values(), strict=True)
-    pairs = {name: [tuple(runs) for runs in by_seed.values() if len(runs) > 1] for name, by_seed in named}
-    return {name: runs for name, runs in pairs.items() if runs}
+        values = {key: value for key, value in values.items() if key not in without}
+        stored = json.dumps(values, sort_keys=True, default=str)
+        found.setdefault(stored, {}).setdefault(seed, []).append(path)
+        settings[stored] = values
+    return list(zip(_names(list(settings.values())), found.values(), strict=True))
 
 
 def find_reference(wanted: str, entrants: Sequence[Entrant]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import LATER, NO_KEY
 from recbench.core.plug_ins import PlugIns
-from recbench.models.checks import check_number
+from recbench.models.checks import check_choices, check_number
 from recbench.models.term_config import AugmentedConfig, PairConfig, TermConfig
 from recbench.nn.text.generated import content_hash
 
@@ -52,8 +52,7 @@ class MCLRecConfig(AugmentedConfig):
         check_number(f"{where}.lr", self.lr, above=0.0)
         if any(size < 1 for size in self.augmenter_sizes):
             raise UserError(f"{where}.augmenter_sizes must be positive numbers, not {self.augmenter_sizes}")
-        if self.stages not in ("paper", "released"):
-            raise UserError(f"unknown {where}.stages '{self.stages}'; {nearest(self.stages, ('paper', 'released'))}")
+        check_choices(self, {"stages": ("paper", "released")}, where)
 
 
 @dataclass
@@ -123,10 +122,7 @@ class VATConfig(PairConfig):
     def check(self, where: str) -> None:
         super().check(where)
         check_number(f"{where}.eps", self.eps, least=0.0)
-        if self.direction not in ("gradient", "random"):
-            raise UserError(
-                f"unknown {where}.direction '{self.direction}'; {nearest(self.direction, ('gradient', 'random'))}"
-            )
+        check_choices(self, {"direction": ("gradient", "random")}, where)
 
 
 @dataclass
@@ -148,9 +144,7 @@ class SRACLConfig(PairConfig):
         check_number(f"{where}.user_weight", self.user_weight, least=0.0)
         check_number(f"{where}.replaced", self.replaced, least=0.0, most=1.0)
         check_number(f"{where}.k", self.k, least=1)
-        known = ("text", "random", "popularity")
-        if self.neighbours not in known:
-            raise UserError(f"unknown {where}.neighbours '{self.neighbours}'; {nearest(self.neighbours, known)}")
+        check_choices(self, {"neighbours": ("text", "random", "popularity")}, where)
 
 
 @dataclass

@@ -29,11 +29,11 @@ def check_heads(config: Any) -> None:
         raise UserError(f"model.hidden_size={config.hidden_size} is not a multiple of model.n_heads={config.n_heads}")
 
 
-def check_choices(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
-    """Raise UserError for a key of a model config that has none of its known values."""
+def check_choices(config: Any, choices: Mapping[str, tuple[str, ...]], where: str = "model") -> None:
+    """Raise UserError for a key of a model config, or of a part of it that lies at ``where``, that has none of its known values."""
     for key, known in choices.items():
         if (value := getattr(config, key)) not in known:
-            raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
+            raise UserError(f"unknown {where}.{key} '{value}'; {nearest(value, known)}")
 
 
 def check_number(

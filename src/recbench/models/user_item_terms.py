@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from recbench.core.errors import UserError, nearest
 from recbench.core.key_fields import LATER
-from recbench.models.checks import check_number
+from recbench.models.checks import check_choices, check_number
 from recbench.models.term_config import ContrastConfig, TermConfig
 
 
@@ -32,8 +31,7 @@ class NodeContrastConfig(ContrastConfig):
 
     def check(self, where: str) -> None:
         super().check(where)
-        if self.rivals not in ("all", "batch"):
-            raise UserError(f"unknown {where}.rivals '{self.rivals}'; {nearest(self.rivals, ('all', 'batch'))}")
+        check_choices(self, {"rivals": ("all", "batch")}, where)
 
 
 @dataclass

@@ -6,7 +6,7 @@ import torch
 from torch_geometric.nn.models import LightGCN
 
 from recbench.nn.graph.bipartite import Bipartite
-from recbench.nn.graph.sparse_graph import SparseGraph
+from recbench.nn.graph.sparse_graph import COMBINE, SparseGraph, combined
 
 U, ITEMS = 50, 40
 
@@ -94,3 +94,16 @@ def test_weights_with_a_gradient_and_tables_that_do_not_fit_are_refused(graph):
         graph.with_weight(torch.ones(graph.n_edges, requires_grad=True))
     with pytest.raises(ValueError, match="a table of 3 rows does not fit"):
         graph.product(torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("combine", COMBINE)
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_propagation_and_its_gradient_are_those_of_the_layers_added_up(graph, combine, n):
+    x = torch.randn(graph.shape[0], 3, requires_grad=True)
+    before = x.detach().clone()
+    wanted = combined(graph.layers(x, n), combine)
+    found = graph.propagate(x, n, combine)
+    gradient = torch.randn_like(found)
+    assert torch.equal(found, wanted)
+    assert torch.equal(x.detach(), before)
+    assert torch.equal(torch.autograd.grad(found, x, gradient)[0], torch.autograd.grad(wanted, x, gradient)[0])

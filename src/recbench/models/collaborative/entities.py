@@ -33,6 +33,7 @@ from recbench.models.base import ModelConfig, ModelContext, Recommender
 from recbench.models.checks import check_choices, check_number
 from recbench.models.counting.ease import distinct
 from recbench.models.user_item_terms import UserItemAuxiliaryConfig
+from recbench.nn.losses.pairs import pair_loss, weighted_squares
 from recbench.nn.negatives import Negatives
 
 COLD_USERS = ("refuse", "fold_in")
@@ -146,12 +147,9 @@ class EntityModel(Recommender):
             return self.loss_of_rows(user, item, negative)
         users, items = self.vectors()
         self.step = Step(user, item, users, items)
-        own, drawn = F.embedding(user, users), torch.cat([item[:, None], negative], 1)
-        others = F.embedding(drawn, items)
-        loss = self.bpr(own, others) if self.config.bpr_weight else own.new_zeros(())
-        if self.config.penalty:
-            loss = loss + self.penalty_of(self.user_embedding(user), self.item_embedding(drawn))
-        return loss
+        weight = self.config.bpr_weight
+        loss = weight * pair_loss(users, items, user, item, negative) if weight else users.new_zeros(())
+        return loss + self.penalty_of_events(user, item, negative) if self.config.penalty else loss
 
     def loss_of_rows(self, user: Tensor, item: Tensor, negative: Tensor) -> Tensor:
         """The same where vectors and tables are one, with each row looked up once."""
@@ -170,6 +168,16 @@ class EntityModel(Recommender):
         if others.shape[1] > 1:
             size = size + others[:, 1:].square().sum() / (others.shape[1] - 1)
         return self.config.penalty / 2 * size / len(own)
+
+    def penalty_of_events(self, user: Tensor, item: Tensor, negative: Tensor) -> Tensor:
+        """The same by how often each row of the two tables stands in the batch: user, item [B], negative [B, n]."""
+        often = torch.bincount(user, minlength=self.n_users), torch.bincount(item, minlength=self.n_items + 1).float()
+        if negative.shape[1]:
+            drawn = torch.bincount(negative.flatten(), minlength=self.n_items + 1)
+            often[1].add_(drawn, alpha=1 / negative.shape[1])
+        size = weighted_squares(self.user_embedding.weight, often[0].float())
+        size = size + weighted_squares(self.item_embedding.weight, often[1])
+        return self.config.penalty / 2 * size / len(user)
 
     def draw_negatives(self, user: Tensor) -> Tensor:
         """[B, n_negatives] items that the users [B] do not have in training."""

@@ -93,9 +93,10 @@ class GraphModel(EntityModel):
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         graph = self.training_graph() if self.training else self.graph()
-        change = self.perturbation if self.training else None
-        layers = self.layers(graph, change)
-        self.step_layers = layers if self.training and self.config.auxiliary else None
+        if not (self.training and self.config.auxiliary):
+            self.step_layers = None
+            return self.graph().split(graph.propagate(self.nodes(), self.config.n_layers, self.config.combine))
+        layers = self.step_layers = self.layers(graph, self.perturbation)
         return self.graph().split(combined(layers, self.config.combine))
 
     @classmethod

@@ -127,8 +127,12 @@ class SparseGraph:
         return found
 
     def propagate(self, x: Tensor, n: int, combine: str = "mean") -> Tensor:
-        """The layers 0 .. n put together in one of the ways of COMBINE, [N, D]."""
-        return combined(self.layers(x, n), combine)
+        """The layers 0 .. n put together in one of the ways of COMBINE, [N, D], with a gradient by x.
+
+        Equal to ``combined(layers(x, n), combine)``, gradient included, and holds no layer: what each table adds is added in place.
+        """
+        check_combine(combine)
+        return cast("Tensor", _Propagated.apply(x, self, n, combine))
 
     def dense(self) -> Tensor:
         """[N, M] with all its zeros, for tests."""
@@ -152,6 +156,43 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         return weighted_sums(ctx.graph.transpose(), gradients[0]), None
+
+
+class _Propagated(torch.autograd.Function):
+    """Layers and their sum in one. Backward, with G the gradient of the sum: h = G, then h = G + A^T h once a layer."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, graph: SparseGraph, n: int, how: str) -> Tensor:
+        ctx.graph, ctx.n, ctx.how = graph, n, how
+        layer, total = x, None
+        for number in range(n + 1):
+            layer = weighted_sums(graph, layer) if number else layer
+            if how == "last" or (how == "without_first" and n and not number):
+                continue
+            if total is None:
+                total = layer if number == n else layer.clone()
+            else:
+                total += layer
+        divisor = divisor_of(n, how)
+        total = layer if total is None else total
+        return total if divisor == 1 else total.div_(divisor)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        transpose = ctx.graph.transpose() if ctx.n else ctx.graph
+        divisor = divisor_of(ctx.n, ctx.how)
+        own = gradients[0] if divisor == 1 else gradients[0] / divisor
+        found = own
+        for number in reversed(range(ctx.n)):
+            found = weighted_sums(transpose, found)
+            if ctx.how in ("mean", "sum") or (ctx.how == "without_first" and number):
+                found += own
+        return found, None, None, None
+
+
+def divisor_of(n: int, how: str) -> int:
+    """What the sum of the layers 0 .. n is divided by."""
+    return {"mean": n + 1, "sum": 1, "last": 1, "without_first": max(n, 1)}[how]
 
 
 def weighted_sums(graph: SparseGraph, x: Tensor) -> Tensor:
@@ -186,10 +227,15 @@ def normalised(row: Tensor, column: Tensor, weight: Tensor, shape: tuple[int, in
     return (weight / (received[row] * sent[column]).sqrt()).float()
 
 
-def combined(layers: list[Tensor], how: str) -> Tensor:
-    """The mean or the sum of tables of one shape, the last of them, or the mean of all but the first. Raises ValueError for an unknown way."""
+def check_combine(how: str) -> None:
+    """Raise ValueError for an unknown way."""
     if how not in COMBINE:
         raise ValueError(f"unknown way to combine layers '{how}'; known: {', '.join(COMBINE)}")
+
+
+def combined(layers: list[Tensor], how: str) -> Tensor:
+    """The mean or the sum of tables of one shape, the last of them, or the mean of all but the first. Raises ValueError for an unknown way."""
+    check_combine(how)
     if how == "last" or len(layers) == 1:
         return layers[-1]
     if how == "without_first":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import logging
 import os
@@ -25,7 +24,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 pytest_plugins = [
     "tests.fixtures.language_models",
     "tests.fixtures.cheap",
+    "tests.fixtures.garbage",
     "tests.fixtures.plug_ins",
+    "tests.fixtures.quick_logging",
     "tests.fixtures.run_folders",
     "tests.fixtures.small_data",
     "tests.fixtures.study",
@@ -42,12 +43,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
         with without_accessories():
             import pytorch_lightning  # noqa: F401
-
-
-def pytest_collection_finish() -> None:
-    """What the imports made stays: the garbage collector need not look at half a million objects again and again."""
-    gc.collect()
-    gc.freeze()
 
 
 class Finished(NamedTuple):
@@ -69,7 +64,8 @@ def _own_messages() -> Iterator[None]:
         yield
     finally:
         package.handlers[:], package.propagate = kept[0], kept[2]
-        package.setLevel(kept[1])
+        if package.level != kept[1]:  # or every logger there is would forget its level
+            package.setLevel(kept[1])
 
 
 @pytest.fixture(autouse=True)

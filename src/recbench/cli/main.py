@@ -11,7 +11,7 @@ from collections.abc import Callable
 from recbench.cli import commands
 from recbench.config.runs_address import placed
 from recbench.config.schemas import GROUPS, conf_dir, registered
-from recbench.core import secrets
+from recbench.core import garbage, secrets
 from recbench.core.console import filtered_output
 from recbench.core.disk import explained
 from recbench.core.errors import UserError
@@ -48,7 +48,8 @@ also:  hydra/launcher=joblib   jobs of a sweep side by side (extra 'sweep'); har
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line, that of this process unless another is given; returns its exit status."""
     words = [secrets.hide(word) for word in (sys.argv[1:] if arguments is None else arguments)]
-    if arguments is None:
+    if arguments is None:  # this process is ours
+        garbage.leave_the_old()
         sys.argv[1:] = words  # what provenance.json and MLflow are told
     with filtered_output():
         return _quietly(_run, words)

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from recbench.config.settings import HardwareConfig, TrainingConfig
+from recbench.core import garbage
 from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.data.batches import WindowDataset
@@ -122,6 +123,7 @@ def fit(
         logger.info("continuing %s from its last checkpoint", folder.key)
     # With a generator of its own the loader draws nothing from ours, which it would do at another moment in a resumed epoch.
     loader = DataLoader(dataset, sampler=sampler, batch_size=None, generator=torch.Generator())
+    garbage.look_as_ever()
     with warnings.catch_warnings():
         # The data are memory-mapped: worker processes would only copy what the page cache already holds.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")

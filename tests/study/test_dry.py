@@ -102,3 +102,13 @@ def test_a_study_marks_rows_with_values_from_files_and_warns_of_those_without(wr
     with (study.path / "results.csv").open(newline="") as file:
         told = {line["row"]: line["values_from"] for line in csv.DictReader(file)}
     assert told == {"floor": "", "net": "tuned/sasrec-synthetic", "bare": ""}
+
+
+def test_a_folder_of_raw_files_is_not_asked_of_rows_on_generated_data(write, tmp_path):
+    made = {"overrides": ["model=popularity", "data=synthetic", "data.n_users=50"]}
+    shop = {"overrides": ["model=popularity", "data=amazon", "data.category=Beauty"]}
+    study = write({"made": made, "shop": shop})
+    status, out, err, _ = study.run("--dry", f"data.raw_dir={tmp_path}")
+    assert status == 0, err
+    assert "missing  final  made seed 1" in out
+    assert f"in {tmp_path}" in next(line for line in out.splitlines() if line.startswith("no data  shop: "))

@@ -5,7 +5,7 @@ Knowing the key before anything is trained tells what is finished, which jobs ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -84,7 +84,10 @@ class Planner:
         """A job, composed and checked. Raises UserError that names the row."""
         own = [REFERENCE.sub(lambda found: chosen[found[1]][found[2]], word) for word in row.overrides]
         values = [f"{key}={value}" for key, value in choice.items()]
-        words = last_of_each((f"runs_dir={self.runs_dir}", *own, *self.words, *values, f"seed={seed}"))
+        shared = [
+            word for word in self.words if not (key_of(word) == "data.raw_dir" and _is_generated(own, self.words))
+        ]
+        words = last_of_each((f"runs_dir={self.runs_dir}", *own, *shared, *values, f"seed={seed}"))
         try:
             config = compose(words)
             check_dependencies(config)
@@ -123,3 +126,9 @@ def choices(row: Row) -> Iterator[dict[str, str]]:
     """Every combination of the searched values; a single empty one where nothing is searched."""
     for values in product(*row.search.values()):
         yield dict(zip(row.search, values, strict=True))
+
+
+def _is_generated(*words: Sequence[str]) -> bool:
+    """Whether these words of a command choose generated data, which have no raw files: a study may have rows of both kinds."""
+    named = [word for part in words for word in part if key_of(word) == "data"]
+    return named[-1:] == ["data=synthetic"]

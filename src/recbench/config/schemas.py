@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -110,17 +111,23 @@ def known_option(group: str, name: str, values: Mapping[str, Any]) -> DictConfig
     return _known_options[same]
 
 
+#: A value that stands in another place, and may be a node there; whatever else is to be worked out is none.
+ELSEWHERE = re.compile(r"\$\{[^:{}]+\}")
+
+
 def refuse_stray_keys(node: DictConfig, where: str = "") -> None:
     """Raise UserError for a key that no dataclass knows. Hydra lets one in behind a '+', and nothing would ever read it."""
     schema = OmegaConf.get_type(node)
     known = [f.name for f in dataclasses.fields(schema)] if dataclasses.is_dataclass(schema) else None
-    for key, child in node.items():
+    for key, child in node.items_ex(resolve=False):
         path = f"{where}.{key!s}".lstrip(".")
         if known is not None and key not in known:
             owner = f" for {where} '{node['name']}'" if "name" in known else ""
             raise UserError(f"unknown key '{path}'{owner}; {nearest(str(key), known)}")
-        if isinstance(child, DictConfig):
-            refuse_stray_keys(child, path)
+        if isinstance(child, DictConfig) or (isinstance(child, str) and ELSEWHERE.fullmatch(child)):
+            inner = node[key]
+            if isinstance(inner, DictConfig):
+                refuse_stray_keys(inner, path)
 
 
 def refuse_interpolation(values: Any, where: str = "") -> None:

@@ -41,7 +41,7 @@ def readme_code(folder):
 
 def without_recbench(code, cwd):
     """Runs code in a process in which recbench cannot be imported; returns what it printed."""
-    blocked = "import sys\nsys.modules['recbench'] = None\n"
+    blocked = "import gc, sys\ngc.disable()\nsys.modules['recbench'] = None\n"
     done = subprocess.run([sys.executable, "-c", blocked + code], cwd=cwd, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -77,7 +77,7 @@ def test_beam_fifty_is_within_half_a_percent_of_the_exact_scores(walks, name):
     context = ModelContext(N_ITEMS, N_USERS, LENGTH, dependencies={"tokenizer": tokenizer})
     model = entry.model(entry.config(**SIZES[name], beams=BEAMS), context).train()
     known, asked = walks[0], batch_of(walks[1])
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
     for part in torch.randint(len(known), (STEPS, PART)):
         optimizer.zero_grad()
         model.training_loss(batch_of(known[part])).backward()

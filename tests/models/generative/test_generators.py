@@ -78,7 +78,7 @@ def learned(name, train, tokenizer, steps=300, enough=0.05, **keys):
     torch.manual_seed(0)
     model = entry.model(entry.config(**{**SIZES[name], **keys}), context).train()
     batch = WindowDataset(train.data, training_windows(train.start, train.end, MAX_LENGTH))[np.arange(train.n_users)]
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
     for step in range(steps):
         optimizer.zero_grad()
         loss = model.training_loss(batch)

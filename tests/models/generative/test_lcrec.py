@@ -230,7 +230,7 @@ def test_texts_are_learned_in_both_directions(context, batch):
     """Alignment alone, on the items of one batch: their texts come to lead to their codes and back."""
     model = build(context, **{**OFF, "item2index": 1.0, "index2item": 1.0}, alignment_share=1.0, dropout=0.0)
     model.train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, fused=True)
 
     def loss():
         return model._alignment("item2index", batch) + model._alignment("index2item", batch)
@@ -248,7 +248,7 @@ def test_a_stored_backbone_trains_what_it_may_and_is_found_again(context, batch,
     keys = {"backbone": str(stored_words), "dropout": 0.0, "text_words": 6, "title_words": 3, **keys}
     model = build(context, **keys).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2, fused=True)
     for _ in range(2):
         optimizer.zero_grad()
         model.training_loss(batch).backward()

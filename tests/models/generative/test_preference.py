@@ -69,7 +69,7 @@ def test_it_begins_as_its_start_and_the_copy_of_before_never_moves():
     before = {name: value.clone() for name, value in start.state_dict().items()}
     model.train()
     assert not model.policy.training
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, fused=True)
     first = None
     for _ in range(6):
         optimizer.zero_grad()

@@ -57,7 +57,7 @@ def test_the_head_learns_and_the_item_table_does_not(context, batch):
     model = build(context).train()
     table, head = model.item_table.clone(), model.head.weight.detach().clone()
     assert torch.equal(table, context.dependencies["item_table"].item_vectors())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.0, fused=True)
     first = model.training_loss(batch)
     for _ in range(5):
         optimizer.zero_grad()

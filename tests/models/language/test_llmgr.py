@@ -57,7 +57,9 @@ def moved(model, batch, n=2):
     """Names of what ``n`` training steps changed."""
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.train()
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01, weight_decay=0.1)
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=0.01, weight_decay=0.1, fused=True
+    )
     for _ in range(n):
         optimizer.zero_grad()
         model.training_loss(batch).backward()

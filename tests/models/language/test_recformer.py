@@ -50,7 +50,7 @@ def test_the_table_stands_still_in_training_and_follows_the_weights_in_validatio
     model = build(context).train()
     table = model.item_vectors()
     assert not table.requires_grad
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, fused=True)
     for _ in range(2):
         optimizer.zero_grad()
         model.training_loss(batch).backward()

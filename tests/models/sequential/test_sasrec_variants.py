@@ -151,7 +151,7 @@ def test_each_variant_beats_popularity(variant, tiny_data, tiny_split):
     windows = training_windows(tiny_split.train_start, tiny_split.train_end, MAX_LENGTH)
     # The calibrated loss stays at popularity for its first few hundred steps, and takes off then.
     sampler = EpochSampler(windows, 64 if variant == "gsasrec" else 256, seed=1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0, fused=True)
     for epoch in range(30):
         for index in sampler.plan(epoch):
             optimizer.zero_grad()

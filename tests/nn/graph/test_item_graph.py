@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from types import SimpleNamespace
 
@@ -120,17 +118,3 @@ def test_a_layer_over_the_table_is_the_librarys_attention_over_the_edges(train):
     mixed = scatter(share * vectors[other], node, dim_size=N_ITEMS + 1, reduce="sum")
     theirs = torch.relu(layer.combine(torch.cat([vectors, mixed], 1)))
     torch.testing.assert_close(ours, theirs)
-
-
-def test_the_library_is_imported_by_a_graph_and_by_nothing_else():
-    """A model that is opened from a stored run reads its table; the half second of the import is not paid then, nor by any other model."""
-    program = """
-import sys, torch
-from recbench.models.base import ModelContext
-from recbench.models.registry import lookup
-for name in ("sasrec", "srgnn", "gcsan", "tagnn", "gcegnn"):
-    entry = lookup(name)
-    entry.model(entry.config(), ModelContext(9, 4, 10))
-assert "torch_geometric" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", program], check=True)

@@ -75,7 +75,7 @@ def test_training_on_it_alone_brings_it_down(made, batch, name):
     model, auxiliary = made(name)
     auxiliary.draw(batch)
     learned = [p for p in (*model.parameters(), *auxiliary.parameters()) if p.requires_grad]
-    optimizer, values = torch.optim.Adam(learned, lr=0.01), []
+    optimizer, values = torch.optim.Adam(learned, lr=0.01, fused=True), []
     # Products of unit vectors are bounded, and so is how low MCLRec's term can go.
     share = 0.95 if name == "mclrec" else 0.8
     for _ in range(60):

@@ -41,7 +41,7 @@ def test_a_fresh_classifier_tells_the_group_from_plain_states_and_not_from_these
         model = SASRec(config, ModelContext(data.n_items, USERS, 20))
         model.lent_user_attributes = {"group": ["ab"[value] for value in group]}
         auxiliary = build_auxiliaries(model, dataset)[0]
-        optimizer, order = torch.optim.Adam(model.parameters(), lr=0.01), np.random.default_rng(2)
+        optimizer, order = torch.optim.Adam(model.parameters(), lr=0.01, fused=True), np.random.default_rng(2)
         for _ in range(150):
             batch = dataset[order.permutation(USERS)[:60]]
             auxiliary.draw(batch)

@@ -77,7 +77,7 @@ def test_both_terms_fall_and_the_model_ranks_as_before(tmp_path, tiny_data, tiny
     windows, model = windows_of(tiny_split, tiny_data), model_of(tiny_data)
     path = written(tmp_path / "t.jsonl", tiny_data, tiny_split, 60)
     term, batch = build(path, model, windows, k=2, weight=1.0, context_weight=1.0), windows[np.arange(30)]
-    optimizer, seen = torch.optim.AdamW([*model.parameters(), *term.parameters()], lr=1e-2), []
+    optimizer, seen = torch.optim.AdamW([*model.parameters(), *term.parameters()], lr=1e-2, fused=True), []
     for _ in range(15):
         term.draw(batch)
         terms = term.terms(model)
@@ -119,7 +119,7 @@ def test_the_texts_are_told_from_the_examples_and_not_when_they_are_shuffled(tmp
     def loss_of_each(**keys):
         model = model_of(data)
         term = build(path, model, windows, weight=1.0, **keys)
-        optimizer = torch.optim.AdamW([*model.parameters(), *term.parameters()], lr=1e-2)
+        optimizer = torch.optim.AdamW([*model.parameters(), *term.parameters()], lr=1e-2, fused=True)
         generator = np.random.default_rng(0)
         for _ in range(60):
             batch = windows[generator.integers(0, half, 64)]

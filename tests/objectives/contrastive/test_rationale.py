@@ -65,7 +65,7 @@ def test_a_text_belongs_to_windows_that_show_what_its_writer_read(tmp_path, tiny
 def test_it_pulls_histories_towards_their_texts_and_a_model_ranks_as_before(tmp_path, tiny_data, windows, model):
     path = written(tmp_path / "t.jsonl", texts_of(tiny_data))
     term, batch = build(path, model, windows), windows[np.arange(30)]
-    optimizer = torch.optim.AdamW([*model.parameters(), *term.parameters()], lr=1e-2)
+    optimizer = torch.optim.AdamW([*model.parameters(), *term.parameters()], lr=1e-2, fused=True)
     losses = []
     for _ in range(12):
         term.draw(batch)

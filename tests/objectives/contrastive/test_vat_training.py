@@ -17,7 +17,7 @@ def test_a_model_trained_with_it_is_harmed_less_by_equal_moves(build, dataset):
         model = build(auxiliary=["vat"], n_layers=1)
         model.config.vat.weight, model.config.vat.eps = weight, 0.3
         auxiliary = build_auxiliaries(model, dataset)[0]
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
         for step in range(96):
             batch = dataset[groups[step % 16]]
             auxiliary.draw(batch)

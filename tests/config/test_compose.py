@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize
@@ -10,6 +13,7 @@ from omegaconf import OmegaConf
 
 from recbench.config.compose import composed, opened
 from recbench.config.hydra_source import TOP
+from tests.fixtures.composing import copied
 
 
 def by_hydra(words):
@@ -68,3 +72,27 @@ def test_what_was_composed_can_be_changed_and_is_not_changed_for_others():
     first.model.hidden_size = 24
     first.model.auxiliary.append("duorec")
     assert composed(["model=sasrec"]) == by_hydra(["model=sasrec"])
+
+
+@dataclass
+class Kinds:
+    either: int | str = 3
+    none: dict[str, int] | None = None
+    within: list[Any] = field(default_factory=lambda: [1, {"a": [2]}])
+    elsewhere: Any = "${.either}"
+
+
+def test_the_quick_copy_of_these_tests_is_a_copy():
+    first = OmegaConf.create({"part": OmegaConf.structured(Kinds), "missing": "???", "same": "${part}"})
+    OmegaConf.set_struct(first, True)
+    second = copied(first)
+    assert OmegaConf.to_yaml(second) == OmegaConf.to_yaml(first)
+    assert OmegaConf.is_struct(second)
+    assert second.same.elsewhere == 3
+    second.part.either = "text"
+    second.part.within[1].a.append(5)
+    OmegaConf.set_struct(second, False)
+    second.new = 1
+    assert second.same.elsewhere == "text"
+    assert (first.part.either, first.part.within[1].a, "new" in first) == (3, [2], False)
+    assert OmegaConf.is_struct(first)

@@ -52,6 +52,9 @@ BUILT_IN = {
     "study": Command("recbench.cli.study", "run what is missing of a study, then write its table"),
     "tracking": Command("recbench.cli.tracking", "send finished runs to a tracking server that was away"),
     "tune": Command("recbench.cli.tune", "search for better values (extra 'tune')"),
+    "write-texts": Command(
+        "recbench.cli.texts.command", "a language model writes about training histories, for rationale and llm_cf"
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Progress of a long transfer or read: a bar on a terminal, now and then a line elsewhere."""
+"""Progress of a long transfer or read, or of many things that are made: a bar on a terminal, now and then a line elsewhere."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ LINE_INTERVAL = 5.0
 
 
 class Progress:
-    """``with Progress("reading x.gz", total_bytes) as progress: progress.to(done)``. An unknown total is None."""
+    """``with Progress("reading x.gz", total_bytes) as progress: progress.to(done)``. An unknown total is None. unit: what is counted in place of
+    bytes, as in "texts"."""
 
-    def __init__(self, title: str, total: int | None, done: int = 0) -> None:
-        self.title, self.total, self.done = title, total, done
-        self._bar = _bar(title, total, done) if sys.stderr.isatty() else None
+    def __init__(self, title: str, total: int | None, done: int = 0, unit: str = "") -> None:
+        self.title, self.total, self.done, self.unit = title, total, done, unit
+        self._bar = _bar(title, total, done, unit) if sys.stderr.isatty() else None
         self._said_at, self._said_done = time.monotonic(), done
 
     def to(self, done: int) -> None:
-        """Report the number of bytes done so far."""
+        """Report how much is done so far."""
         self.done = done
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done)
             return
         step = (self.total or 0) / 10
         if time.monotonic() - self._said_at >= LINE_INTERVAL and done - self._said_done >= step:
-            share = f" of {self.total / 1e6:,.0f} MB ({done / self.total:.0%})" if self.total else " MB"
-            log.info("%s: %s%s", self.title, f"{done / 1e6:,.0f}", share)
+            scale, unit = (1, self.unit) if self.unit else (1e6, "MB")
+            share = f" of {self.total / scale:,.0f} {unit} ({done / self.total:.0%})" if self.total else f" {unit}"
+            log.info("%s: %s%s", self.title, f"{done / scale:,.0f}", share)
             self._said_at, self._said_done = time.monotonic(), done
 
     def __enter__(self) -> Progress:
@@ -48,17 +50,19 @@ class Progress:
             self._bar.stop()
 
 
-def _bar(title: str, total: int | None, done: int) -> Any:
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+def _bar(title: str, total: int | None, done: int, unit: str) -> Any:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
     from rich.progress import Progress as Bar
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    counted = (MofNCompleteColumn(), TextColumn(unit)) if unit else (DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), *counted, TimeRemainingColumn())
     bar = Bar(*columns, console=console(stderr=True), transient=True)
     bar.add_task(title, total=total, completed=done)
     return bar

@@ -8,6 +8,7 @@ written from reviews or ratings of those items cannot be checked.)
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Titles of fewer letters say nothing: "red" stands in many a text.
 LEAST_LETTERS = 8
+#: Stands for a title that was cut; shorter than any of these, so that cutting comes to an end.
+CUT = "..."
 
 
 def has_user_text(config: DataConfig) -> bool:
@@ -79,3 +82,23 @@ def check_no_later_title(
                 f'{where} fails the leak check: it holds the title "{title[:60]}" of an item that user {user} met later; write '
                 "it from the history alone"
             )
+
+
+def without_unread_titles(text: str, titles: Sequence[str], read: Collection[str]) -> tuple[str, int]:
+    """(a text in which "..." stands for each title of an item that its writer did not read, how many were cut).
+
+    A language model may guess a title that it was not told. What is cut depends on what was read and on the catalogue, never on what the user did
+    later; what is left passes ``check_no_later_title``. titles: of the catalogue, in lower case; read: those of the history.
+
+    >>> without_unread_titles("Wants a Garden Hose, and red things", ["garden hose", "red"], [])
+    ('Wants a ..., and red things', 1)
+    """
+    n_cut, told = 0, text.lower()
+    while found := [title for title in titles if len(title) >= LEAST_LETTERS and title in told and title not in read]:
+        title = max(found, key=len)
+        if len(told) != len(text):  # letters that are two in lower case
+            text = told
+        place = told.index(title)
+        text = text[:place] + CUT + text[place + len(title) :]
+        n_cut, told = n_cut + 1, text.lower()
+    return text, n_cut

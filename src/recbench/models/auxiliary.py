@@ -78,12 +78,12 @@ class TextsConfig(PairConfig):
             raise UserError(f"{where}.width must be at least 1, not {self.width}")
         if not self.texts and not self.content:
             raise UserError(
-                f"{where}.texts is missing: name a file of generated texts (recbench.nn.text.generated says what it holds)"
+                f"{where}.texts is missing: name a file of generated texts, as recbench write-texts makes it"
             )
         if self.texts and Path(self.texts).expanduser().is_file():
             self.content = content_hash(Path(self.texts).expanduser())
         elif not self.content:
-            raise UserError(f"{where}.texts={self.texts} is not there; name a file of JSON lines")
+            raise UserError(f"{where}.texts={self.texts} is not there; recbench write-texts makes one")
 
 
 @dataclass

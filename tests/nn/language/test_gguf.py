@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from recbench.cli.language_model import FOLDER
 from recbench.cli.language_model import main as language_model
 from recbench.core.errors import UserError
 from recbench.evaluation.cost.meters import peaks, reset_peaks
@@ -21,6 +20,7 @@ from recbench.nn.language.causal_decoder import output_vectors
 from recbench.nn.language.conversion import convert, identity, read_source
 from recbench.nn.language.gguf import gguf_file, read_gguf_config
 from recbench.nn.language.pretrained import read_tokenizer
+from tests.fixtures.language_models import pretrained_folder
 
 gguf = pytest.importorskip("gguf")
 WORDS = ["<unk>", "<s>", "</s>", "h", "i", "s", "t", "o", "r", "y", "hi", "st"]
@@ -250,15 +250,6 @@ def test_conversion_leaves_other_folders_alone(small, tmp_path, capsys):
     with pytest.raises(UserError, match="give a GGUF file"):
         convert(tmp_path / "absent.gguf", tmp_path / "made")
     assert not (tmp_path / "made").exists()
-
-
-def pretrained_folder() -> Path:
-    """The folder of the pretrained model; the test is skipped where there is none."""
-    cache = Path(os.environ.get("RECBENCH_CACHE", "~/.cache/recbench")).expanduser()
-    folder = Path(os.environ.get("RECBENCH_LANGUAGE_MODEL", cache / FOLDER)).expanduser()
-    if not (folder / "config.json").is_file():
-        pytest.skip("no pretrained language model here; make language-model fetches one")
-    return folder
 
 
 @pytest.mark.llm

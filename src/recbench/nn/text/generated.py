@@ -1,4 +1,5 @@
-"""Texts that a language model wrote about histories, made elsewhere and read from a file, with a check that nothing in them comes from later.
+"""Texts that a language model wrote about histories, by ``recbench write-texts`` or elsewhere, read from a file, with a check that nothing in them
+comes from later.
 
 JSON lines. The first one says how they were made, each other one is a text:
 

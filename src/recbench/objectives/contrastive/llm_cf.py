@@ -15,7 +15,8 @@ reconstruction -> the term ``llm_cf_texts``; world-knowledge feature z -> the te
 Deviations: the released model predicts clicks, and z is a feature of it in the test too; here z is trained to point at the next item, so that the
 test costs what it did. Examples are what was chosen (there: two clicked, two not), so there are no labels. The released retrieval leaves out later
 rows of the same user alone; here rows of the user, and of anybody at a later time, are out. Two plain layers, where they use one of LLaMA's form.
-No text is written here: they come from a file (``recbench.nn.text.generated``, which checks that none knows what comes later).
+Texts come from a file (``recbench.nn.text.generated``, which checks that none knows what comes later); ``recbench write-texts llm_cf`` has a
+language model write it, which is told the history and not the item that followed.
 On generated data, whose texts tell clusters, no gain in the ranking could be shown (tests/objectives/contrastive/test_llm_cf.py).
 ``blank`` makes all texts zeros, ``shuffle`` gives every row the text of another: the controls, which must not help.
 

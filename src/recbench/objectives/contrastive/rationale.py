@@ -4,10 +4,11 @@
     other
 
 r_u is the TF-IDF vector of the text (reduced to ``width`` numbers), frozen; P a linear map that is trained and not stored. Nothing is read or
-computed for it when the model ranks. Texts come from a file (``recbench.nn.text.generated``, which checks that none knows what comes later).
+computed for it when the model ranks. Texts come from a file (``recbench.nn.text.generated``, which checks that none knows what comes later), which
+``recbench write-texts rationale`` has a language model write.
 
 Glossary (paper -> here): rationale -> a text of ``texts``; tau -> ``temperature``; alignment weight -> ``weight``.
-Deviations: no text is written here, no several ones of a history are weighed, and the paper's tree search is not built; its own model is a
+Deviations: one text a history, where the paper weighs several, and the paper's tree search is not built; its own model is a
 language model that is tuned by the texts, here any sequence model is. ``shuffle`` gives every history the text of another: the control, which must
 not help.
 """

@@ -1,0 +1,1 @@
+"""``recbench write-texts``: a language model writes about the histories of training."""

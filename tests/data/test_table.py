@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recbench.config.compose import compose
 from recbench.config.run import RunConfig
 from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
@@ -381,3 +382,16 @@ def test_the_1m_ratings_with_recovered_times(shared_data, tmp_path):
     assert steps["read"] == (1_000_209, 6_040, 3_706)
     assert steps["k_core"] == (999_611, 6_040, 3_416)
     assert data.manifest["first_date"][:4] == "2000"
+
+
+@pytest.mark.parametrize(
+    ("words", "title"),
+    [
+        (["data.parts.train=baby/train.txt.gz", "data.parts.test=baby/test.txt.gz"], "table baby"),
+        (["data.parts.train=train.csv", "data.parts.test=test.csv"], "table train"),
+        (["data.path=shop/events.csv"], "table events"),
+    ],
+)
+def test_tables_of_results_tell_parts_of_one_name_by_their_folder(words, title):
+    config = compose(["model=popularity", "data=table", *words])
+    assert config.data.title() == title

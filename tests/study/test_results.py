@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from recbench.core.errors import UserError
-from recbench.study.records import share_of_best, write_csv
+from recbench.study.records import measured, share_of_best, write_csv
 from recbench.study.results import markdown, write_readme
 
 FULL = "leave_one_out-full-mask-v1"
@@ -191,3 +191,9 @@ def test_the_table_goes_between_the_markers_and_nowhere_else(tmp_path):
 def test_the_share_of_the_best_score_is_said_where_that_is_known(protocol, column, oracle, expected):
     metrics = {"protocol": protocol, "test/ndcg@10": 0.3, "test/hr@20": 0.4, "oracle": oracle}
     assert share_of_best(metrics, column) == expected
+
+
+def test_recall_is_the_hit_rate_where_it_was_not_measured_for_itself():
+    assert measured({"test/hr@20": 0.2}, "test/", "recall@20") == 0.2
+    assert measured({"test/hr@20": 0.2, "test/recall@20": 0.1}, "test/", "recall@20") == 0.1
+    assert measured({"test/hr@10": 0.2}, "test/", "recall@20") is None

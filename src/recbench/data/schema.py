@@ -107,8 +107,12 @@ class DataConfig:
             )
 
     def labels(self) -> list[str]:
-        """Words by which a person knows these data."""
+        """Words by which a person knows these data; what the folder of the prepared data is called by."""
         return [str(word) for word in (self.name, self.version, self.category) if word]
+
+    def title(self) -> str:
+        """The same as one line, for tables of results."""
+        return " ".join(self.labels())
 
 
 def base_of(config: DataConfig) -> Path:

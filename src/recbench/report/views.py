@@ -62,6 +62,6 @@ def _data_label(stored: str) -> str:
         from omegaconf import OmegaConf
 
         typed: Any = OmegaConf.to_object(known_option("data", data["name"], data))
-        return " ".join(typed.labels())
+        return str(typed.title())
     except (UserError, KeyError):  # a source that this version does not know
         return " ".join(str(data[key]) for key in ("name", "version", "category") if data.get(key)) or "unknown data"

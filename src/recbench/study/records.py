@@ -43,6 +43,13 @@ def share_of_best(metrics: Mapping[str, Any], column: str) -> float | None:
     return found / best if found is not None and best else None
 
 
+def measured(metrics: Mapping[str, Any], part: str, name: str) -> float | None:
+    """A figure of a part of the data, such as "test/". Recall is the hit rate where nobody has more than one target: it is measured once then,
+    and a table that asks for recall gets it."""
+    found = metrics.get(part + name)
+    return metrics.get(part + name.replace("recall@", "hr@")) if found is None else found
+
+
 def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
     """One line of results.csv for a finished job."""
     folder, prefix = job.folder, job.config.protocol.metric_prefix
@@ -52,8 +59,8 @@ def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
         [*ours, *(name for name in study.columns if ("@" in name and "/" not in name) or name in MEASURES)]
     )
     plain = [name for name in wanted if not name.startswith(("sampled", "validation_", "mask_", "keep_"))]
-    figures: Record = {f"validation_{prefix}{name}": metrics.get(f"validation/{prefix}{name}") for name in plain}
-    figures |= {f"{prefix}{name}": metrics.get(f"test/{prefix}{name}") for name in plain}
+    figures: Record = {f"validation_{prefix}{name}": measured(metrics, f"validation/{prefix}", name) for name in plain}
+    figures |= {f"{prefix}{name}": measured(metrics, f"test/{prefix}", name) for name in plain}
     figures |= {name: value for name, value in metrics.items() if name.startswith("tokenizer/")}
     figures |= {name: metrics.get(name) for name in study.columns if name.startswith(OWN_NAMES)}
     costs = {name.removeprefix("cost/"): value for name, value in metrics.items() if name.startswith("cost/")}
@@ -79,7 +86,7 @@ def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
         **dict(job.choice),
         "chosen": is_chosen,
         "key": job.key,
-        "data": " ".join(job.config.data.labels()),
+        "data": job.config.data.title(),
         "protocol": metrics["protocol"],
         **figures,
         "dependencies": " ".join(f"{role}={key}" for role, key in job.dependencies),

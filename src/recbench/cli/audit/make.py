@@ -42,7 +42,7 @@ def make_audit(compose: Compose, probes: Sequence[str]) -> tuple[dict[str, Any],
     probed = [run(compose(name), stage) for name in probes]
     data, split = stage.data, stage.split
     found: dict[str, Any] = {
-        "title": " ".join(first.data.labels()),
+        "title": first.data.title(),
         "data": facts.data_facts(data),
         "protocol": split.protocol_id,
         "seen_items": split.seen_items,

@@ -140,6 +140,13 @@ class TableConfig(DataConfig):
             check_format(self.timestamp_format)
 
     def labels(self) -> list[str]:
+        return [self.name, self._first_file().name.split(".")[0]]
+
+    def title(self) -> str:
+        """Files of parts are all called alike, so the folder that they lie in is named: "table baby"."""
+        folder = "" if self.path else self._first_file().parent.name
+        return f"{self.name} {folder}" if folder else super().title()
+
+    def _first_file(self) -> Path:
         paths = self.path or self.parts.train
-        named = paths if isinstance(paths, str) else next(iter(paths or []), "")
-        return [self.name, Path(str(named)).name.split(".")[0]]
+        return Path(str(paths if isinstance(paths, str) else next(iter(paths or []), "")))

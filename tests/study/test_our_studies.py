@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import importlib
 import json
 import shutil
@@ -149,6 +150,7 @@ def test_the_measuring_of_efficiency_measures_every_case(measuring, tmp_path, mo
         return one.measure(one.Case(**{**case, "prompt": tuple(case["prompt"])}))
 
     monkeypatch.setattr(measure, "start", here)
+    gc.freeze()  # each case collects what others left, and need not look at what other tests made
     (tmp_path / "README.md").write_text("<!-- results -->\n<!-- /results -->\n")
     measure.main(["--quick", "--threads", "1", "--out", str(tmp_path)])
     with (tmp_path / "results.csv").open(newline="") as file:

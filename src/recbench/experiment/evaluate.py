@@ -21,6 +21,7 @@ from recbench.experiment.asking import of_all, rank_cases
 from recbench.experiment.cost_of_use import cost_of_use
 from recbench.experiment.device import device_of
 from recbench.experiment.list_figures import list_figures, stored_lists
+from recbench.experiment.rating_figures import rating_figures
 from recbench.experiment.reward_figures import asks_for_rewards, reward_figures
 from recbench.models.base import Recommender
 from recbench.training.processes import ranks as processes
@@ -73,6 +74,7 @@ def test_figures(
         **cold_figures(ranked, counts, split, cutoffs),
         **tail_figures(ranked, counts, split, cutoffs),
         **(reward_figures(ranked, data, split, config) if asks_for_rewards(model, config) else {}),
+        **(rating_figures(model, data, split, config) if model.gives_ratings and data.ratings is not None else {}),
         "test/cases": len(split.test),
         "test/skipped_cases": ranked.cases_without_targets,
         "cost/test_seconds": seconds,

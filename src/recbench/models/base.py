@@ -180,6 +180,15 @@ class Recommender(nn.Module):
         """Whether it scores given candidates at another cost, or in another way, than the catalogue."""
         return type(self).score_candidates is not Recommender.score_candidates
 
+    @property
+    def gives_ratings(self) -> bool:
+        """Whether it can be asked which rating a user gives an item (``ratings``); its test then has the figures of ``experiment.rating_figures``."""
+        return False
+
+    def ratings(self, user: Tensor, items: Tensor) -> dict[str, Tensor]:
+        """user [B], items [B] -> [B] ratings, by kind: "" is the model's own answer, others have a name that ends in "_"."""
+        raise NotImplementedError(f"{type(self).__name__} gives no ratings")
+
     def controls(self) -> dict[str, Control]:
         """Orders that stand beside the model's own in the figures of its test: name -> (as ``score``, as ``score_candidates``). With None in place
         of the second, candidates keep their scores of the catalogue. An order that is ``self.score`` itself is not asked for again."""

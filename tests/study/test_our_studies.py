@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gc
 import importlib
@@ -68,12 +69,17 @@ def jobs_of(tiny, tmp_path_factory, stored_llama):
         deep = tmp_path_factory.mktemp("deep")
         (deep / "config.json").write_text(json.dumps({**shape, "num_hidden_layers": 30}))
         patch.setenv("RECBENCH_LANGUAGE_MODEL", str(deep))
+        (deep / "texts").mkdir()
+        for kind in ("rationale", "llm_cf"):
+            for name in ("gift_cards", "magazine"):
+                (deep / "texts" / f"{kind}-{name}.jsonl").write_text(f"{kind} {name}")
         for module in ("schemas", "hydra_source"):
             patch.setattr(f"recbench.config.{module}.conf_dir", lambda: untuned)
 
         def get(name):
             if name not in planned:
-                planned[name] = plan(name)
+                with contextlib.chdir(deep):  # where the study of written texts finds them
+                    planned[name] = plan(name)
             return planned[name]
 
         yield get

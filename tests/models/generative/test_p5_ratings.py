@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
 from recbench.data.batches import WindowDataset, training_windows
 from recbench.data.protocol import LeaveOneOutConfig
@@ -15,6 +16,7 @@ from recbench.data.sources.synthetic_config import SyntheticConfig
 from recbench.data.split import make_split
 from recbench.data.store import prepare
 from recbench.data.training import TrainingData
+from recbench.experiment.rating_figures import rating_figures
 from recbench.models.base import ModelContext
 from recbench.models.generative.p5 import P5, P5Config, values_of
 from recbench.models.tokenizers.sequential_ids import SequentialIds, SequentialIdsConfig
@@ -40,6 +42,24 @@ def build(data, split, seed=0, **keys):
 
 def windows_of(data, split):
     return WindowDataset(data, training_windows(split.train_start, split.train_end, 30))
+
+
+def test_the_planted_ratings_are_found(rated):
+    """RMSE .766 where the mean of all has .941 and user and item means .699, over 120 users."""
+    data, split = rated
+    model = build(data, split, dropout=0.0, rating_prompts=["rating"]).train()
+    batch = windows_of(data, split)[np.tile(np.arange(120), 3)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(201):
+        optimizer.zero_grad()
+        with model.saying("rating"):
+            model.rating_loss(batch).backward()
+        optimizer.step()
+    found = rating_figures(model, data, split, SimpleNamespace(hardware=HardwareConfig(accelerator="cpu")))
+    print(found)
+    assert found["test/rated_targets"] == 120
+    assert found["test/rating_rmse"] < 0.9 * found["test/rating_global_mean_rmse"]
+    assert found["test/rating_mae"] < 0.9 * found["test/rating_global_mean_mae"]
 
 
 def test_every_value_of_training_is_a_word_and_what_was_not_rated_is_not_learned(rated):

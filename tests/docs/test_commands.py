@@ -34,6 +34,19 @@ SLOW = {
     "model=tiger": "six layers on each side",
     "+experiment=": "it prepares every run of a study",
     "study slmrec": "it prepares every run of a study",
+    "training.selection=random,dealrec": "it trains a surrogate and takes gradients of its targets",
+    "model=llamarec": "it trains a retriever and a language model",
+    "model=onerec": "it trains a generator twice",
+    "model=preference": "it trains a generator twice",
+    "model=p5": "it trains an encoder and a decoder",
+    "probe extraction": "it trains a copy for each way of asking",
+    "probe leakage": "it trains a classifier for each fold",
+    "recbench tune": "it trains a run a trial",
+    "distillation.teacher.n_layers=8": "it trains a teacher of eight layers",
+    "--format onnx": "it traces a model",
+    "board same_day": "it draws charts",
+    "report slmrec_distillation": "it draws charts",
+    "attack=random,bandwagon": "it trains on three attacked sets",
 }
 #: Commands of which others show the same at a smaller size.
 SLOW_WHOLE = {"recbench board": "it draws more than a hundred charts"}

@@ -156,7 +156,10 @@ def told():
 
     def read(config):
         client = MlflowClient(tracking_uri=config.uri)
-        found = client.search_runs([client.get_experiment_by_name(config.experiment).experiment_id], max_results=1000)
+        experiment = client.get_experiment_by_name(config.experiment)
+        if experiment is None:  # nothing has been sent yet
+            return {}, []
+        found = client.search_runs([experiment.experiment_id], max_results=1000)
         sweeps = [run for run in found if "recbench.sweep" in run.data.tags]
         runs = [run for run in found if run not in sweeps]
         by_key = {run.data.tags["recbench.key"]: run for run in runs}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import gc
 gc.disable()  # it takes a fifth of what imports cost
@@ -20,6 +22,7 @@ import transformers, matplotlib.pyplot, scipy.signal
 """
 
 
+@pytest.mark.slow
 def test_a_trainer_is_there_without_what_nothing_calls():
     """A process that imports Lightning (5 s)."""
     subprocess.run([sys.executable, "-c", SCRIPT], check=True)

@@ -31,7 +31,6 @@ from recbench.models.collaborative.entities import Step
 from recbench.models.collaborative.lightgcn import GraphConfig
 from recbench.models.collaborative.served import FeatureModel, detached
 from recbench.models.registry import register
-from recbench.nn.graph.sparse_graph import combined
 
 
 @dataclass
@@ -65,7 +64,7 @@ class BM3(FeatureModel):
 
     def compared(self) -> tuple[Tensor, Tensor]:
         """H_u [U, D], H_i [V, D]."""
-        users, items = self.graph().split(combined(self.layers(self.graph()), self.config.combine))
+        users, items = self.propagated(self.graph())
         return users, items + self.item_embedding.weight
 
     def vectors(self) -> tuple[Tensor, Tensor]:

@@ -95,9 +95,13 @@ class GraphModel(EntityModel):
         graph = self.training_graph() if self.training else self.graph()
         if not (self.training and self.config.auxiliary):
             self.step_layers = None
-            return self.graph().split(graph.propagate(self.nodes(), self.config.n_layers, self.config.combine))
+            return self.propagated(graph)
         layers = self.step_layers = self.layers(graph, self.perturbation)
         return self.graph().split(combined(layers, self.config.combine))
+
+    def propagated(self, graph: SparseGraph) -> tuple[Tensor, Tensor]:
+        """(users [U, D], items [V, D]): the layers along a graph put together, with nothing done to any of them."""
+        return self.graph().split(graph.propagate(self.nodes(), self.config.n_layers, self.config.combine))
 
     @classmethod
     def served_names(cls) -> tuple[str, ...]:

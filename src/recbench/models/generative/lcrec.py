@@ -291,8 +291,10 @@ def _check(config: LCRecConfig) -> None:
     for task in TASKS:
         if getattr(config, task) < 0:
             raise UserError(f"model.{task} must be at least 0, not {getattr(config, task):g}")
-    if not 0 < (share := config.alignment_share) <= 1:
-        raise UserError(f"model.alignment_share must lie above 0 and at most 1, not {share:g}; weight 0: off")
+    if not 0 < config.alignment_share <= 1:
+        raise UserError(
+            f"model.alignment_share must lie above 0 and at most 1, not {config.alignment_share:g}; a task of weight 0 is off"
+        )
     check_backbone(config)
     if config.prompt == "text" and "{instruction}" not in config.prompt_prefix:
         raise UserError("model.prompt_prefix must hold {instruction}, which each task replaces with its own")

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from recbench.core.errors import UserError, first_line
-from recbench.data.download import is_offline
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.gguf import gguf_file
+from recbench.nn.language.pretrained import files_of, hub_folder
 
 #: The files that decide what a model writes. Not among them: generation_config.json, which is never read.
 DECISIVE = (
@@ -23,6 +22,10 @@ DECISIVE = (
     "vocab.json",
     "merges.txt",
     "*.model",
+)
+#: What to do where a model cannot be fetched.
+WITHOUT_A_NETWORK = (
+    "without a network, set model.backbone to a folder that holds it (recbench language-model makes one)"
 )
 
 
@@ -59,18 +62,5 @@ def _files(name: str) -> list[Path]:
         return [path]
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        folder = _of_hub(name)
-    return sorted({file for pattern in DECISIVE for file in folder.glob(pattern)})
-
-
-def _of_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(DECISIVE), local_files_only=is_offline()))
-    except (OSError, ValueError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        raise UserError(
-            f"cannot get the language model '{name}' ({first_line(error)}); without a network, set model.backbone to a folder that holds it "
-            "(recbench language-model makes one)"
-        ) from error
+        folder = hub_folder(name, DECISIVE, "language model", WITHOUT_A_NETWORK)
+    return files_of(folder, DECISIVE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,3 +232,23 @@ def few_words() -> Iterator[None]:
         speech.set_verbosity(level)
         if bars:
             speech.enable_progress_bar()
+
+
+def hub_folder(name: str, wanted: Sequence[str], what: str, otherwise: str) -> Path:
+    """The folder of a hub's model in its cache, with the files that match ``wanted``, fetched where they are not there.
+
+    Raises UserError if that fails: ``what`` cannot be had, and what to do ``otherwise``.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        with few_words():
+            return Path(snapshot_download(name, allow_patterns=list(wanted), local_files_only=is_offline()))
+    except (OSError, ValueError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise UserError(f"cannot get the {what} '{name}' ({first_line(error)}); {otherwise}") from error
+
+
+def files_of(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """The files of a model's folder that match a pattern, by name."""
+    return sorted({path for pattern in patterns for path in folder.glob(pattern)})

@@ -1,7 +1,7 @@
 """The loss of pairs over whole tables of vectors (BPR), and its penalty, each as one step forward and one back.
 
 The plain way gathers rows, multiplies them in batches of one and scatters three gradients. Here the gradients are written down, so that each table
-is filled once; on Gowalla, at 32,768 events a step, that is a third of the time of a LightGCN step.
+is filled once; on Gowalla, at 32,768 events a step, that and layers summed in place (``sparse_graph``) spare a quarter of a LightGCN step.
 
 Shapes: B events, n negatives of each, R rows of a table, D width.
 """

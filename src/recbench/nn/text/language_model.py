@@ -16,9 +16,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from recbench.core.errors import UserError, first_line
-from recbench.data.download import is_offline
 from recbench.data.text_config import TextConfig
-from recbench.nn.language.pretrained import few_words, first_position
+from recbench.nn.language.pretrained import few_words, files_of, first_position, hub_folder
 from recbench.nn.text.length_buckets import by_length
 
 logger = logging.getLogger(__name__)
@@ -38,14 +37,7 @@ def model_folder(name: str) -> Path:
         if not (local / "config.json").is_file():
             raise UserError(f"data.text.encoder={name} holds no config.json; {_how(name)}")
         return local
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        with few_words():
-            return Path(snapshot_download(name, allow_patterns=WANTED, local_files_only=is_offline()))
-    except (OSError, ValueError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        raise UserError(f"cannot get the text encoder '{name}' ({first_line(error)}); {_how(name)}") from error
+    return hub_folder(name, WANTED, "text encoder", _how(name))
 
 
 def _how(name: str) -> str:
@@ -57,7 +49,7 @@ def _how(name: str) -> str:
 
 def decisive_files(folder: Path) -> list[Path]:
     """The files of a model's folder that decide its vectors, by name."""
-    return sorted({path for pattern in DECISIVE for path in folder.glob(pattern)})
+    return files_of(folder, DECISIVE)
 
 
 @torch.no_grad()

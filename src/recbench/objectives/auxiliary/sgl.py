@@ -20,7 +20,6 @@ from recbench.data.batches import WindowDataset
 from recbench.models.collaborative.entities import Step
 from recbench.models.collaborative.lightgcn import GraphModel
 from recbench.nn.graph.bipartite import Bipartite
-from recbench.nn.graph.sparse_graph import combined
 from recbench.objectives.auxiliary.base import GraphAuxiliary
 from recbench.objectives.auxiliary.node_contrast import both_sides
 from recbench.objectives.contrastive.base import register
@@ -43,8 +42,5 @@ class SGL(GraphAuxiliary):
 
     def terms_of(self, model: GraphModel, step: Step) -> dict[str, Tensor]:
         assert self.views is not None
-        seen = []
-        for view in self.views:
-            nodes = combined(model.layers(view.to(step.users.device)), model.config.combine)
-            seen.append(model.graph().split(nodes))
-        return {"sgl": both_sides(seen[0], seen[1], step.user, step.item, self.config)}
+        first, second = (model.propagated(view.to(step.users.device)) for view in self.views)
+        return {"sgl": both_sides(first, second, step.user, step.item, self.config)}

@@ -163,7 +163,7 @@ def exit_reason(config: RunConfig, figures: Mapping[str, Any]) -> str:
 
 @functools.cache
 def code_state() -> dict[str, Any]:
-    """{"commit", "dirty"} of the checkout that recbench runs from; None for an installed package."""
+    """{"commit", "dirty"} of the checkout that recbench runs from; of a copy without one, what RECBENCH_COMMIT says; else None."""
     package = Path(recbench.__file__).resolve()
 
     def git(*arguments: str) -> str | None:
@@ -177,7 +177,7 @@ def code_state() -> dict[str, Any]:
 
     # An installed package may lie in a virtual environment inside somebody else's checkout: that commit is not ours.
     if git("ls-files", "--error-unmatch", str(package)) is None:
-        return {"commit": None, "dirty": None}
+        return {"commit": os.environ.get("RECBENCH_COMMIT") or None, "dirty": None}
     status = git("status", "--porcelain")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
 

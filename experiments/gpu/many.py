@@ -2,9 +2,10 @@
 
     python -m experiments.gpu.many LIST --out OUT --seconds 500 --gpu 6 --cpu 8 [data.raw_dir=FOLDER ...]
 
-A line of LIST is ``gpu|cpu STUDY ROW,ROW [key=value ...]``; a line that starts with # is a note. Each lane takes the next line of its kind. LIST is read
-again whenever a lane is free, so lines may be added while it runs. OUT/many.jsonl says what each line took and how it ended; runs stand in OUT/runs.
-At the end of the time every study is asked to end, as with Ctrl+C: its run goes on from the last epoch when the same line is started again.
+A line of LIST is ``gpu|cpu STUDY ROW,ROW [key=value ...]``; a line that starts with # is a note. Each lane takes the next line of its kind. LIST is
+read again whenever a lane is free, so lines may be added while it runs. OUT/many.jsonl says what each line took and how it ended.
+At the end of the time, or as soon as there is a file OUT/stop, every study is asked to end, as with Ctrl+C: its run goes on from the last epoch when
+the same line is started again.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, required=True, help="end after so long")
     parser.add_argument("--gpu", type=int, default=0, metavar="N", help="lines at once on the GPU")
     parser.add_argument("--cpu", type=int, default=0, metavar="N", help="lines at once on CPU cores, one each")
+    parser.add_argument("--wait", action="store_true", help="stay when all lines are done, since more may be added")
     parser.add_argument("words", nargs="*", metavar="key=value", help="keys of every run")
-    return parser.parse_args(given)
+    return parser.parse_intermixed_args(given)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def start(line: Line, number: int, chosen: argparse.Namespace) -> Lane:
     if line.kind == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     (out / "logs").mkdir(parents=True, exist_ok=True)
-    with (out / "logs" / f"{number:03}-{line.study}.log").open("wb") as log:
+    with (out / "logs" / f"{number:03}-{line.kind}-{line.study}.log").open("wb") as log:
         log.write(f"{line}\n".encode())
         log.flush()
         process = subprocess.Popen(
@@ -114,14 +116,14 @@ def run(chosen: argparse.Namespace) -> int:
     given: set[Line] = set()
     lanes: list[Lane] = []
     failed = False
-    while time.monotonic() < end:
+    while time.monotonic() < end and not (chosen.out / "stop").exists():
         for lane in [lane for lane in lanes if lane.process.poll() is not None]:
             lanes.remove(lane)
             note(chosen, lane, lane.process.returncode)
             failed |= lane.process.returncode != 0
         waiting = [line for line in lines_of(chosen.list.read_text(encoding="utf-8")) if line not in given]
         waiting = [line for line in waiting if room[line.kind]]
-        if not lanes and not waiting:
+        if not lanes and not waiting and not chosen.wait:
             return int(failed)
         for line in waiting:
             if sum(lane.line.kind == line.kind for lane in lanes) < room[line.kind]:

@@ -68,3 +68,25 @@ def test_one_hot_weights_and_equal_adapters_are_one_adapter_in_both_forms_and_el
 def test_a_bank_without_a_layer_is_refused():
     with pytest.raises(UserError, match=r"no linear layer is called q_proj; for model.lora_targets there are: 0"):
         AdapterBank(nn.Sequential(nn.Linear(2, 2)), ["q_proj"], 1, 1, 1.0, "sum")
+
+
+def test_a_program_is_made_without_parting_the_layers_from_their_bank():
+    """torch.export puts copies in the place of the lists of a module."""
+    model, bank = layer(2, "sum")
+
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x, weights):
+            with bank.mixing(weights):
+                return self.model(x)
+
+    x, weights = given(2)
+    with torch.no_grad():
+        before = Mixed()(x, weights)
+        program = torch.export.export(Mixed(), (x, weights)).module()
+        torch.testing.assert_close(Mixed()(x, weights), before)
+        torch.testing.assert_close(program(x, weights), before)
+        assert (before - model(x)).abs().max() > 1e-2

@@ -23,11 +23,20 @@ from recbench.core.errors import UserError
 COMPOSE = ("sum", "factors")
 
 
+class Mixture:
+    """The weights [B, L, n] that all layers of a bank read; None: the adapters are off.
+
+    An object and no list: torch.export puts a copy in the place of each list of a module, and the layers would no longer read what the bank sets.
+    """
+
+    weights: Tensor | None = None
+
+
 class MixedLinear(nn.Module):
-    """A linear layer with n adapters beside it. ``down`` [n, r, I] drawn, ``up`` [n, O, r] zero; ``weights``: the bank's, in a list."""
+    """A linear layer with n adapters beside it. ``down`` [n, r, I] drawn, ``up`` [n, O, r] zero; ``mixture``: the bank's."""
 
     def __init__(
-        self, base: nn.Linear, n: int, rank: int, scale: float, compose: str, start: float, weights: list[Tensor]
+        self, base: nn.Linear, n: int, rank: int, scale: float, compose: str, start: float, mixture: Mixture
     ) -> None:
         super().__init__()
         self.base, self.scale, self.compose = base, scale, compose
@@ -36,13 +45,13 @@ class MixedLinear(nn.Module):
             start * torch.randn(n, base.out_features, rank) if start else torch.zeros(n, base.out_features, rank)
         )
         nn.init.uniform_(self.down, -1 / math.sqrt(base.in_features), 1 / math.sqrt(base.in_features))
-        self._weights = weights
+        self._mixture = mixture
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.base(x)
-        if not self._weights:
+        weights = self._mixture.weights
+        if weights is None:
             return out
-        weights = self._weights[0]  # [B, L, n]
         n, rank, _ = self.down.shape
         given = x.to(self.down.dtype)
         inner = F.linear(given, self.down.flatten(0, 1)).unflatten(-1, (n, rank)) * weights[..., None]
@@ -70,7 +79,7 @@ class AdapterBank:
         compose: str,
         start: float = 0.0,
     ) -> None:
-        self._weights: list[Tensor] = []
+        self._mixture = Mixture()
         found = [
             (name, module)
             for name, module in model.named_modules()
@@ -84,14 +93,14 @@ class AdapterBank:
                 f"no linear layer is called {' or '.join(targets)}; for model.lora_targets there are: {', '.join(linear)}"
             )
         for name, module in found:
-            mixed = MixedLinear(module, n, rank, alpha / rank, compose, start, self._weights)
+            mixed = MixedLinear(module, n, rank, alpha / rank, compose, start, self._mixture)
             model.set_submodule(name, mixed)
 
     @contextmanager
     def mixing(self, weights: Tensor) -> Iterator[None]:
         """While this is open the adapters count with weights [B, L, n]; outside they are off."""
-        self._weights.append(weights)
+        self._mixture.weights = weights
         try:
             yield
         finally:
-            self._weights.clear()
+            self._mixture.weights = None

@@ -55,7 +55,7 @@ from recbench.models.generative.generator import DECODERS, CodeGenerator
 from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
 from recbench.nn.decoding.causal import CausalHistory
-from recbench.nn.language.alignment import FORMS, TASKS, Example, ItemTokens, drawn, packed, word_rarity
+from recbench.nn.language.alignment import FORMS, Example, ItemTokens, check_tasks, drawn, packed, tasks_of, word_rarity
 from recbench.nn.language.backbone import Backbone, check_backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.causal_decoder import check_decoder, check_reads
@@ -279,22 +279,11 @@ class LCRec(CodeGenerator):
         load_learned(self, state, self.stored_state())
 
 
-def tasks_of(config: LCRecConfig) -> tuple[str, ...]:
-    """The alignment tasks with a weight."""
-    return tuple(task for task in TASKS if getattr(config, task))
-
-
 def _check(config: LCRecConfig) -> None:
     check_choices(config, {"decoder": DECODERS})
     sizes = ("n_layers", "tiny_hidden_size", "tiny_n_heads", "tiny_feedforward_size", "beams")
     check_sizes(config, *sizes, "text_words", "title_words", "query_words", "text_buckets")
-    for task in TASKS:
-        if getattr(config, task) < 0:
-            raise UserError(f"model.{task} must be at least 0, not {getattr(config, task):g}")
-    if not 0 < config.alignment_share <= 1:
-        raise UserError(
-            f"model.alignment_share must lie above 0 and at most 1, not {config.alignment_share:g}; a task of weight 0 is off"
-        )
+    check_tasks(config)
     check_backbone(config)
     if config.prompt == "text" and "{instruction}" not in config.prompt_prefix:
         raise UserError("model.prompt_prefix must hold {instruction}, which each task replaces with its own")

@@ -18,10 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.nn.text.real_first import real_first
 
@@ -142,6 +144,22 @@ FORMS = {
     ),
 }
 TASKS = tuple(dict.fromkeys(form.task for form in FORMS.values()))
+
+
+def tasks_of(config: Any) -> tuple[str, ...]:
+    """The tasks to which a model config gives a weight."""
+    return tuple(task for task in TASKS if getattr(config, task))
+
+
+def check_tasks(config: Any) -> None:
+    """Raise UserError for a weight of a task below 0, or a share of the targets outside (0, 1]."""
+    for task in TASKS:
+        if getattr(config, task) < 0:
+            raise UserError(f"model.{task} must be at least 0, not {getattr(config, task):g}")
+    if not 0 < config.alignment_share <= 1:
+        raise UserError(
+            f"model.alignment_share must lie above 0 and at most 1, not {config.alignment_share:g}; a task of weight 0 is off"
+        )
 
 
 def some_words(words: Tensor, n: int) -> Tensor:

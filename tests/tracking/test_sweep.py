@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -213,16 +215,20 @@ sys.meta_path.insert(0, Watch())
 
 
 @pytest.mark.slow
-def test_only_the_process_that_started_a_sweep_imports_mlflow(
-    cli_process, tracked, config, told, tmp_path, monkeypatch
-):
+def test_only_the_process_that_started_a_sweep_imports_mlflow(tracked, config, told, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "sitecustomize.py").write_text(WATCH)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
-    monkeypatch.setenv("WHO_IMPORTS", str(tmp_path / "who"))
     words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "model=markov", "model.backoff=0.1,0.2"]
-    process = cli_process("-m", *tracked(config), *words, cwd=tmp_path)
+    # A fresh interpreter, which alone reads sitecustomize.py: a warm one would read it if it started here, and keep it for all later tests.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recbench", "-m", *tracked(config), *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "path"), "WHO_IMPORTS": str(tmp_path / "who")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert (tmp_path / "who").read_text().split() == [str(process.pid)]

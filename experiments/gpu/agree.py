@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from recbench.experiment.model_contract.world import fresh, world
 from recbench.models.registry import lookup, model_names
+from recbench.nn.transformer.dropout import Dropout
 
 from .cpu_random import CpuRandom
 
@@ -32,7 +33,7 @@ def models(sizes: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mappin
 
 def compare(name: str, keys: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """Differences of one model: ``scores``, and where it is trained by gradient ``loss`` and ``gradients`` with the parameter that is worst."""
-    here = fresh(name, keys)
+    here = plain_dropout(fresh(name, keys))
     there = moved(here, device)
     histories = world().histories
     with torch.no_grad():
@@ -46,6 +47,15 @@ def compare(name: str, keys: Mapping[str, Any], device: torch.device) -> dict[st
         found["gradients"] = far[found["worst"]]
     found["within"] = all(value <= TOLERANCE for key, value in found.items() if key in ("scores", "loss", "gradients"))
     return found
+
+
+def plain_dropout(model: Any) -> Any:
+    """The model with torch's dropout in the place of ours, which draws its masks in another way on a CPU."""
+    for part in list(model.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, Dropout):
+                setattr(part, name, nn.Dropout(child.rate).train(child.training))
+    return model
 
 
 def moved(model: nn.Module, device: torch.device) -> Any:

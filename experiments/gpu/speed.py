@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,33 @@ ROWS: dict[str, list[str]] = {
 }
 
 
+def attention_flops(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, out_shape: Any = None, **keys: Any
+) -> int:
+    """Operations of attention, forward, from shapes [B, H, L, D]. Keys may have fewer heads than queries, which torch's own count refuses."""
+    batch, heads, length, width = query
+    return 2 * batch * heads * length * key[-2] * (width + value[-1])
+
+
+def attention_flops_back(
+    grad: Any, query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, **keys: Any
+) -> int:
+    """Operations of attention, backward: the scores once more, and two products for each of the forward's two."""
+    batch, heads, length, width = query
+    return 2 * batch * heads * length * key[-2] * (3 * width + 2 * value[-1])
+
+
+#: What FlopCounterMode counts an attention by.
+ATTENTION = {
+    operation: count
+    for kind in ("flash", "efficient", "cudnn")
+    for operation, count in (
+        (getattr(torch.ops.aten, f"_scaled_dot_product_{kind}_attention"), attention_flops),
+        (getattr(torch.ops.aten, f"_scaled_dot_product_{kind}_attention_backward"), attention_flops_back),
+    )
+}
+
+
 def measure(
     name: str, device: torch.device, folder: Path, steps: int = 20, shape: Mapping[str, int] = BEAUTY
 ) -> dict[str, Any]:
@@ -72,7 +99,7 @@ def measure(
     made = steps_of(config, RunContext.of(config), 4, device)
     exact = loss_of(made, device, bf16=False)
     close = loss_of(made, device, bf16=True)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
         take(made, 0, device)
     seconds = timed(made, steps, device)
     targets = sum(made.targets(i % len(made.plan)) for i in range(steps)) / steps

@@ -125,3 +125,22 @@ def test_some_rows_of_a_study_with_what_they_refer_to():
     assert list(part_of(study, ["b"]).rows) == ["a", "b"]
     with pytest.raises(UserError, match="no row 'bb'; did you mean 'b'"):
         part_of(study, ["bb"])
+
+
+def test_steps_are_compared_under_one_kind_of_dropout():
+    """Ours draws its masks in another way on a CPU than elsewhere, so both sides get torch's."""
+    model = agree.plain_dropout(agree.fresh("sasrec", SIZES["sasrec"]))
+    kinds = [type(part) for part in model.modules() if "ropout" in type(part).__name__]
+    assert kinds
+    assert set(kinds) == {torch.nn.Dropout}
+
+
+def test_attention_with_fewer_key_heads_is_counted_as_with_repeated_ones():
+    query = torch.empty(2, 6, 5, 8, device="meta")
+    few, many = (torch.empty(2, heads, 5, 8, device="meta") for heads in (3, 6))
+    attention = torch.ops.aten._scaled_dot_product_flash_attention
+    with speed.FlopCounterMode(display=False, custom_mapping=speed.ATTENTION) as ours:
+        attention(query, few, few)
+    with speed.FlopCounterMode(display=False) as theirs:
+        attention(query, many, many)
+    assert ours.get_total_flops() == theirs.get_total_flops() > 0

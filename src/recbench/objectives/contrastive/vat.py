@@ -27,11 +27,9 @@ from torch import Tensor, nn
 from recbench.data.batches import Batch, WindowDataset
 from recbench.models.auxiliary import VATConfig
 from recbench.models.sequence_model import SequenceModel
+from recbench.nn.losses.row_losses import losses_of_rows
 from recbench.objectives.contrastive.base import Auxiliary, register
 from recbench.objectives.contrastive.cl4srec import input_table
-
-#: Logits held at a time where the windows' losses are measured.
-LOGITS_AT_ONCE = 1 << 23
 
 
 @register("vat")
@@ -89,13 +87,9 @@ class VAT(Auxiliary):
             return torch.ones(len(batch), device=states.device)
         assert batch.targets is not None
         queries, targets = model.queries(states[batch.mask]), batch.targets[batch.mask]
-        parts = []
-        for rows in torch.arange(len(targets), device=states.device).split(max(1, LOGITS_AT_ONCE // len(items))):
-            logits = queries[rows] @ items.T
-            logits[:, 0] = -torch.inf
-            parts.append(F.cross_entropy(logits, targets[rows], reduction="none"))
+        each = losses_of_rows(queries, items, targets, model.loss.bfloat16_logits)
         losses = torch.zeros(len(batch), device=states.device)
-        losses.index_add_(0, batch.mask.nonzero()[:, 0], torch.cat(parts))
+        losses.index_add_(0, batch.mask.nonzero()[:, 0], each)
         losses = losses / batch.lengths
         return 2.0 * torch.sigmoid(losses.mean() / losses.clamp(min=1e-6) - 1.0)
 

@@ -17,7 +17,7 @@ class MadeGradients(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.grads is None:
-            raise RuntimeError("the gradients of full_softmax can be taken once only; compute the loss again")
+            raise RuntimeError("the gradients of this loss can be taken once only; compute the loss again")
         given = tuple(None if g is None else g.mul_(grads[0]) for g in ctx.grads)
         ctx.grads = None
         return given + (None,) * (len(ctx.needs_input_grad) - len(given))

@@ -13,6 +13,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from recbench.models.collaborative.entities import EntityModel, Step
+from recbench.nn.losses.uniformity import uniformity
 from recbench.objectives.auxiliary.base import UserItemAuxiliary, rows
 from recbench.objectives.contrastive.base import register
 
@@ -27,10 +28,3 @@ class DirectAU(UserItemAuxiliary):
         if self.config.uniformity and len(user) > 1:
             found["uniformity"] = self.config.uniformity * (uniformity(user) + uniformity(item)) / 2
         return found
-
-
-def uniformity(x: Tensor) -> Tensor:
-    """x [B, D] of length 1, B at least 2 -> scalar: log mean exp(-2 |x_a - x_b|^2) over the pairs a < b."""
-    # |a - b|^2 = 2 - 2 a.b; each pair is there twice in the square of all products, and each row once with itself.
-    close = (4 * (x @ x.T) - 4).exp()
-    return ((close.sum() - close.diagonal().sum()) / (len(x) * (len(x) - 1))).log()

@@ -36,13 +36,21 @@ def test_softmax_by_head_bears_large_scores():
 
 
 def test_the_loss_of_triples_is_transrs():
-    head, tail, wrong, relation, maps = drawn(2, 3), drawn(2, 3) + 1, drawn(2, 3) - 1, drawn(2, 2), drawn(2, 3, 2)
+    head, tail, wrong = drawn(5, 3), drawn(5, 3) + 1, drawn(5, 3) - 1
+    relation, relations, maps = torch.tensor([2, 0, 2, 1, 0]), drawn(4, 2), drawn(4, 3, 2)
+    found, wanted = ([part.clone().requires_grad_(True) for part in (head, relations, maps)] for _ in range(2))
 
     def distance(i, end):
-        return (head[i] @ maps[i] + relation[i] - end[i] @ maps[i]).square().sum()
+        r = int(relation[i])
+        return ((wanted[0][i] - end[i]) @ wanted[2][r] + wanted[1][r]).square().sum()
 
-    expected = sum(torch.nn.functional.softplus(distance(i, tail) - distance(i, wrong)) for i in range(2)) / 2
-    assert float(translation_loss(head, relation, tail, wrong, maps)) == pytest.approx(float(expected), rel=1e-5)
+    expected = sum(torch.nn.functional.softplus(distance(i, tail) - distance(i, wrong)) for i in range(5)) / 5
+    loss = translation_loss(found[0], relation, tail, wrong, found[1], found[2])
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    loss.backward()
+    expected.backward()
+    for mine, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
 
 
 def test_the_step_back_from_noise_is_the_posterior_mean():

@@ -132,4 +132,4 @@ class KGAT(KnowledgeNodes):
         wrong = torch.randint(edges.n_nodes, (n,), device=heads.device)
         ends = (F.embedding(node, nodes) for node in (head, edges.tail[chosen], wrong))
         first, tail, other = ends
-        return translation_loss(first, self.relations[relation], tail, other, self.maps[relation])
+        return translation_loss(first, relation, tail, other, self.relations, self.maps)

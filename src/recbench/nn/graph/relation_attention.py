@@ -58,11 +58,18 @@ def softmax_by_head(score: Tensor, head: Tensor, n_nodes: int) -> Tensor:
     return grown / score.new_zeros(n_nodes).index_add(0, head, grown)[head]
 
 
-def translation_loss(head: Tensor, relation: Tensor, tail: Tensor, wrong: Tensor, maps: Tensor) -> Tensor:
-    """TransR's loss of triples, softplus(g(h, r, t) - g(h, r, t')) with g = |W_r h + r - W_r t|^2; head, tail, wrong [B, D], relation [B, R],
-    maps [B, D, R]."""
+def translation_loss(
+    head: Tensor, relation: Tensor, tail: Tensor, wrong: Tensor, relations: Tensor, maps: Tensor
+) -> Tensor:
+    """TransR's loss of triples, softplus(g(h, r, t) - g(h, r, t')) with g = |W_r h + r - W_r t|^2.
 
-    def distance(ends: Tensor) -> Tensor:
-        return torch.baddbmm(relation[:, None], (head - ends)[:, None], maps)[:, 0].square().sum(dim=1)
-
-    return F.softplus(distance(tail) - distance(wrong)).mean()
+    head, tail, wrong [B, D], relation [B] int64 of relations [P, R] and maps [P, D, R]. Triples of one relation are mapped together: a map for each
+    of them would be B times D times R numbers, and as many gradients.
+    """
+    order = relation.argsort(stable=True)
+    apart = torch.stack([head - tail, head - wrong], dim=1)[order]
+    present, sizes = relation[order].unique_consecutive(return_counts=True)
+    own = maps.unbind()
+    mapped = [part @ own[r] for part, r in zip(apart.split(sizes.tolist()), present.tolist(), strict=True)]
+    distance = (torch.cat(mapped) + F.embedding(relation[order], relations)[:, None]).square().sum(dim=2)
+    return F.softplus(distance[:, 0] - distance[:, 1]).mean()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
+from recbench.core.errors import UserError
 from recbench.experiment import provenance
 from recbench.experiment.provenance import DETERMINISM, config_hash, determinism, exit_reason, nvidia_driver
 from recbench.experiment.run import run
@@ -133,3 +135,16 @@ def test_the_driver_is_read_from_the_kernel(tmp_path):
 def test_versions_of_packages_that_are_not_there_are_left_out(monkeypatch):
     monkeypatch.setattr(provenance, "PACKAGES", ("torch", "surely-not-installed"))
     assert provenance.versions().keys() == {"torch"}
+
+
+def test_random_weights_that_other_versions_would_draw_anew_are_refused(monkeypatch):
+    monkeypatch.setattr(provenance, "versions", lambda: {"torch": "2.13.0+cpu", "transformers": "5.23.0"})
+    drawn = SimpleNamespace(init="random_frozen")
+    provenance.refuse_other_draws("run-1", drawn, {"torch": "2.13.0", "transformers": "5.23.0"})
+    provenance.refuse_other_draws("run-1", SimpleNamespace(init="pretrained"), {"torch": "2.11.0"})
+    provenance.refuse_other_draws("run-1", SimpleNamespace(), {"torch": "2.11.0"})
+    with pytest.raises(UserError, match=r"run-1 has frozen random weights.*torch 2\.11\.0, here 2\.13\.0"):
+        provenance.refuse_other_draws("run-1", drawn, {"torch": "2.11.0", "transformers": "5.23.0"})
+    with pytest.raises(UserError, match="transformers"):
+        tower = SimpleNamespace(tower_init="random", tower_train="lora")
+        provenance.refuse_other_draws("run-1", tower, {"transformers": "5.17.0"})

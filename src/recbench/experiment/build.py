@@ -17,6 +17,7 @@ from recbench.data.store import PreparedData
 from recbench.data.user_attributes import user_attributes
 from recbench.data.user_text import user_texts
 from recbench.experiment.context import Run, RunContext
+from recbench.experiment.provenance import refuse_other_draws
 from recbench.experiment.teacher import is_untrained
 from recbench.models.base import ModelContext, Recommender
 from recbench.models.laid_over import made, needs_of
@@ -101,6 +102,8 @@ def load_model(finished: Run, stage: RunContext) -> Recommender:
     if finished.config.compression.name != "none":
         config = finished.config
         return config.compression.load(finished.folder.weights, config.model, builder(config, stage))
+    made_with = finished.folder.read("provenance.json").get("versions") or {}
+    refuse_other_draws(finished.folder.key, finished.config.model, made_with)
     model = build_model(finished.config, stage, {}, stored=True)
     load_weights(model, finished.folder.weights)
     return model.eval().requires_grad_(False)

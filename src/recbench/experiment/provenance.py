@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import recbench
+from recbench.core.errors import UserError
 from recbench.data.protocol import PLUG_INS as protocols
 from recbench.data.sources import PLUG_INS as sources
 from recbench.evaluation.added_metrics import PLUG_INS as metrics
@@ -185,6 +186,27 @@ def code_state() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Package -> version, of those that are installed."""
     return {name: found for name in PACKAGES if (found := _version(name)) is not None}
+
+
+def refuse_other_draws(key: str, model: Any, made_with: Mapping[str, str]) -> None:
+    """Refuse a stored run whose frozen random weights would be drawn anew by other versions of what draws them.
+
+    They are not stored. Raises UserError where torch or transformers is not what the run was ``made_with`` (package -> version).
+    """
+    drawn = getattr(model, "init", None) == "random_frozen" or (
+        getattr(model, "tower_init", None) == "random" and getattr(model, "tower_train", None) == "lora"
+    )
+    here = versions() if drawn else {}
+    other = [
+        f"{name} {made_with[name]}, here {here.get(name)}"
+        for name in ("torch", "transformers")
+        if drawn and name in made_with and made_with[name].split("+")[0] != str(here.get(name)).split("+")[0]
+    ]
+    if other:
+        raise UserError(
+            f"{key} has frozen random weights, which are drawn again when it is opened, and other versions may draw others ({'; '.join(other)}); "
+            "open it with the versions that it was trained with, or train it here"
+        )
 
 
 @functools.cache

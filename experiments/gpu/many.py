@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Seconds that studies get to end after they were asked to.
-GRACE = 12.0
+from experiments.slmrec_pretrained.on_gpu import GRACE
+
 KINDS = ("gpu", "cpu")
 
 
@@ -121,8 +121,8 @@ def run(chosen: argparse.Namespace) -> int:
             lanes.remove(lane)
             note(chosen, lane, lane.process.returncode)
             failed |= lane.process.returncode != 0
-        waiting = [line for line in lines_of(chosen.list.read_text(encoding="utf-8")) if line not in given]
-        waiting = [line for line in waiting if room[line.kind]]
+        listed = lines_of(chosen.list.read_text(encoding="utf-8"))
+        waiting = [line for line in listed if line not in given and room[line.kind]]
         if not lanes and not waiting and not chosen.wait:
             return int(failed)
         for line in waiting:

@@ -99,11 +99,11 @@ def builder(config: RunConfig, stage: RunContext) -> Callable[[Any, Mapping[str,
 
 def load_model(finished: Run, stage: RunContext) -> Recommender:
     """The model of a finished run with its weights, in evaluation mode and frozen."""
+    made_with = finished.folder.read("provenance.json").get("versions") or {}
+    refuse_other_draws(finished.folder.key, finished.config.model, made_with)
     if finished.config.compression.name != "none":
         config = finished.config
         return config.compression.load(finished.folder.weights, config.model, builder(config, stage))
-    made_with = finished.folder.read("provenance.json").get("versions") or {}
-    refuse_other_draws(finished.folder.key, finished.config.model, made_with)
     model = build_model(finished.config, stage, {}, stored=True)
     load_weights(model, finished.folder.weights)
     return model.eval().requires_grad_(False)

@@ -196,11 +196,13 @@ def refuse_other_draws(key: str, model: Any, made_with: Mapping[str, str]) -> No
     drawn = getattr(model, "init", None) == "random_frozen" or (
         getattr(model, "tower_init", None) == "random" and getattr(model, "tower_train", None) == "lora"
     )
-    here = versions() if drawn else {}
+    if not drawn:
+        return
+    here = versions()
     other = [
         f"{name} {made_with[name]}, here {here.get(name)}"
         for name in ("torch", "transformers")
-        if drawn and name in made_with and made_with[name].split("+")[0] != str(here.get(name)).split("+")[0]
+        if name in made_with and made_with[name].split("+")[0] != str(here.get(name)).split("+")[0]
     ]
     if other:
         raise UserError(

@@ -227,12 +227,9 @@ class _ChunkedSoftmax(MadeGradients):
         losses = []
         for first in range(0, n, rows):
             states, chosen = narrow_hidden[first : first + rows], targets[first : first + rows, None]
-            p = logits[: len(states) * len(table)].view(len(states), len(table))
-            torch.mm(states, narrow_table.T, out=p)
-            p[:, 0] = -torch.inf
-            torch.ops.aten._softmax.out(p, -1, False, out=p)
+            p = softmax_into(logits, states, narrow_table)
             probability = p.gather(1, chosen).float()
-            each = -probability.clamp_min(torch.finfo(torch.float32).tiny).log()
+            each = surprise(probability)
             own = None if weights is None else weights[first : first + rows, None]
             losses.append(each.sum() if own is None else (each * own).sum())
             # p becomes the gradient of the loss by the logits: softmax minus one at the target.
@@ -252,6 +249,20 @@ class _ChunkedSoftmax(MadeGradients):
             None if grad_table is None else grad_table.div_(total).to(table.dtype),
         )
         return torch.stack(losses).sum() / total
+
+
+def softmax_into(buffer: Tensor, states: Tensor, table: Tensor) -> Tensor:
+    """The softmax of ``states @ table.T`` over all rows but the pad, [N, V], in a flat buffer of at least so many values. No gradient."""
+    p = buffer[: len(states) * len(table)].view(len(states), len(table))
+    torch.mm(states, table.T, out=p)
+    p[:, 0] = -torch.inf
+    torch.ops.aten._softmax.out(p, -1, False, out=p)
+    return p
+
+
+def surprise(probability: Tensor) -> Tensor:
+    """-log of probabilities in float32; finite for one that came out as 0."""
+    return -probability.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 def has_fast_bfloat16(device_type: str) -> bool:

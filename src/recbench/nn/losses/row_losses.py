@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recbench.nn.losses.buffers import workspace
-from recbench.nn.losses.catalogue import CHUNK_VALUES
+from recbench.nn.losses.catalogue import CHUNK_VALUES, softmax_into, surprise
 
 
 @torch.no_grad()
@@ -22,11 +22,6 @@ def losses_of_rows(hidden: Tensor, table: Tensor, targets: Tensor, bfloat16: boo
     found = []
     with torch.autocast(hidden.device.type, enabled=False):
         for first in range(0, n, rows):
-            states = narrow_hidden[first : first + rows]
-            p = logits[: len(states) * len(table)].view(len(states), len(table))
-            torch.mm(states, narrow_table.T, out=p)
-            p[:, 0] = -torch.inf
-            torch.ops.aten._softmax.out(p, -1, False, out=p)
+            p = softmax_into(logits, narrow_hidden[first : first + rows], narrow_table)
             found.append(p.gather(1, targets[first : first + rows, None])[:, 0].float())
-    probability = torch.cat(found) if found else hidden.new_zeros(0, dtype=torch.float32)
-    return -probability.clamp_min(torch.finfo(torch.float32).tiny).log()
+    return surprise(torch.cat(found) if found else hidden.new_zeros(0, dtype=torch.float32))

@@ -7,7 +7,6 @@ import torch
 
 from recbench.nn.language.backbone import Backbone
 from recbench.nn.language.backbone_config import BackboneConfig
-from recbench.nn.language.merged_adapters import merged_weights
 
 LENGTHS = torch.tensor([1, 6, 3, 6])
 
@@ -30,7 +29,7 @@ def test_states_are_those_of_separate_products_and_the_weights_come_back(stored,
         expected = [states[torch.arange(4), LENGTHS - 1] for states in backbone(vectors)]
         found = backbone.last(vectors, LENGTHS)
         again = [states[torch.arange(4), LENGTHS - 1] for states in backbone(vectors)]
-    assert len(backbone._merged[1]) in (4, 6)  # 2 layers, of 2 or 3 projections
+    assert len(backbone._ready[1].merged) in (4, 6)  # 2 layers, of 2 or 3 projections
     for one, whole, later in zip(found, expected, again, strict=True):
         torch.testing.assert_close(one, whole)
         assert torch.equal(later, whole)
@@ -50,8 +49,24 @@ def test_a_step_of_training_is_seen(stored):
     torch.testing.assert_close(second, expected)
 
 
-def test_weights_of_less_precision_are_left_alone(stored):
-    assert not merged_weights(made(stored, "llama", precision="bfloat16"))
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_adapters_take_the_precision_of_weights_in_bfloat16(stored, family):
+    backbone = made(stored, family, precision="bfloat16", lora_alpha=6)
+    vectors = torch.randn(4, 6, 16)
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    with torch.no_grad():
+        expected = backbone(vectors)[-1][torch.arange(4), LENGTHS - 1]
+        found = backbone.last(vectors, LENGTHS, inner=False)[0]
+        again = backbone(vectors)[-1][torch.arange(4), LENGTHS - 1]
+        backbone.model.disable_adapter_layers()
+        without = backbone(vectors)[-1][torch.arange(4), LENGTHS - 1]
+    assert len(backbone._ready[1].narrow) in (4, 6)
+    assert not backbone._ready[1].merged
+    assert torch.equal(again, expected)
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+    # Far below what the adapters do to the states, at bfloat16's 8 bits.
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+    assert (without - expected).abs().max() > 0.5 * expected.abs().max()
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2"])

@@ -20,7 +20,7 @@ from recbench.nn.language import attention
 from recbench.nn.language.backbone_config import INITS, PRECISIONS, PROMPTS, BackboneConfig, is_frozen
 from recbench.nn.language.last_position import is_traced, last_attention_end, last_feedforward, read_at
 from recbench.nn.language.lora import with_lora
-from recbench.nn.language.merged_adapters import in_place, merged_weights
+from recbench.nn.language.merged_adapters import ReadyAdapters, in_place, ready_adapters
 from recbench.nn.language.pretrained import (
     final_norm,
     first_layers,
@@ -119,7 +119,7 @@ class Backbone(nn.Module):
         #: False makes the prompt's prefix a part of every row's sequence, as in the paper's code: for measuring what reuse saves.
         self.reuse_prefix = True
         self._kept: tuple[Any, Any] | None = None
-        self._merged: tuple[Any, list[tuple[Any, Tensor]]] | None = None
+        self._ready: tuple[Any, ReadyAdapters] | None = None
 
     def normed(self, states: Tensor) -> Tensor:
         """States of an inner layer [..., H] as the final norm would leave them; themselves where there is none, as in a BERT."""
@@ -146,13 +146,13 @@ class Backbone(nn.Module):
 
         With a prompt this is one plain sequence a row, where ``forward`` reads one suffix a position. On a CPU, where nothing is learned, rows are
         read in pieces whose states stay small, for fresh memory for large ones costs as much as the products, and adapters are a part of the weights
-        (``nn.language.merged_adapters``).
+        or of their precision (``nn.language.merged_adapters``).
         """
         if self.training or torch.is_grad_enabled() or vectors.device.type != "cpu" or is_traced():
             return self._last(vectors, lengths, inner)
         at_once = max(1, PIECE_POSITIONS // vectors.shape[1])
         pieces = zip(vectors.split(at_once), lengths.split(at_once), strict=True)
-        with in_place(self._merged_weights()):
+        with in_place(self._ready_adapters()):
             parts = [self._last(some, ends, inner) for some, ends in pieces]
         return parts[0] if len(parts) == 1 else [torch.cat(states) for states in zip(*parts, strict=True)]
 
@@ -161,14 +161,14 @@ class Backbone(nn.Module):
         """Parts of the last layer that need compute only what is read."""
         return [*self._last_attention, *self._last_feedforward]
 
-    def _merged_weights(self) -> list[tuple[Any, Tensor]]:
+    def _ready_adapters(self) -> ReadyAdapters:
         """Kept until a weight changes, or the model is trained on."""
         if not self.frozen:
-            return []
+            return ReadyAdapters([], [])
         version = self._state_of_weights()
-        if self._merged is None or self._merged[0] != version:
-            self._merged = (version, merged_weights(self.model))
-        return self._merged[1]
+        if self._ready is None or self._ready[0] != version:
+            self._ready = (version, ready_adapters(self.model))
+        return self._ready[1]
 
     def _state_of_weights(self) -> tuple[tuple[int, int], ...]:
         return tuple((id(p), p._version) for p in self.parameters())
@@ -259,11 +259,11 @@ class Backbone(nn.Module):
         return cache
 
     def train(self, mode: bool = True) -> Backbone:
-        self._kept = self._merged = None
+        self._kept = self._ready = None
         return super().train(mode)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Backbone:
-        self._kept = self._merged = None
+        self._kept = self._ready = None
         return super()._apply(*args, **kwargs)
 
     @torch.no_grad()

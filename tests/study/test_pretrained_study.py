@@ -23,7 +23,7 @@ STUDY = Path(__file__).resolve().parents[2] / "experiments" / "slmrec_pretrained
 def script(monkeypatch):
     """script("on_gpu") -> the module of that name."""
     monkeypatch.syspath_prepend(str(STUDY))
-    names = ("on_gpu", "early_exit")
+    names = ("on_gpu", "early_exit", "cost")
     yield importlib.import_module
     for name in names:
         sys.modules.pop(name, None)
@@ -101,3 +101,69 @@ def test_early_exit_of_all_layers_is_that_of_each(script, run_config, tmp_path):
     assert page.endswith("\nafter\n")
     assert "| 3 |" in page
     assert "old" not in page
+
+
+def test_depths_are_timed_in_turn(script, stored_llama, tmp_path, monkeypatch, capsys):
+    cost = script("cost")
+    monkeypatch.setenv("RECBENCH_LANGUAGE_MODEL", str(stored_llama))
+    monkeypatch.setattr(cost, "Worker", InThisProcess)
+    (tmp_path / "README.md").write_text("before\n<!-- cost -->\n<!-- /cost -->\nbehind\n")
+    words = [
+        "data=synthetic",
+        "data.n_users=60",
+        "data.n_items=90",
+        "data.n_clusters=9",
+        "training.max_length=10",
+        "training.batch_size=64",
+    ]
+    given = ["--layers", "1", "2", "--rounds", "2", "--out", str(tmp_path), *words, f"cache_dir={tmp_path}"]
+    assert cost.main(given) == 0
+    with (tmp_path / "cost.csv").open(newline="") as file:
+        one, two = csv.DictReader(file)
+    assert (one["layers"], two["layers"], one["train_times"], one["one_times"]) == ("1", "2", "4", "20")
+    assert int(one["parameters_total"]) < int(two["parameters_total"])
+    assert all(float(line[f"{task}_seconds"]) > 0 for line in (one, two) for task in cost.TASKS)
+    page = (tmp_path / "README.md").read_text()
+    assert page.startswith("before\n<!-- cost -->\n| layers |")
+    assert page.endswith("<!-- /cost -->\nbehind\n")
+    assert "1.0x" in capsys.readouterr().out
+
+
+class InThisProcess:
+    """What a worker says, without a process for it."""
+
+    def __init__(self, depth, threads, words):
+        import cost
+
+        self.cost, (self.tasks, self.about) = cost, cost.prepared(depth, words)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def ask(self, task):
+        if task == "about":
+            return self.about
+        seconds = self.cost.timed(self.tasks[task], self.cost.TASKS[task])
+        return {"seconds": seconds, "peak_bytes": self.cost.peak_bytes()}
+
+
+@pytest.mark.slow
+def test_a_depth_is_a_process_of_its_own(script, stored_llama, tmp_path, monkeypatch):
+    monkeypatch.setenv("RECBENCH_LANGUAGE_MODEL", str(stored_llama))
+    words = [
+        "data=synthetic",
+        "data.n_users=60",
+        "data.n_items=90",
+        "data.n_clusters=9",
+        "training.max_length=10",
+        "training.batch_size=64",
+        f"cache_dir={tmp_path}",
+    ]
+    with script("cost").Worker(1, 1, words) as worker:
+        assert worker.ask("about")["threads"] == 1
+        assert len(worker.ask("train")["seconds"]) == 2
+    with script("cost").Worker(9, 1, words) as worker, pytest.raises(RuntimeError, match="'about' ended with 1"):
+        worker.ask("about")

@@ -29,7 +29,7 @@ from recbench.study.ranks_file import (
 )
 
 #: Whole and half ranks that are stored exactly, and infinite ones.
-RANKS = st.one_of(st.integers(2, 65_536).map(lambda twice: twice / 2), st.just(float("inf")), st.just(1.0))
+RANKS = st.one_of(st.integers(2, 2048).map(lambda twice: twice / 2), st.just(float("inf")), st.just(32_768.0))
 
 
 @st.composite
@@ -70,6 +70,15 @@ def test_a_rank_beyond_the_range_stays_a_miss_at_every_cutoff_within_it(rank):
     for name in METRICS:
         assert METRICS[name](stored, case, 32_767) == METRICS[name](np.array([rank]), case, 32_767)
     assert abs(1 / stored[0] - 1 / rank) < 1 / 32_768
+
+
+@given(st.integers(2049, 65_535).map(lambda twice: twice / 2))
+def test_a_rank_above_1024_is_a_miss_at_every_cutoff_up_to_there_and_within_one_percent(rank):
+    stored = decode(encode(np.array([rank])))
+    assert stored[0] > 1024
+    assert abs(stored[0] - rank) <= 0.01 * rank
+    assert abs(1 / stored[0] - 1 / rank) < 1 / 100_000
+    assert np.array_equal(decode(encode(stored)), stored)
 
 
 @pytest.mark.parametrize("rank", [0.5, 1.25, float("nan"), -3.0, float("-inf")])

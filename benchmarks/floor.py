@@ -122,7 +122,8 @@ def sasrec_epoch(task: SASRecTask, sequences: Sequences) -> Work:
 
 def measure_speeds(rows: int, width: int, columns: int, device: torch.device) -> Speeds:
     """Speeds for logits of ``rows`` x ``columns`` from an inner dimension ``width``, in blocks of at most 8 M values as our loss has them."""
-    from recbench.nn.losses.catalogue import CHUNK_VALUES, has_fast_bfloat16
+    from recbench.nn.bfloat16 import has_fast_bfloat16
+    from recbench.nn.losses.catalogue import CHUNK_VALUES
 
     rows = max(1, min(rows, CHUNK_VALUES // columns))
     found = {}
@@ -164,7 +165,7 @@ def _timed(call: Callable[[], object], times: int, device: torch.device) -> floa
 
 
 def main() -> None:
-    from recbench.nn.losses.catalogue import has_fast_bfloat16
+    from recbench.nn.bfloat16 import has_fast_bfloat16
 
     parser = argparse.ArgumentParser(prog="benchmarks.floor", description="The floor of an epoch on this machine.")
     parser.add_argument("--data", type=Path, required=True, help="folder of items.npy, offsets.npy, timestamps.npy")

@@ -11,7 +11,7 @@ from recbench.config.settings import HardwareConfig, TrainingConfig
 from recbench.core.errors import UserError
 from recbench.models.base import ModelContext
 from recbench.models.sequential.sasrec import SASRec, SASRecConfig
-from recbench.nn.losses.catalogue import CatalogueLoss, has_fast_bfloat16
+from recbench.nn.losses.catalogue import CatalogueLoss
 from recbench.training.fit import set_logits_precision
 from recbench.training.learner import Learner
 
@@ -90,13 +90,6 @@ def test_the_catalogue_product_is_narrow_where_asked_for_or_native(model, monkey
     monkeypatch.setattr("recbench.training.fit.has_fast_bfloat16", lambda device: native)
     set_logits_precision(model, HardwareConfig(accelerator="cpu", logits=asked))
     assert [module.bfloat16_logits for module in model.modules() if isinstance(module, CatalogueLoss)] == [expected]
-
-
-def test_no_other_device_is_said_to_be_fast_and_none_that_is_kept_to_older_instructions(monkeypatch):
-    assert has_fast_bfloat16("mps") is False
-    assert has_fast_bfloat16("cpu") in (True, False)
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert has_fast_bfloat16("cpu") is False
 
 
 def test_a_step_schedule_falls_to_a_tenth_at_the_end_of_every_so_many_epochs(model):

@@ -33,6 +33,11 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
         help="train these rows alone; results and table are of all that is finished",
     )
     parser.add_argument(
+        "--missing",
+        action="store_true",
+        help="do not make again what results.csv tells of runs that are not here",
+    )
+    parser.add_argument(
         "--table", action="store_true", help="train nothing; rewrite results.csv and the table from what is there"
     )
     chosen = parser.parse_intermixed_args(arguments)
@@ -43,6 +48,8 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     chosen.rows = [name for name in chosen.rows.split(",") if name]
     if chosen.rows and (chosen.dry or chosen.table):
         raise UserError("--rows goes with training, not with --dry or --table")
+    if chosen.missing and (chosen.dry or chosen.table):
+        raise UserError("--missing goes with training, not with --dry or --table")
     for word in chosen.words:
         if not WORD.fullmatch(word):
             raise UserError(f"cannot read '{word}'; write key=value, as in data.raw_dir=FOLDER")
@@ -61,7 +68,14 @@ def main(arguments: list[str]) -> int:
             from recbench.study.dry import dry_run
 
             return dry_run(chosen.study, tuple(chosen.words), hours=chosen.hours)
-        return run_study(chosen.study, tuple(chosen.words), chosen.jobs, table_only=chosen.table, rows=chosen.rows)
+        return run_study(
+            chosen.study,
+            tuple(chosen.words),
+            chosen.jobs,
+            table_only=chosen.table,
+            rows=chosen.rows,
+            missing=chosen.missing,
+        )
 
     with stopped_by_signals():
         return exit_status(

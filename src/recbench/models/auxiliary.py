@@ -116,13 +116,14 @@ class VATConfig(PairConfig):
     eps: float = 0.5  # length of a move, as a share of the mean length of an item vector
     adaptive: bool = True  # further for windows that are fitted well; false: all alike (APR)
     direction: str = "gradient"  # gradient | random, the control
+    passes: str = field(default="separate", metadata=LATER)  # separate | shared: the gradient of the pass that trains
 
     may_be_idle: ClassVar[bool] = True
 
     def check(self, where: str) -> None:
         super().check(where)
         check_number(f"{where}.eps", self.eps, least=0.0)
-        check_choices(self, {"direction": ("gradient", "random")}, where)
+        check_choices(self, {"direction": ("gradient", "random"), "passes": ("separate", "shared")}, where)
 
 
 @dataclass

@@ -6,25 +6,31 @@ Every row goes its own pace. A row that uses what another one chose (``<ROW:KEY>
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from recbench.study.definition import Row, Study
 from recbench.study.jobs import SEARCH, Job, Planner
+from recbench.study.records import Record
+from recbench.study.told import values_of
 from recbench.study.values import as_text
 
 logger = logging.getLogger(__name__)
 
 
 class StudyPlan:
-    """The jobs of a study, handed out as they become possible."""
+    """The jobs of a study, handed out as they become possible. told: lines of results.csv whose runs shall not be made again."""
 
-    def __init__(self, study: Study, planner: Planner) -> None:
+    def __init__(self, study: Study, planner: Planner, told: Sequence[Record] = ()) -> None:
         self.study, self.planner = study, planner
+        self.told = {record["key"]: record for record in told}
         #: row -> the chosen value of each searched key; {} for a row that searches nothing.
         self.chosen: dict[str, dict[str, str]] = {
             name: {} for name, row in study.rows.items() if not row.search and not row.tuned
         }
+        if told:
+            found = values_of(study, told)
+            self.chosen |= {name: found[name] for name, row in study.rows.items() if row.tuned and name in found}
         #: row -> what its tuning left, as ``recbench.study.tune.result`` writes it.
         self.tunings: dict[str, dict[str, Any]] = {}
         #: row -> why it will never have final runs.
@@ -43,6 +49,8 @@ class StudyPlan:
                 self.jobs.append(job)
                 if job.finished:
                     job.folder.check_whole()
+                    self.settle(job, None)
+                elif job.key in self.told:
                     self.settle(job, None)
                 else:
                     found.append(job)
@@ -84,15 +92,15 @@ class StudyPlan:
 
     def _choose(self, row: str) -> None:
         # A value whose training failed, as too high a learning rate may, is out of the race and named at the end.
-        finished = [job for job in self._searching[row] if job.finished]
+        finished = [job for job in self._searching[row] if job.finished or job.key in self.told]
         if not finished:
             self.dead[row] = "none of its searched values could be trained"
             return
-        best = max(finished, key=validation)  # of equal ones the first in the order of the file
+        best = max(finished, key=self.validation)  # of equal ones the first in the order of the file
         self.chosen[row] = dict(best.choice)
         values = ", ".join(f"{key}={value}" for key, value in best.choice)
         logger.info(
-            "chosen  %s: %s (validation %s %.4f)", row, values, best.config.evaluation.monitor, validation(best)
+            "chosen  %s: %s (validation %s %.4f)", row, values, best.config.evaluation.monitor, self.validation(best)
         )
 
     def tuned(self, row: str, found: dict[str, Any]) -> None:
@@ -107,8 +115,9 @@ class StudyPlan:
         """Whether a job stands at the values that its row's search chose."""
         return self.chosen.get(job.row) == dict(job.choice)
 
-
-def validation(job: Job) -> float:
-    """The figure of a finished job that decides a search."""
-    monitor = job.config.evaluation.monitor
-    return float(job.folder.read("metrics.json")[f"validation/{job.config.protocol.metric_prefix}{monitor}"])
+    def validation(self, job: Job) -> float:
+        """The figure of a finished job, or of one that results.csv tells, that decides a search."""
+        name = f"{job.config.protocol.metric_prefix}{job.config.evaluation.monitor}"
+        if job.finished:
+            return float(job.folder.read("metrics.json")[f"validation/{name}"])
+        return float(self.told[job.key][f"validation_{name}"])

@@ -160,22 +160,32 @@ def _group(file: Mapping[str, np.ndarray], i: int, said: Mapping[str, Any]) -> G
     return Group(*places, _sums(file[f"case_{i}"]), _sums(file[f"user_{i}"]), history, tuple(runs))
 
 
-def collect_ranks(jobs: Iterable[Job], earlier: StudyRanks) -> StudyRanks:
-    """The ranks of finished final jobs, from their folders; of a run without its ranks.parquet, from an earlier file."""
+def collect_ranks(jobs: Iterable[Job], earlier: StudyRanks, told: Iterable[tuple[str, str]] = ()) -> StudyRanks:
+    """The ranks of finished final jobs, from their folders; of a run without its ranks.parquet, from an earlier file.
+
+    told: (key, row) of further runs, which are not here.
+    """
     groups: list[Group] = []
     for job in jobs:
         for found in _of_job(job, earlier):
             _add(groups, found)
+    for key, row in told:
+        for found in _of_file(key, row, earlier):
+            _add(groups, found)
     return StudyRanks(tuple(groups))
+
+
+def _of_file(key: str, row: str, earlier: StudyRanks) -> Iterator[Group]:
+    known = earlier.find(key)
+    if known is not None:
+        yield replace(known[0], runs=(replace(known[1], rows=(row,)),))
 
 
 def _of_job(job: Job, earlier: StudyRanks) -> Iterator[Group]:
     """A group of this one run; nothing where its ranks are nowhere."""
     path = job.folder.ranks
     if not path.is_file():
-        known = earlier.find(job.key)
-        if known is not None:
-            yield replace(known[0], runs=(replace(known[1], rows=(job.row,)),))
+        yield from _of_file(job.key, job.row, earlier)
         return
     import polars as pl
 

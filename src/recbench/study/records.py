@@ -101,10 +101,10 @@ def _commit(provenance: Mapping[str, Any]) -> str:
 
 def write_csv(path: Path, records: Sequence[Record]) -> None:
     """All records under the union of their columns, in the order of their first appearance but for what a run stands on and its commit."""
-    found = dict.fromkeys(name for record in records for name in record)
+    found = dict.fromkeys(name for record in records for name in record if name != "told")
     last = [name for name in ("dependencies", "commit") if name in found]
     names = [name for name in found if name not in last]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*names, *last], lineterminator="\n")
+        writer = csv.DictWriter(file, [*names, *last], extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)

@@ -22,6 +22,7 @@ from recbench.study.definition import OWN_NAMES
 from recbench.study.overlaps import OVERLAPS, Overlaps
 from recbench.study.ranks_file import StudyRanks, user_totals
 from recbench.study.records import DOUBTS, VALUES_FROM, Record
+from recbench.study.told import TOLD, as_before, cells_of
 from recbench.study.values import key_of
 from recbench.training.convergence import cut_off_note
 
@@ -76,7 +77,7 @@ def _table(
     kept: StudyRanks,
 ) -> str:
     searched = list(dict.fromkeys(key for name in rows for key in study.rows[name].search))
-    tuning = [name for name in TUNING if any(name in group[0] for group in rows.values())]
+    tuning = [name for name in TUNING if any(group[0].get(name) is not None for group in rows.values())]
     compared = study.columns[0]
     reference = rows.get(study.reference or "")
     heading = [
@@ -88,6 +89,7 @@ def _table(
         "n",
     ]
     lines = [heading, ["---", *["---:"] * (len(heading) - 1)]]
+    earlier = cells_of(table_in(study.folder / "README.md"))
     overlaps = Overlaps([runs_dir / record["key"] for group in rows.values() for record in group])
     for name, group in rows.items():
         cells = [
@@ -96,7 +98,10 @@ def _table(
         ]
         if reference:
             cells.append("" if group is reference else difference(group, reference, compared, runs_dir, kept))
-        lines.append([*cells, *(str(group[0].get(key, "")) for key in [*searched, *tuning]), str(len(group))])
+        cells += [_text(group[0].get(key)) for key in [*searched, *tuning]]
+        if all(record.get(TOLD) for record in [*group, *(reference or ())]):
+            cells = [as_before(cell, earlier.get(name), column) for cell, column in zip(cells, heading, strict=False)]
+        lines.append([*cells, str(len(group))])
     for row in published:
         cells = [f"{row['label']} ({row['source']})", *(_mean(column, [row.get(column)]) for column in study.columns)]
         lines.append([*cells, *[""] * (len(heading) - len(cells))])
@@ -110,6 +115,10 @@ def _table(
     told += [line.replace("*", r"\*", 1) for line in table_notes(study, rows)]
     note += "".join(f"\n\n{line}" for line in told)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + note
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def marked(name: str, group: Sequence[Record]) -> str:
@@ -212,6 +221,12 @@ def _counted(value: float) -> str:
 def _short(value: float) -> str:
     """Four decimals without the zero before the point."""
     return f"{value:.4f}".removeprefix("0")
+
+
+def table_in(path: Path) -> str:
+    """What stands between the markers of a README; empty where there is none."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return text.partition(BEGIN)[2].partition(END)[0]
 
 
 def write_readme(path: Path, table: str) -> bool:

@@ -19,8 +19,9 @@ from recbench.study.latency import measure_latency
 from recbench.study.plan import StudyPlan
 from recbench.study.pool import Pool
 from recbench.study.ranks_file import FILE, StudyRanks, collect_ranks, read_ranks_file, write_ranks
-from recbench.study.records import record_of, write_csv
+from recbench.study.records import Record, record_of, write_csv
 from recbench.study.results import markdown, write_readme
+from recbench.study.told import kept_lines, ranks_told, told_records
 from recbench.study.tuning import tune_rows, tuning_figures
 from recbench.study.values import key_of
 
@@ -28,10 +29,17 @@ logger = logging.getLogger(__name__)
 
 
 def run_study(
-    name: str, words: tuple[str, ...], jobs: int, *, table_only: bool = False, rows: Sequence[str] = ()
+    name: str,
+    words: tuple[str, ...],
+    jobs: int,
+    *,
+    table_only: bool = False,
+    rows: Sequence[str] = (),
+    missing: bool = False,
 ) -> int:
     """Run a study by name or path; words: overrides of every run; rows: those to train, all unless given; results are always of all rows.
 
+    missing: what results.csv tells of runs that are not here is not made again.
     Returns the exit status. Raises UserError before anything is trained.
     """
     path = find_study(name, Path.cwd(), conf_dir().parent)
@@ -42,7 +50,8 @@ def run_study(
         return 0
     study = part_of(whole, rows) if rows else whole
     planner = Planner(study, words, runs_dir)
-    plan = StudyPlan(study, planner)
+    told = told_records(whole.folder / "results.csv", study) if missing else ()
+    plan = StudyPlan(study, planner, told)
     check(study, planner)
     tune_rows(study, planner, plan, jobs, run=True)
     pool = Pool(jobs, planner.runs_dir / "studies" / study.name)
@@ -163,11 +172,11 @@ def ask_more(study: Study, plan: StudyPlan, planner: Planner) -> list[str]:
 
 def write_results(study: Study, plan: StudyPlan) -> None:
     """results.csv, ranks.npz and the table, of all that is finished, in the order of the rows."""
-    place = {name: i for i, name in enumerate(study.rows)}
-    jobs = sorted((job for job in plan.jobs if job.finished), key=lambda job: place[job.row])
+    jobs = [job for job in plan.jobs if job.finished]
     records = [record_of(job, plan.is_chosen(job), study) | tuning_figures(plan, job.row) for job in jobs]
+    records = in_order(study, [*records, *kept_lines(study, plan.planner, records)])
     write_csv(study.folder / "results.csv", records)
-    kept = keep_ranks(study, [job for job in jobs if job.phase == FINAL])
+    kept = keep_ranks(study, [job for job in jobs if job.phase == FINAL], ranks_told(records))
     table = markdown(study, records, plan.planner.runs_dir, kept)
     print(table)
     if write_readme(study.folder / "README.md", table):
@@ -175,7 +184,13 @@ def write_results(study: Study, plan: StudyPlan) -> None:
     logger.info("results: %s", study.folder / "results.csv")
 
 
-def keep_ranks(study: Study, final: Sequence[Job]) -> StudyRanks:
+def in_order(study: Study, records: Sequence[Record]) -> list[Record]:
+    """By row as the study has them, searches before final runs, seeds upwards."""
+    place = {name: i for i, name in enumerate(study.rows)}
+    return sorted(records, key=lambda r: (place[r["row"]], r["phase"] == FINAL, r["seed"]))
+
+
+def keep_ranks(study: Study, final: Sequence[Job], told: Sequence[tuple[str, str]] = ()) -> StudyRanks:
     """Write ranks.npz, and return what it holds. Results never wait for it: what is wrong with it is said, and that is all."""
     path = study.folder / FILE
     try:
@@ -183,7 +198,7 @@ def keep_ranks(study: Study, final: Sequence[Job]) -> StudyRanks:
     except UserError as error:
         logger.warning("%s", error)
         earlier = StudyRanks()
-    kept = collect_ranks(final, earlier)
+    kept = collect_ranks(final, earlier, told)
     try:
         if kept.groups:
             write_ranks(path, kept)
@@ -199,5 +214,6 @@ def say_failures(plan: StudyPlan, more: list[str]) -> int:
     for line in [*lines, *more]:
         logger.error("failed: %s", line)
     done = sum(job.finished for job in plan.jobs)
-    logger.info("%d of %d runs finished", done, len(plan.jobs))
+    told = sum(not job.finished and job.key in plan.told for job in plan.jobs)
+    logger.info("%d of %d runs finished%s", done, len(plan.jobs), f", {told} told by results.csv" if told else "")
     return 1 if lines or more else 0

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 def tune_rows(study: Study, planner: Planner, plan: StudyPlan, jobs: int, run: bool) -> None:
     """Tune what is to be tuned and tell the plan; without ``run`` only what was tuned before is told. Raises UserError for a row without a space."""
     for row in study.rows.values():
-        if not row.tuned:
+        if not row.tuned or row.name in plan.chosen:
             continue
         words = tune_words(study, planner, row)
         name, _ = hydra_words(read_arguments(words))

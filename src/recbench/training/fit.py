@@ -28,7 +28,7 @@ from recbench.models.base import Recommender
 from recbench.models.collaborative.entities import EntityModel
 from recbench.models.sequence_model import SequenceModel
 from recbench.models.weights import check_checkpoint, load_weights, save_weights
-from recbench.nn.losses.catalogue import has_fast_bfloat16
+from recbench.nn.bfloat16 import has_fast_bfloat16
 from recbench.objectives.contrastive.base import build_auxiliaries
 from recbench.training.convergence import cut_off
 from recbench.training.epochs import BestEpoch, ResumePoint, Validate, training_figures

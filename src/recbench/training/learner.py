@@ -39,6 +39,8 @@ class FurtherTerms(Protocol):
 
     def draw(self, batch: Batch) -> None: ...
 
+    def own_loss(self, model: Any, batch: Any) -> Tensor | None: ...
+
     def terms(self, model: Any) -> dict[str, Tensor]: ...
 
     def after_step(self, model: Any) -> bool: ...
@@ -94,7 +96,9 @@ class Learner(pl.LightningModule):
     def _taught_terms(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """(the student's own loss, the objective's terms), from one forward pass."""
         if self.objective is None:
-            return self.student.training_loss(batch), {}
+            made = (auxiliary.own_loss(self.student, batch) for auxiliary in self.auxiliaries)
+            found = next((loss for loss in made if loss is not None), None)
+            return (self.student.training_loss(batch) if found is None else found), {}
         taught = self.lessons(batch) if self.lessons is not None else {}
         states = self.student.hidden_states(batch)
         own = self.student.loss_from_states(states, batch)

@@ -131,7 +131,7 @@ def test_weights_in_int8_say_nearly_the_same(stored):
 
 
 def test_int8_without_bitsandbytes_says_what_to_install(stored, monkeypatch):
-    monkeypatch.setattr("recbench.nn.language.backbone.find_spec", lambda name: None)
+    monkeypatch.setattr("recbench.nn.language.backbone_config.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'recbench\[int8\]'"):
         check_backbone(BackboneConfig(backbone=str(stored("llama")), n_layers=1, precision="int8"))
 

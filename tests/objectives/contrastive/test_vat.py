@@ -68,3 +68,53 @@ def test_windows_that_are_fitted_well_are_moved_further(build, dataset, batch):
 def test_a_model_that_reads_a_graph_is_refused(build, dataset):
     with pytest.raises(UserError, match=r"'srgnn' reads items as the nodes of a graph"):
         made(build, dataset, "srgnn")
+
+
+def step(model, auxiliary, batch):
+    """A training step's loss as the learner puts it together, and its gradients."""
+    auxiliary.draw(batch)
+    own = auxiliary.own_loss(model, batch)
+    loss = (model.training_loss(batch) if own is None else own) + auxiliary.terms(model)["vat"]
+    model.zero_grad()
+    loss.backward()
+    return loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_a_shared_pass_gives_the_gradients_of_two(build, dataset, batch, host, adaptive):
+    """Without dropout all passes of a step see the same network, so both ways are one."""
+    model, auxiliary = made(build, dataset, host, eps=0.3, adaptive=adaptive)
+    model.eval()
+    loss, grads = step(model, auxiliary, batch)
+    auxiliary.config.passes = "shared"
+    shared, found = step(model, auxiliary, batch)
+    torch.testing.assert_close(shared, loss)
+    assert found.keys() == grads.keys()
+    for name, grad in grads.items():
+        torch.testing.assert_close(found[name], grad, atol=1e-6, rtol=1e-4)
+
+
+def test_a_shared_pass_scales_its_gradients_with_the_loss(build, dataset, batch):
+    model, auxiliary = made(build, dataset, passes="shared", weight=1.0)
+    model.eval()
+    _, once = step(model, auxiliary, batch)
+    auxiliary.draw(batch)
+    own = auxiliary.own_loss(model, batch)
+    model.zero_grad()
+    ((own + auxiliary.terms(model)["vat"]) * 0.5).backward()
+    torch.testing.assert_close(model.item_embedding.weight.grad, once["item_embedding.weight"] * 0.5)
+
+
+def test_a_shared_pass_is_none_at_weight_0(build, dataset, batch):
+    model, auxiliary = made(build, dataset, passes="shared", weight=0.0)
+    auxiliary.draw(batch)
+    assert auxiliary.own_loss(model, batch) is None
+    assert auxiliary.terms(model) == {}
+
+
+def test_with_a_teacher_the_gradient_is_asked_for_apart(build, dataset, batch):
+    """The learner asks nothing of the own loss then, and the term is made as ever."""
+    model, auxiliary = made(build, dataset, passes="shared", eps=0.3)
+    auxiliary.draw(batch)
+    assert auxiliary.terms(model)["vat"] > model.training_loss(batch)

@@ -155,27 +155,35 @@ class OnePiece(SASRec):
         return torch.cat(found, 1), torch.cat(there, 1)
 
     def read(self, batch: Batch) -> list[Tensor]:
-        """The states at the end of each history, [N, D] each: of the input, after each layer, after each step."""
+        """The states at the end of each history, [N, D] each: of the input, after each layer, after each step.
+
+        The last layer works at the M last events alone, which is all that is read of it.
+        """
         tokens, there = self.beside(batch)
         x, real = torch.cat([self.inputs(batch), tokens], 1), torch.cat([batch.mask, there], 1)
-        length, last = batch.items.shape[1], batch.lengths - 1
-        sees = real[:, None, None, :].expand(-1, 1, x.shape[1], -1)
-        if not self.config.bidirectional:
-            earlier = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
-            earlier[:length, :length] = earlier[:length, :length].tril()
-            sees = sees & earlier
+        last, block = batch.lengths - 1, max(self.config.step_states if self.config.steps else 1, 1)
+        back = torch.arange(block - 1, -1, -1, device=x.device)
+        ends = (last[:, None] - back).clamp(min=0)
         states, past = [at_position(x, last)], []
-        for layer in self.layers:
-            x, kept = cast(TransformerLayer, layer).extend(x, None, sees)
-            states.append(at_position(x, last))
+        for number, layer in enumerate(self.layers, 1):
+            at = ends if number == len(self.layers) else None
+            x, kept = cast(TransformerLayer, layer).extend(x, None, self._sees(batch, real, at), at)
+            states.append(x[:, -1] if at is not None else at_position(x, last))
             past.append(kept)
         states[-1] = self.final_norm(states[-1])
         if self.config.steps:
-            back = torch.arange(self.config.step_states - 1, -1, -1, device=x.device)
-            where = (last[:, None] - back).clamp(min=0)
-            block = self.final_norm(x.gather(1, where[..., None].expand(-1, -1, x.shape[2])))
-            states += [made[:, -1] for made in self.reason(block, past, real)]
+            states += [made[:, -1] for made in self.reason(self.final_norm(x), past, real)]
         return states
+
+    def _sees(self, batch: Batch, real: Tensor, at: Tensor | None) -> Tensor:
+        """[N, 1, 1 or T or A, T] bool: what each position sees of the T, those ``at`` [N, A] alone if it is given. real [N, T]"""
+        if self.config.bidirectional:
+            return real[:, None, None, :]
+        length, total = batch.items.shape[1], real.shape[1]
+        earlier = torch.ones(total, total, dtype=torch.bool, device=real.device)
+        earlier[:length, :length] = earlier[:length, :length].tril()
+        sees = earlier[None] if at is None else earlier[at]
+        return (sees & real[:, None, :])[:, None]
 
     def reason(self, block: Tensor, past: list[tuple[Tensor, Tensor]], real: Tensor) -> list[Tensor]:
         """Block 0 [N, M, D], what each layer keeps of the T tokens, which of them are real [N, T] -> blocks 1 .. K."""

@@ -9,15 +9,22 @@ Shapes: B rows, L items of the longest history, H width, P and S positions of th
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError, nearest
+from recbench.nn.bfloat16 import as_float32, is_emulated
 from recbench.nn.language import attention
-from recbench.nn.language.backbone_config import INITS, PRECISIONS, PROMPTS, BackboneConfig, is_frozen
+from recbench.nn.language.backbone_config import (
+    INITS,
+    PRECISIONS,
+    PROMPTS,
+    BackboneConfig,
+    check_precision,
+    is_frozen,
+)
 from recbench.nn.language.last_position import is_traced, last_attention_end, last_feedforward, read_at
 from recbench.nn.language.lora import with_lora
 from recbench.nn.language.merged_adapters import ReadyAdapters, in_place, ready_adapters
@@ -47,7 +54,7 @@ def check_backbone(config: BackboneConfig) -> None:
             raise UserError(f"unknown model.{key} '{value}'; {nearest(value, known)}")
     if config.init == "random_frozen" and config.lora_rank == 0:
         raise UserError("with model.init=random_frozen only adapters learn; set model.lora_rank to at least 1")
-    _check_precision(config)
+    check_precision(config)
     check_prompt(config)
     if config.backbone == "tiny":
         if config.tiny_n_heads > 0 and config.tiny_hidden_size % (2 * config.tiny_n_heads):
@@ -58,24 +65,6 @@ def check_backbone(config: BackboneConfig) -> None:
         read_config(config.backbone, config.n_layers)
 
 
-def _check_precision(config: BackboneConfig) -> None:
-    if config.precision == "float32":
-        return
-    if not is_frozen(config):
-        raise UserError(
-            f"model.precision={config.precision} is for weights that stay frozen, and this backbone's own weights are trained; set "
-            "model.precision=float32, or name a pretrained backbone with model.lora_rank above 0"
-        )
-    if config.precision != "int8":
-        return
-    if config.init != "pretrained":
-        raise UserError("model.precision=int8 is made of stored weights: model.init must be pretrained")
-    if find_spec("bitsandbytes") is None:
-        raise UserError(
-            "model.precision=int8 needs bitsandbytes: pip install 'recbench[int8]', or set model.precision=bfloat16"
-        )
-
-
 class Backbone(nn.Module):
     """[B, L, H] -> states after the input and after each layer, [B, L, H] each, the last ones after the final norm.
 
@@ -83,6 +72,8 @@ class Backbone(nn.Module):
     that cannot be built, and for histories that with the prompt are longer than the backbone reads. ``keep_tokens`` leaves the token table in
     place, frozen, for a caller that mixes texts of its own with the vectors.
     """
+
+    _is_built = False
 
     def __init__(self, config: BackboneConfig, max_length: int, keep_tokens: bool = False) -> None:
         super().__init__()
@@ -116,16 +107,18 @@ class Backbone(nn.Module):
         # In a list, so that it is not a module of this one a second time.
         self._last_feedforward = [last_feedforward(model)]
         self._last_attention = [last_attention_end(model)]
-        #: False makes the prompt's prefix a part of every row's sequence, as in the paper's code: for measuring what reuse saves.
+        #: False reads the prompt's prefix in every row, as in the paper's code: for measuring what reuse saves.
         self.reuse_prefix = True
         self._kept: tuple[Any, Any] | None = None
         self._ready: tuple[Any, ReadyAdapters] | None = None
+        self._is_built = True
 
     def normed(self, states: Tensor) -> Tensor:
         """States of an inner layer [..., H] as the final norm would leave them; themselves where there is none, as in a BERT."""
         if self._final_norm is None:
             return states
         norm = self.model.get_submodule(self._final_norm)
+        self._adjust(states.device)
         return norm(states.to(self.dtype)).to(states.dtype)
 
     def forward(self, vectors: Tensor) -> list[Tensor]:
@@ -148,11 +141,12 @@ class Backbone(nn.Module):
         read in pieces whose states stay small, for fresh memory for large ones costs as much as the products, and adapters are a part of the weights
         or of their precision (``nn.language.merged_adapters``).
         """
+        self._adjust(vectors.device)
         if self.training or torch.is_grad_enabled() or vectors.device.type != "cpu" or is_traced():
             return self._last(vectors, lengths, inner)
         at_once = max(1, PIECE_POSITIONS // vectors.shape[1])
-        pieces = zip(vectors.split(at_once), lengths.split(at_once), strict=True)
         with in_place(self._ready_adapters()):
+            pieces = zip(vectors.split(at_once), lengths.split(at_once), strict=True)
             parts = [self._last(some, ends, inner) for some, ends in pieces]
         return parts[0] if len(parts) == 1 else [torch.cat(states) for states in zip(*parts, strict=True)]
 
@@ -220,6 +214,7 @@ class Backbone(nn.Module):
         cache: Any = None,
         inner: bool = True,
     ) -> list[Tensor]:
+        self._adjust(vectors.device)
         given: dict[str, Any] = {}
         if mask is not None:
             given["attention_mask"] = self._as_read(mask)
@@ -235,6 +230,12 @@ class Backbone(nn.Module):
         )
         states = output.hidden_states if inner else (output.last_hidden_state,)
         return [s.to(vectors.dtype) for s in states]
+
+    def _adjust(self, device: torch.device) -> None:
+        """For a processor that would emulate the weights' precision; not while the model is built, for it may go to a GPU."""
+        if self._is_built and is_emulated(device.type, self.dtype):
+            as_float32(self.model)
+            self.dtype = torch.float32
 
     def _as_read(self, mask: Tensor) -> Tensor:
         """[Q, K] or [B, Q, K] bool as this model's attention takes it: [1 or B, 1, Q, K], added to the logits where it is not fused."""

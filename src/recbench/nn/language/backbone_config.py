@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+from recbench.core.errors import UserError
 
 INITS = ("pretrained", "random", "random_frozen")
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -35,3 +38,22 @@ def is_frozen(config: BackboneConfig) -> bool:
     if config.init == "random_frozen":
         return True
     return config.backbone != "tiny" and config.init == "pretrained" and config.lora_rank > 0
+
+
+def check_precision(config: BackboneConfig) -> None:
+    """Raise UserError for a precision that these weights cannot have, or whose package is missing."""
+    if config.precision == "float32":
+        return
+    if not is_frozen(config):
+        raise UserError(
+            f"model.precision={config.precision} is for weights that stay frozen, and this backbone's own weights are trained; set "
+            "model.precision=float32, or name a pretrained backbone with model.lora_rank above 0"
+        )
+    if config.precision != "int8":
+        return
+    if config.init != "pretrained":
+        raise UserError("model.precision=int8 is made of stored weights: model.init must be pretrained")
+    if find_spec("bitsandbytes") is None:
+        raise UserError(
+            "model.precision=int8 needs bitsandbytes: pip install 'recbench[int8]', or set model.precision=bfloat16"
+        )

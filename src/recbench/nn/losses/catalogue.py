@@ -18,9 +18,7 @@ Shapes: N predicted positions (real ones only), D width, V = n_items + 1 rows of
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import torch
@@ -263,24 +261,3 @@ def softmax_into(buffer: Tensor, states: Tensor, table: Tensor) -> Tensor:
 def surprise(probability: Tensor) -> Tensor:
     """-log of probabilities in float32; finite for one that came out as 0."""
     return -probability.clamp_min(torch.finfo(torch.float32).tiny).log()
-
-
-def has_fast_bfloat16(device_type: str) -> bool:
-    """Whether bfloat16 matrix products are native there: an AVX512-BF16 or AMX processor, or a GPU of compute capability 8 or more.
-
-    A processor that ONEDNN_MAX_CPU_ISA keeps to older instructions, such as AVX2, is one without them.
-    """
-    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL"
-    if device_type == "cpu" and not any(word in allowed.upper() for word in ("ALL", "DEFAULT", "BF16", "FP16", "AMX")):
-        return False
-    return _has_bfloat16(device_type)
-
-
-@cache
-def _has_bfloat16(device_type: str) -> bool:
-    if device_type == "cuda":
-        return torch.cuda.get_device_capability()[0] >= 8
-    if device_type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return False

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from recbench.core.errors import UserError, first_line
 from recbench.data.text_config import TextConfig
+from recbench.nn.bfloat16 import as_float32, is_emulated
 from recbench.nn.language.pretrained import few_words, files_of, first_position, hub_folder
 from recbench.nn.text.length_buckets import by_length
 
@@ -60,6 +61,8 @@ def encoded(texts: Sequence[str], config: TextConfig, device: torch.device) -> n
     """
     tokenizer, model = _read(model_folder(config.encoder), config)
     model = model.to(device).eval()
+    if is_emulated(device.type, model.dtype):
+        as_float32(model)
     # Each different text once, those of like length together.
     different = sorted({text for text in texts if text.strip()})
     taken = _tokens(tokenizer, different, config.max_tokens)

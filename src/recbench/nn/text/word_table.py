@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from recbench.core.errors import UserError
+from recbench.nn.bfloat16 import product
 from recbench.nn.language.backbone import Backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.causal_decoder import output_vectors
@@ -49,7 +50,7 @@ class WordTable(nn.Module):
     def logits(self, states: Tensor) -> Tensor:
         """states [N, H] -> [N, K] float32"""
         table = self.inputs() if self.output is None else self.output
-        return (states.to(table.dtype) @ table.T).float()
+        return product(states.to(table.dtype), table.T).float()
 
     def words_of(self, texts: Sequence[str], n_words: int) -> Tensor:
         """[V, T] int64: the first words of each text, numbered from 1; 0 where there are fewer. Raises UserError without a tokenizer."""

@@ -25,6 +25,11 @@ def at_position(x: Tensor, at: Tensor) -> Tensor:
     return x[torch.arange(x.shape[0], device=x.device), at]
 
 
+def at_positions(x: Tensor, at: Tensor) -> Tensor:
+    """x [B, L, D], at [B, A] -> [B, A, D]."""
+    return x.gather(1, at[..., None].expand(-1, -1, x.shape[2]))
+
+
 def attend_from(query: Tensor, key: Tensor, value: Tensor, at: Tensor, n_heads: int) -> Tensor:
     """Attention of one position of each row, which sees 0..at: query [B, D], key and value [B, L, D], at [B] -> [B, D]. Without dropout."""
     b, length, d = key.shape
@@ -58,14 +63,20 @@ class MultiHeadAttention(nn.Module):
         )
         return self.output(mixed.transpose(1, 2).reshape(b, length, d))
 
-    def extend(self, x: Tensor, past: KeyValue | None, sees: Tensor) -> tuple[Tensor, KeyValue]:
+    def extend(
+        self, x: Tensor, past: KeyValue | None, sees: Tensor, at: Tensor | None = None
+    ) -> tuple[Tensor, KeyValue]:
         """New positions x [B, M, D] behind ``past``, the keys and values of P positions -> ([B, M, D], keys and values of all P + M).
 
-        sees: bool, broadcast to [B, 1, M, P + M], True where a new position may look; each needs at least one.
+        sees: bool, broadcast to [B, 1, M, P + M], True where a new position may look; each needs at least one. at [B, A]: those of the M
+        positions whose output is wanted, [B, A, D] then, and ``sees`` is of them; all if None.
         """
         b, new, d = x.shape
         qkv = self.query_key_value(x).view(b, new, 3, self.n_heads, d // self.n_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        if at is not None:
+            new = at.shape[1]
+            query = query.gather(2, at[:, None, :, None].expand(-1, self.n_heads, -1, query.shape[-1]))
         if past is not None:
             key, value = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
         dropout = self.dropout if self.training else 0.0
@@ -111,10 +122,12 @@ class TransformerLayer(nn.Module):
         """x [B, L, D], at [B] -> the output at that position of each row [B, D]; in evaluation mode only."""
         return self._add(at_position(x, at), self.attention.last(self.attention_norm(x), at))
 
-    def extend(self, x: Tensor, past: KeyValue | None, sees: Tensor) -> tuple[Tensor, KeyValue]:
-        """New positions x [B, M, D] behind those of ``past``; see ``MultiHeadAttention.extend``."""
-        attended, kept = self.attention.extend(self.attention_norm(x), past, sees)
-        return self._add(x, attended), kept
+    def extend(
+        self, x: Tensor, past: KeyValue | None, sees: Tensor, at: Tensor | None = None
+    ) -> tuple[Tensor, KeyValue]:
+        """New positions x [B, M, D] behind those of ``past``, perhaps for the output at some alone; see ``MultiHeadAttention.extend``."""
+        attended, kept = self.attention.extend(self.attention_norm(x), past, sees, at)
+        return self._add(x if at is None else at_positions(x, at), attended), kept
 
     def _add(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + self.dropout(attended)

@@ -47,6 +47,13 @@ class Auxiliary(nn.Module):
         """Choose what the histories of a training batch are compared with."""
         raise NotImplementedError
 
+    def own_loss(self, model: SequenceModel, batch: Batch) -> Tensor | None:
+        """The model's own loss of a training batch, from an auxiliary that needs more of that pass than the loss; None: it needs nothing of it.
+
+        Asked after ``draw``, of a model without a teacher.
+        """
+        return None
+
     def terms(self, model: SequenceModel) -> dict[str, Tensor]:
         """Weighted scalar terms by name, for what was drawn."""
         raise NotImplementedError

@@ -11,6 +11,9 @@ Where this deviates:
 - A target's vector moves by the mean strength of the windows that aim at it. l_w is measured by the exact softmax, whatever the loss.
 - The move is of the model's own vectors at a step; user vectors are none here.
 
+``passes: shared`` takes the gradient from the pass that trains the model, as the paper writes it: two passes a step. ``separate`` asks for it in a
+pass of its own, with other dropout: three, and what a student with a teacher gets.
+
 Shapes: B windows, L positions, D width of the input vectors, V = n_items + 1, E width of the item vectors.
 """
 
@@ -37,6 +40,7 @@ class VAT(Auxiliary):
     """See the head of this file. Raises UserError for a model whose input vectors are not looked up event by event."""
 
     batch: Batch
+    _moves: tuple[Tensor, Tensor] | None = None
 
     def __init__(self, config: VATConfig, model: SequenceModel, dataset: WindowDataset) -> None:
         super().__init__()
@@ -46,14 +50,32 @@ class VAT(Auxiliary):
     def draw(self, batch: Batch) -> None:
         self.batch = batch
 
+    def own_loss(self, model: SequenceModel, batch: Batch) -> Tensor | None:
+        self._moves = None
+        if self.config.passes != "shared" or not (self.config.weight and self.config.eps):
+            return None
+        kept: list[Tensor] = []
+        items = model.item_vectors()
+        # Apart from what is read, where both are one table.
+        items = items.view_as(items) if items.requires_grad else items.detach().requires_grad_(True)
+        with leaves(model, kept, items, detached=False):
+            states = model.hidden_states(batch)
+            loss = model.loss_from_states(states, batch)
+        weights = [p for p in model.parameters() if p.requires_grad]
+        read, scored, *others = torch.autograd.grad(loss, [kept[0], items, *weights], allow_unused=True)
+        assert read is not None
+        assert scored is not None
+        self._moves = self._moved_by(model, batch, states[-1].detach(), items.detach(), read, scored)
+        return TakenGradients.apply(loss.detach(), others, *weights)
+
     def terms(self, model: SequenceModel) -> dict[str, Tensor]:
         batch = self.batch
         if not self.config.weight:
             return {}
         if not self.config.eps:
             return {"vat": self.config.weight * model.training_loss(batch)}
-        read, scored = self.moves(model, batch)
-        with moved(model, read, scored):
+        moves, self._moves = self._moves or self.moves(model, batch), None
+        with moved(model, *moves):
             return {"vat": self.config.weight * model.training_loss(batch)}
 
     def moves(self, model: SequenceModel, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -65,9 +87,16 @@ class VAT(Auxiliary):
             states = model.hidden_states(batch)
             loss = model.loss_from_states(states, batch)
             read, scored = torch.autograd.grad(loss, (kept[0], items))
+        return self._moved_by(model, batch, states[-1].detach(), items.detach(), read, scored)
+
+    def _moved_by(
+        self, model: SequenceModel, batch: Batch, states: Tensor, items: Tensor, read: Tensor, scored: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The moves along gradients: states [B, L, E], items [V, E], read [B, L, D], scored [V, E]."""
+        assert batch.targets is not None
         if self.config.direction == "random":
             read, scored = torch.randn_like(read) * batch.mask[..., None], torch.randn_like(scored)
-        strength = self.strengths(model, states[-1].detach(), batch, items.detach())
+        strength = self.strengths(model, states, batch, items)
         of_item = torch.zeros(len(items), device=items.device)
         times = torch.zeros_like(of_item)
         targets, windows = batch.targets[batch.mask], batch.mask.nonzero()[:, 0]
@@ -94,12 +123,27 @@ class VAT(Auxiliary):
         return 2.0 * torch.sigmoid(losses.mean() / losses.clamp(min=1e-6) - 1.0)
 
 
+class TakenGradients(torch.autograd.Function):
+    """A loss [] whose gradients by some weights are known already: they are given to the weights in the backward pass, once."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, grads: list[Tensor | None], *weights: Tensor) -> Tensor:
+        ctx.grads = grads
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        given, ctx.grads = ctx.grads, None
+        return (None, None, *(None if g is None else g * outer[0] for g in given))
+
+
 @contextlib.contextmanager
-def leaves(model: SequenceModel, kept: list[Tensor], items: Tensor) -> Iterator[None]:
-    """While this lasts, the model reads vectors without a past, which are put into ``kept``, and scores with ``items`` [V, E]."""
+def leaves(model: SequenceModel, kept: list[Tensor], items: Tensor, detached: bool = True) -> Iterator[None]:
+    """While this lasts, the vectors that the model reads go into ``kept``, without a past if ``detached``, and it scores with ``items`` [V, E]."""
 
     def keep(_: nn.Module, __: tuple[Any, ...], vectors: Tensor) -> Tensor:
-        kept.append(vectors.detach().requires_grad_(True))
+        learns = vectors.requires_grad and not detached
+        kept.append(vectors if learns else vectors.detach().requires_grad_(True))
         return kept[-1]
 
     with _changed(model, keep, lambda: items):

@@ -94,6 +94,22 @@ def test_items_take_their_rows_by_id_and_new_ones_start_as_drawn(words_of, files
     assert made.metrics["dependencies"] == {"init_from": source.folder.key}
 
 
+def test_weights_that_are_kept_are_those_of_the_source(words_of, files, source):
+    config = words_of(*SASREC, *files[0], f"training.init_from={source.folder.path}", "training.keep_weights=true")
+    made = run(config)
+    ours, theirs = load_tensors(made.folder.weights), load_tensors(source.folder.weights)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert made.metrics["cost/epochs"] == 0
+    assert made.metrics["test/mrr"] == pytest.approx(source.metrics["test/mrr"])
+    assert made.folder.key not in (source.folder.key, run_key(source.config, RunContext.of(source.config)))
+
+
+def test_weights_of_nothing_cannot_be_kept(words_of, files):
+    with pytest.raises(UserError, match=r"name it by training\.init_from"):
+        words_of(*SASREC, *files[0], "training.keep_weights=true")
+
+
 def test_the_key_holds_the_sources_key_and_no_place(words_of, files, source, tmp_path):
     cold = words_of(*SASREC, *files[1])
     stage = RunContext.of(cold)

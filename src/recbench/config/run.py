@@ -134,6 +134,10 @@ class RunConfig:
         self.training.sparsity.check()
         self._check_optimizer()
         self._check_embedding_gradients()
+        if self.training.keep_weights and self.training.init_from is None:
+            raise UserError(
+                "training.keep_weights=true keeps the weights of a finished run: name it by training.init_from"
+            )
         if self.training.init_from is not None and not lookup(self.model.name).model.trains_by_gradient:
             raise UserError(
                 f"training.init_from: '{self.model.name}' is computed, not trained, and starts from nothing"

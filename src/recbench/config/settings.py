@@ -59,6 +59,8 @@ class TrainingConfig:
     rows: str = field(default="events", metadata=LATER)
     # Folder or key of a finished run of the same model whose weights the training starts from (experiment.warm_start). Its key enters ours.
     init_from: str | None = field(default=None, metadata=LATER)
+    # They stay as they are: nothing is trained. For keys that change answers alone.
+    keep_weights: bool = field(default=False, metadata=LATER)
     # Which training events are targets: none (all) | random | dealrec | denoise | propensity | holdout, each a run of its own (select_NAME).
     selection: str = field(default="none", metadata=LATER)
     selection_keys: dict[str, Any] = field(default_factory=dict, metadata=LATER)  # of that run

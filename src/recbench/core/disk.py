@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
-#: What libraries say whose errors have no number: safetensors, Polars, SQLite, NumPy, torch.
+#: What libraries say whose errors have no number: safetensors, Polars, SQLite, NumPy, torch. SQLite's "disk I/O error" is a file that may not grow:
+#: a quota, or a limit on its length.
 _SAID_FULL = re.compile(
-    r"No space left on device|File too large|[Dd]isk quota exceeded|database or disk is full|\b\d+ requested and \d+ written"
+    r"No space left on device|File too large|[Dd]isk quota exceeded|database or disk is full|disk I/O error|\b\d+ requested and \d+ written"
     r"|PytorchStreamWriter failed writing|unexpected pos \d+"
 )
 #: Bytes of free space below which a failed write is put down to a full disk.

@@ -47,9 +47,9 @@ _hidden: dict[str, str] = {}
 def hide(text: str) -> str:
     """A word with its secrets replaced by marks, which ``reveal`` knows in this process and in those that it starts.
 
-    >>> hide("tracking.uri=postgresql://me:secret@db.example/mlflow")
-    'tracking.uri=postgresql://***@db.example/mlflow'
-    >>> reveal("postgresql://***@db.example/mlflow")
+    >>> hide("tracking.uri=postgresql://me:secret@db.example/mlflow")  # doctest: +ELLIPSIS
+    'tracking.uri=postgresql://***...@db.example/mlflow'
+    >>> reveal(hide("postgresql://me:secret@db.example/mlflow"))
     'postgresql://me:secret@db.example/mlflow'
     """
     return _each_address(text, _remember)

@@ -52,7 +52,7 @@ def time_step(config: RunConfig, stage: RunContext) -> StepTime | None:
         return None
     prepare_device(config.hardware, config.seed)
     device = device_of(config.hardware)
-    if config.training.max_epochs == 0:
+    if config.training.max_epochs == 0 or config.training.keep_weights:
         return None
     model = build_model(config, stage, {}).to(device)
     try:

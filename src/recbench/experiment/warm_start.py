@@ -193,5 +193,5 @@ def without_source(config: RunConfig) -> RunConfig:
     return (
         config
         if config.training.init_from is None
-        else replace(config, training=replace(config.training, init_from=None))
+        else replace(config, training=replace(config.training, init_from=None, keep_weights=False))
     )

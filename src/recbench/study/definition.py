@@ -19,7 +19,8 @@
     latency: {rows: [plain], batch_size: 128, threads: 1}
 
 A value of the form ``<ROW:KEY>`` stands for what the search of another row chose for KEY, as in
-``distillation.teacher.training.lr=<teacher:training.lr>``. Overrides may lie in nested lists; of two that set one key, the later one holds.
+``distillation.teacher.training.lr=<teacher:training.lr>``; ``<ROW:run>`` for the run of another row with the same seed, once it is finished, as in
+``training.init_from=<plain:run>``. Overrides may lie in nested lists; of two that set one key, the later one holds.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from recbench.study.values import (
     refuse_unknown,
 )
 
-REFERENCE = re.compile(r"<([^<>:]+):([^<>:]+)>")
+REFERENCE, RUN = re.compile(r"<([^<>:]+):([^<>:]+)>"), "run"
 METRIC = re.compile(
     r"(validation_|sampled\d+_|keep_|mask_|popularity_order_|retriever_order_|shuffled_|rewarded_)*"
     r"(ndcg|hr|mrr|coverage|gini|novelty|mean_popularity|recall|precision)(@\d+)?"
@@ -96,8 +97,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Study:
-    """A study, checked. n_sampled: negatives of the additional sampled metrics, 0 for none. both_rules: ask under the
-    other rule on seen items too."""
+    """A study, checked. n_sampled: negatives of the additional sampled metrics, 0 for none. both_rules: ask under the other rule too."""
 
     name: str
     folder: Path
@@ -292,7 +292,7 @@ def _check_references(study: Study, row: Row, path: tuple[str, ...]) -> None:
     for name, key in row.references():
         if name not in study.rows:
             raise UserError(f"row '{row.name}': <{name}:{key}> names no row; {nearest(name, study.rows)}")
-        if key not in study.rows[name].search:
+        if key != RUN and key not in study.rows[name].search:
             known = list(study.rows[name].search)
             raise UserError(
                 f"row '{row.name}': the row '{name}' does not search {key}; it searches: {', '.join(known) or 'nothing'}"

@@ -17,7 +17,7 @@ from recbench.core.run_folder import RunFolder
 from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import check_dependencies, check_requirements, dependency_configs
 from recbench.experiment.key import run_key
-from recbench.study.definition import REFERENCE, Row, Study
+from recbench.study.definition import REFERENCE, RUN, Row, Study
 from recbench.study.values import key_of, last_of_each
 
 SEARCH, FINAL = "search", "final"
@@ -82,7 +82,10 @@ class Planner:
         self, row: Row, phase: str, seed: int, choice: Mapping[str, str], chosen: Mapping[str, Mapping[str, str]]
     ) -> Job:
         """A job, composed and checked. Raises UserError that names the row."""
-        own = [REFERENCE.sub(lambda found: chosen[found[1]][found[2]], word) for word in row.overrides]
+        own = [
+            REFERENCE.sub(lambda found: self._referred(found[1], found[2], seed, chosen), word)
+            for word in row.overrides
+        ]
         values = [f"{key}={value}" for key, value in choice.items()]
         shared = [
             word for word in self.words if not (key_of(word) == "data.raw_dir" and _is_generated(own, self.words))
@@ -99,6 +102,12 @@ class Planner:
             raise type(error)(f"row '{row.name}': {error}") from error
         key = run_key(config, stage)
         return Job(row.name, phase, seed, tuple(choice.items()), words, config, key, direct, needs)
+
+    def _referred(self, name: str, key: str, seed: int, chosen: Mapping[str, Mapping[str, str]]) -> str:
+        """What ``<ROW:KEY>`` stands for: a value that the row chose, or the key of its run."""
+        if key != RUN:
+            return chosen[name][key]
+        return self.job(self.study.rows[name], FINAL, seed, chosen[name], chosen).key
 
     def _keys_below(self, config: RunConfig, stage: RunContext) -> tuple[tuple[tuple[str, str], ...], frozenset[str]]:
         """((role, key) of the direct dependencies, keys of all)."""

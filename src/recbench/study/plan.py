@@ -9,8 +9,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from recbench.study.definition import Row, Study
-from recbench.study.jobs import SEARCH, Job, Planner
+from recbench.study.definition import RUN, Row, Study
+from recbench.study.jobs import FINAL, SEARCH, Job, Planner
 from recbench.study.records import Record
 from recbench.study.told import values_of
 from recbench.study.values import as_text
@@ -69,12 +69,23 @@ class StudyPlan:
                 yield from self._searching[row.name]
 
     def _ready(self, row: Row) -> bool:
-        """Whether the rows that this one refers to have chosen; without a choice of theirs it is dead."""
+        """Whether the rows that this one refers to have chosen, and have made the runs that it goes on from; if they cannot, it is dead."""
         names = {name for name, _ in row.references()}
         for name in sorted(names & set(self.dead)):
             self.dead[row.name] = f"it needs what the search of '{name}' chooses, which failed"
             return False
-        return names <= set(self.chosen)
+        return names <= set(self.chosen) and all(
+            self._has_run(row, name) for name, key in row.references() if key == RUN
+        )
+
+    def _has_run(self, row: Row, name: str) -> bool:
+        """Whether all runs of the row ``name`` are over and here; over and gone, the row that goes on from them is dead."""
+        made = [job for job in self.jobs if job.row == name and job.phase == FINAL]
+        if not made or any(id(job) not in self._settled for job in made):
+            return False
+        if not all(job.finished for job in made):
+            self.dead[row.name] = f"it goes on from the run of '{name}', which is not here"
+        return row.name not in self.dead
 
     def waits_for(self, row: Row) -> list[str]:
         """The rows whose searches must choose before this one can run; none where it runs, ran, or never will."""

@@ -22,7 +22,7 @@ from recbench.study.definition import OWN_NAMES
 from recbench.study.overlaps import OVERLAPS, Overlaps
 from recbench.study.ranks_file import StudyRanks, user_totals
 from recbench.study.records import DOUBTS, VALUES_FROM, Record
-from recbench.study.told import TOLD, as_before, cells_of
+from recbench.study.told import TOLD, Cells, as_before
 from recbench.study.values import key_of
 from recbench.training.convergence import cut_off_note
 
@@ -31,17 +31,22 @@ if TYPE_CHECKING:
 
 #: Ranks of a study that keeps none.
 NOTHING_KEPT = StudyRanks()
+#: A table that was not there before.
+NO_CELLS: Cells = {}
 #: What the tuning of a row took and found (``recbench.study.tuning``).
 TUNING = ("tuned", "budget", "best_validation")
 #: Where the table goes in a README.
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
-def markdown(study: Study, records: Sequence[Record], runs_dir: Path, kept: StudyRanks = NOTHING_KEPT) -> str:
+def markdown(
+    study: Study, records: Sequence[Record], runs_dir: Path, kept: StudyRanks = NOTHING_KEPT, earlier: Cells = NO_CELLS
+) -> str:
     """The table of the final runs: mean and standard deviation over seeds, the difference to the reference row, published rows below.
 
     One table a data set and protocol, for two never share one. A published row stands in that of the row that it names with ``beside``,
-    and nowhere before that row is measured; one that names none stands in that of the reference row, or in the first.
+    and nowhere before that row is measured; one that names none stands in that of the reference row, or in the first. earlier: cells of the table
+    that this one takes the place of, for rows of runs that are not here.
     """
     final = [record for record in records if record["phase"] == "final"]
     asked = dict.fromkeys(map(_asked, final))
@@ -60,7 +65,7 @@ def markdown(study: Study, records: Sequence[Record], runs_dir: Path, kept: Stud
             if (homes.get(row["beside"]) if row.get("beside") else home) == (data, protocol)
         ]
         heading = f"Data `{data}`, protocol" if several else "Protocol"
-        parts.append(f"{heading} `{protocol}`.\n\n" + _table(study, rows, published, runs_dir, kept))
+        parts.append(f"{heading} `{protocol}`.\n\n" + _table(study, rows, published, runs_dir, kept, earlier))
     return "\n\n".join(parts) or "No final run is finished yet."
 
 
@@ -75,6 +80,7 @@ def _table(
     published: Sequence[Mapping[str, Any]],
     runs_dir: Path,
     kept: StudyRanks,
+    earlier: Cells,
 ) -> str:
     searched = list(dict.fromkeys(key for name in rows for key in study.rows[name].search))
     tuning = [name for name in TUNING if any(group[0].get(name) is not None for group in rows.values())]
@@ -89,7 +95,6 @@ def _table(
         "n",
     ]
     lines = [heading, ["---", *["---:"] * (len(heading) - 1)]]
-    earlier = cells_of(table_in(study.folder / "README.md"))
     overlaps = Overlaps([runs_dir / record["key"] for group in rows.values() for record in group])
     for name, group in rows.items():
         cells = [

@@ -20,8 +20,8 @@ from recbench.study.plan import StudyPlan
 from recbench.study.pool import Pool
 from recbench.study.ranks_file import FILE, StudyRanks, collect_ranks, read_ranks_file, write_ranks
 from recbench.study.records import Record, record_of, write_csv
-from recbench.study.results import markdown, write_readme
-from recbench.study.told import kept_lines, ranks_told, told_records
+from recbench.study.results import markdown, table_in, write_readme
+from recbench.study.told import cells_of, kept_lines, ranks_told, told_records
 from recbench.study.tuning import tune_rows, tuning_figures
 from recbench.study.values import key_of
 
@@ -177,7 +177,8 @@ def write_results(study: Study, plan: StudyPlan) -> None:
     records = in_order(study, [*records, *kept_lines(study, plan.planner, records)])
     write_csv(study.folder / "results.csv", records)
     kept = keep_ranks(study, [job for job in jobs if job.phase == FINAL], ranks_told(records))
-    table = markdown(study, records, plan.planner.runs_dir, kept)
+    earlier = cells_of(table_in(study.folder / "README.md"))
+    table = markdown(study, records, plan.planner.runs_dir, kept, earlier)
     print(table)
     if write_readme(study.folder / "README.md", table):
         logger.info("table written to %s", study.folder / "README.md")

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 KEY = re.compile(r"(model|training|data|distillation|protocol|evaluation|attack|compression|hardware)\.[\w.]+")
 #: Mark of a record that was read from results.csv, and the text that it was read from.
 TOLD = "told"
+#: Row -> column -> cell of a table.
+Cells = Mapping[str, Mapping[str, str]]
 
 
 def told_records(path: Path, study: Study) -> list[Record]:

@@ -68,7 +68,8 @@ def fit(
     keep_last: the last epoch's weights are kept and all epochs are trained, for protocols whose validation chooses nothing.
     selected: which training events are targets, and how much each counts; all alike if None.
     epochs: train for so many in place of ``max_epochs``, which goes on to say how fast a schedule falls, and do not validate at all.
-    Continues from ``folder.resume_checkpoint`` if an earlier attempt left one. With ``max_epochs`` 0 the weights are stored as they are.
+    Continues from ``folder.resume_checkpoint`` if an earlier attempt left one. With ``max_epochs`` 0, or ``keep_weights``, the weights are stored as
+    they are.
     Raises UserError if there is nothing to train on, or if the loss diverges.
     """
     dataset = rows_of(model, train, config)
@@ -79,7 +80,7 @@ def fit(
         dataset = WindowDataset(train.data, windows, target_weights=selected.weight)
     n_targets = int(windows.counts.sum())
     ranks = processes.here()
-    if config.max_epochs == 0:
+    if config.max_epochs == 0 or config.keep_weights:
         if ranks.leads:
             save_weights(model, folder.weights)
         processes.barrier()

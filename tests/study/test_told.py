@@ -42,7 +42,8 @@ def test_lines_and_cells_of_runs_that_are_elsewhere_stay_as_they_are(moved):
     assert (moved.path / "README.md").read_bytes() == before["README.md"]
 
 
-def test_only_what_is_told_nowhere_is_trained(moved):
+@pytest.mark.parametrize("words", [[], ["--rows", "new"]], ids=str)
+def test_only_what_is_told_nowhere_is_trained(moved, words):
     chosen = next(r["training.lr"] for r in rows_of(moved) if r["phase"] == "final" and r["row"] == "wide")
     rows = {
         "wide": [],
@@ -51,17 +52,30 @@ def test_only_what_is_told_nowhere_is_trained(moved):
     }
     moved.write(rows=rows, search=SEARCH, seeds=[1], reference="wide")
     before = rows_of(moved)
-    status, _, err, started = moved.run("--missing")
+    status, _, err, started = moved.run("--missing", *words)
     assert status == 0, err
-    (words,) = started
-    assert "model.dropout=0.1" in words
-    assert f"training.lr={chosen}" in words
-    assert "1 of 7 runs finished, 6 told by results.csv" in err
+    (asked,) = started
+    assert "model.dropout=0.1" in asked
+    assert f"training.lr={chosen}" in asked
+    assert ("1 of 7 runs finished, 6 told by results.csv" in err) == (not words)
     after = rows_of(moved)
     assert [{k: line[k] for k in before[0]} for line in after if line["row"] != "new"] == before
     assert [line["row"] for line in after][-1] == "new"
     # The new row is compared with ranks that ranks.npz has kept.
     assert "[" in (moved.path / "README.md").read_text().split("| new ")[1].splitlines()[0]
+
+
+def test_a_line_stays_though_its_run_was_made_again_for_another_row(moved):
+    before = (moved.path / "results.csv").read_text()
+    status, _, err, _ = moved.run("--rows", "wide")
+    assert status == 0, err
+    again = rows_of(moved)
+    for words in ([], ["--rows", "narrow"]):
+        (moved.path / "results.csv").write_text(before)
+        status, _, err, started = moved.run("--missing", *words)
+        assert (status, started) == (0, []), err
+        assert (moved.path / "results.csv").read_text() == before
+    assert again != rows_of(moved)  # its seconds are others
 
 
 def test_a_line_whose_row_now_asks_for_another_run_is_left_out_and_it_is_said(moved):

@@ -179,6 +179,12 @@ def _user_totals(
     part: Sequence[Record], column: str, runs_dir: Path, kept: StudyRanks
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """(users [U], sums of the metric over their cases [U]), from run folders or else from ranks.npz; None where both lack a run."""
+    if any(
+        record.get(TOLD) for record in part
+    ):  # what its line tells may be of a run elsewhere, and another one of its key here
+        return (
+            user_totals(kept, [record["key"] for record in part], column) if column.split("@")[0] in MEASURES else None
+        )
     answers = [RunFolder(runs_dir / record["key"]).predictions for record in part]
     if column in BY_USER and all(path.is_file() for path in answers):
         found = [user_answers(path, column) for path in answers]

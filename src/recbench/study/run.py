@@ -50,8 +50,8 @@ def run_study(
         return 0
     study = part_of(whole, rows) if rows else whole
     planner = Planner(study, words, runs_dir)
-    told = told_records(whole.folder / "results.csv", study) if missing else ()
-    plan = StudyPlan(study, planner, told)
+    told = told_records(whole.folder / "results.csv", whole) if missing else []
+    plan = StudyPlan(study, planner, [record for record in told if record["row"] in study.rows])
     check(study, planner)
     tune_rows(study, planner, plan, jobs, run=True)
     pool = Pool(jobs, planner.runs_dir / "studies" / study.name)
@@ -60,7 +60,8 @@ def run_study(
         pool.run(plan)
         reasons = ask_more(study, plan, planner)
     finally:
-        write_results(whole, finished_plan(whole, Planner(whole, words, runs_dir)) if rows else plan)
+        over = finished_plan(whole, Planner(whole, words, runs_dir)) if rows else plan
+        write_results(whole, over, kept=[record["key"] for record in told])
     status = say_failures(plan, reasons)
     for line in dict.fromkeys(pool.afterwards.values()):
         logger.error("error: %s", line)
@@ -69,7 +70,7 @@ def run_study(
 
 def finished_plan(study: Study, planner: Planner) -> StudyPlan:
     """A plan that was walked through with nothing trained: what is finished of a study."""
-    plan = StudyPlan(study, planner)
+    plan = StudyPlan(study, planner, told_records(study.folder / "results.csv", study))
     tune_rows(study, planner, plan, 1, run=False)
     drain(plan)
     return plan
@@ -170,15 +171,18 @@ def ask_more(study: Study, plan: StudyPlan, planner: Planner) -> list[str]:
     return reasons
 
 
-def write_results(study: Study, plan: StudyPlan) -> None:
-    """results.csv, ranks.npz and the table, of all that is finished, in the order of the rows."""
-    jobs = [job for job in plan.jobs if job.finished]
+def write_results(study: Study, plan: StudyPlan, kept: Sequence[str] = ()) -> None:
+    """results.csv, ranks.npz and the table, of all that is finished, in the order of the rows.
+
+    kept: keys of runs whose lines stay as they are although the runs are here, made again for others that stand on them.
+    """
+    jobs = [job for job in plan.jobs if job.finished and job.key not in kept]
     records = [record_of(job, plan.is_chosen(job), study) | tuning_figures(plan, job.row) for job in jobs]
     records = in_order(study, [*records, *kept_lines(study, plan.planner, records)])
     write_csv(study.folder / "results.csv", records)
-    kept = keep_ranks(study, [job for job in jobs if job.phase == FINAL], ranks_told(records))
+    ranks = keep_ranks(study, [job for job in jobs if job.phase == FINAL], ranks_told(records))
     earlier = cells_of(table_in(study.folder / "README.md"))
-    table = markdown(study, records, plan.planner.runs_dir, kept, earlier)
+    table = markdown(study, records, plan.planner.runs_dir, ranks, earlier)
     print(table)
     if write_readme(study.folder / "README.md", table):
         logger.info("table written to %s", study.folder / "README.md")

@@ -25,15 +25,17 @@ OTHERS = (
 )  # fmt: skip
 
 
-def final_lines(path: Path, study: Study) -> list[Line]:
-    """The lines of results.csv that are final runs of rows of the study; none where there is no file."""
+def lines_of(path: Path, study: Study) -> list[Line]:
+    """The lines of a results.csv that are runs of rows of the study; none where there is no file."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    return [
-        line for line in lines if line.get("phase") == "final" and line.get("row") in study.rows and line.get("key")
-    ]
+        return [line for line in csv.DictReader(file) if line.get("row") in study.rows and line.get("key")]
+
+
+def final_lines(path: Path, study: Study) -> list[Line]:
+    """Those that are final runs."""
+    return [line for line in lines_of(path, study) if line.get("phase") == "final"]
 
 
 def recorded_runs(

@@ -27,6 +27,8 @@ METRICS = ("ndcg@10", "hr@10", "mrr", "ndcg@5", "hr@5", "hr@1")
 VALUES_FROM = "values_from"
 #: The training loss of a run that ended above that of guessing, and the latter.
 DOUBTS = ("loss", "uniform_loss")
+#: Mark of a record that results.csv tells and no run here; it is written nowhere.
+TOLD = "told"
 #: The column with the share that a row has of the best achievable score.
 SHARE = "share_of_best"
 
@@ -101,7 +103,7 @@ def _commit(provenance: Mapping[str, Any]) -> str:
 
 def write_csv(path: Path, records: Sequence[Record]) -> None:
     """All records under the union of their columns, in the order of their first appearance but for what a run stands on and its commit."""
-    found = dict.fromkeys(name for record in records for name in record if name != "told")
+    found = dict.fromkeys(name for record in records for name in record if name != TOLD)
     last = [name for name in ("dependencies", "commit") if name in found]
     names = [name for name in found if name not in last]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

@@ -21,8 +21,8 @@ from recbench.report.notes import Entry, doubts, tuned_notes, unequal
 from recbench.study.definition import OWN_NAMES
 from recbench.study.overlaps import OVERLAPS, Overlaps
 from recbench.study.ranks_file import StudyRanks, user_totals
-from recbench.study.records import DOUBTS, VALUES_FROM, Record
-from recbench.study.told import TOLD, Cells, as_before
+from recbench.study.records import DOUBTS, TOLD, VALUES_FROM, Record
+from recbench.study.told import Cells, as_before
 from recbench.study.values import key_of
 from recbench.training.convergence import cut_off_note
 
@@ -179,21 +179,17 @@ def _user_totals(
     part: Sequence[Record], column: str, runs_dir: Path, kept: StudyRanks
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """(users [U], sums of the metric over their cases [U]), from run folders or else from ranks.npz; None where both lack a run."""
-    if any(
-        record.get(TOLD) for record in part
-    ):  # what its line tells may be of a run elsewhere, and another one of its key here
-        return (
-            user_totals(kept, [record["key"] for record in part], column) if column.split("@")[0] in MEASURES else None
-        )
-    answers = [RunFolder(runs_dir / record["key"]).predictions for record in part]
-    if column in BY_USER and all(path.is_file() for path in answers):
-        found = [user_answers(path, column) for path in answers]
-        same_users(found, answers)
-        return found[0].users, np.mean([values.totals for values in found], axis=0)
-    paths = [runs_dir / record["key"] / "ranks.parquet" for record in part]
     ours = column.split("@")[0] in MEASURES
-    if all(path.is_file() for path in paths) and (ours or all(stores(path, column) for path in paths)):
-        return mean_per_user(paths, column)
+    # Of a run that is told, the folder here may be another run of its key.
+    if not any(record.get(TOLD) for record in part):
+        answers = [RunFolder(runs_dir / record["key"]).predictions for record in part]
+        if column in BY_USER and all(path.is_file() for path in answers):
+            found = [user_answers(path, column) for path in answers]
+            same_users(found, answers)
+            return found[0].users, np.mean([values.totals for values in found], axis=0)
+        paths = [runs_dir / record["key"] / "ranks.parquet" for record in part]
+        if all(path.is_file() for path in paths) and (ours or all(stores(path, column) for path in paths)):
+            return mean_per_user(paths, column)
     return user_totals(kept, [record["key"] for record in part], column) if ours else None
 
 

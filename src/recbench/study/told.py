@@ -6,7 +6,6 @@ ranks.npz hold. Where both are gone, a cell of a row that stays is left as it wa
 
 from __future__ import annotations
 
-import csv
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,47 +13,34 @@ from pathlib import Path
 from typing import Any
 
 from recbench.core.errors import MissingData, UserError
+from recbench.core.typed import typed
 from recbench.study.definition import Study
 from recbench.study.jobs import FINAL, Planner
-from recbench.study.recorded import OTHERS
-from recbench.study.records import Record
+from recbench.study.recorded import OTHERS, lines_of
+from recbench.study.records import DOUBTS, TOLD, Record
 
 logger = logging.getLogger(__name__)
 
 #: A column that is a key of the command line.
 KEY = re.compile(r"(model|training|data|distillation|protocol|evaluation|attack|compression|hardware)\.[\w.]+")
-#: Mark of a record that was read from results.csv, and the text that it was read from.
-TOLD = "told"
 #: Row -> column -> cell of a table.
 Cells = Mapping[str, Mapping[str, str]]
 
 
 def told_records(path: Path, study: Study) -> list[Record]:
     """The lines of a results.csv that are of rows of the study, with their figures as numbers; none where there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
     return [
         {name: _value(name, text) for name, text in line.items()}
-        for line in lines
-        if line.get("row") in study.rows and line.get("key") and line.get("protocol")
+        for line in lines_of(path, study)
+        if line.get("protocol")
     ]
 
 
 def _value(name: str, text: str | None) -> Any:
     if not text:
         return None
-    if text in ("True", "False"):
-        return text == "True"
-    if KEY.fullmatch(name) or (name in OTHERS and name not in ("seed", "loss", "uniform_loss")):
-        return text
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    is_word = KEY.fullmatch(name) or (name in OTHERS and name not in ("seed", "chosen", "cut_off", *DOUBTS))
+    return text if is_word else typed(text)
 
 
 def values_of(study: Study, records: Sequence[Record]) -> dict[str, dict[str, str]]:
@@ -89,7 +75,7 @@ def standing(study: Study, planner: Planner, records: Sequence[Record]) -> Itera
 
 
 def kept_lines(study: Study, planner: Planner, made: Sequence[Record]) -> list[Record]:
-    """What results.csv tells beyond the records that were made of runs here."""
+    """What results.csv tells beyond the records that were made of runs here. It is read now, for another process may have added to it."""
     here = {(record["row"], record["phase"], record["seed"], record["key"]) for record in made}
     told = told_records(study.folder / "results.csv", study)
     asked = [r for r in told if (r["row"], r["phase"], r["seed"], r["key"]) not in here]

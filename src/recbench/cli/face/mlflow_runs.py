@@ -9,6 +9,7 @@ from typing import Any
 
 from recbench.core.errors import UserError, nearest
 from recbench.core.secrets import hide, reveal
+from recbench.core.typed import typed
 
 #: Runs of one answer.
 PAGE = 1000
@@ -65,7 +66,10 @@ def _finished(uri: str, experiment: str) -> Iterator[Any]:
 def _row(run: Any) -> dict[str, Any]:
     from recbench.cli.face.result import run_name
 
-    tags, params = run.data.tags, {name: _typed(text) for name, text in run.data.params.items()}
+    tags, params = (
+        run.data.tags,
+        {name: typed(text) for name, text in run.data.params.items()},
+    )  # MLflow keeps text alone
     params = {name: value for name, value in params.items() if not name.startswith("hardware")}
     groups = {part: {"name": params.get(part, "none")} for part in ("distillation", "compression")}
     model = {"name": tags["recbench.model"], "auxiliary": _names(params.get("model.auxiliary"))}
@@ -76,7 +80,7 @@ def _row(run: Any) -> dict[str, Any]:
         "model": tags["recbench.model"],
         "data": tags.get("recbench.data"),
         "protocol": tags.get("recbench.protocol"),
-        "seed": _typed(tags.get("recbench.seed", "")),
+        "seed": typed(tags.get("recbench.seed", "")),
         "state": "finished",
         "updated": run.info.end_time,
         "folder": tags.get("recbench.folder"),
@@ -91,18 +95,6 @@ def our_name(name: str) -> str:
     ('test/ndcg@10', 'cost/train_seconds')
     """
     return re.sub(r"_at_(\d+)", r"@\1", name)
-
-
-def _typed(text: str) -> Any:
-    """MLflow keeps every parameter as text."""
-    if text in ("True", "False"):
-        return text == "True"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _names(text: Any) -> list[str]:

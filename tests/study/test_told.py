@@ -96,7 +96,23 @@ def test_without_the_word_all_of_it_is_made_again(moved):
 def test_missing_goes_with_training(moved):
     status, _, err, _ = moved.run("--missing", "--table")
     assert status == 2
-    assert "--missing goes with training" in err
+    assert "--missing goes with training and with --dry, not with --table" in err
+
+
+def test_a_dry_run_counts_what_is_told_and_asks_about_the_rows_that_are_named(moved):
+    moved.write(
+        rows={"wide": [], "narrow": ["model.hidden_size=8"], "new": {"overrides": ["model.dropout=0.1"], "search": {}}},
+        search=SEARCH, seeds=[1], reference="wide",
+    )  # fmt: skip
+    status, out, err, started = moved.run("--dry", "--hours", "--missing", "--rows", "narrow,new")
+    assert (status, started) == (0, []), err
+    assert "told     final  narrow seed 1" in out
+    assert "missing  final  new seed 1" in out
+    assert "wide" not in out
+    assert "0 of 4 known runs finished, 3 told by results.csv" in out
+    lines = {line.split(":")[0].split()[-1]: line for line in out.splitlines() if line.startswith("hours ")}
+    assert lines["narrow"].endswith("nothing is missing")
+    assert "1 run," in lines["new"]
 
 
 def test_cells_are_found_by_row_and_column():

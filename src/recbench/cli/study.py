@@ -30,7 +30,7 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
         "--rows",
         metavar="ROW,ROW",
         default="",
-        help="train these rows alone; results and table are of all that is finished",
+        help="train these rows alone, or with --dry ask about them alone; results and table are of all that is finished",
     )
     parser.add_argument(
         "--missing",
@@ -46,10 +46,9 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     if chosen.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {chosen.jobs}")
     chosen.rows = [name for name in chosen.rows.split(",") if name]
-    if chosen.rows and (chosen.dry or chosen.table):
-        raise UserError("--rows goes with training, not with --dry or --table")
-    if chosen.missing and (chosen.dry or chosen.table):
-        raise UserError("--missing goes with training, not with --dry or --table")
+    for option in ("rows", "missing"):
+        if getattr(chosen, option) and chosen.table:
+            raise UserError(f"--{option} goes with training and with --dry, not with --table")
     for word in chosen.words:
         if not WORD.fullmatch(word):
             raise UserError(f"cannot read '{word}'; write key=value, as in data.raw_dir=FOLDER")
@@ -67,7 +66,9 @@ def main(arguments: list[str]) -> int:
         if chosen.dry:
             from recbench.study.dry import dry_run
 
-            return dry_run(chosen.study, tuple(chosen.words), hours=chosen.hours)
+            return dry_run(
+                chosen.study, tuple(chosen.words), hours=chosen.hours, rows=chosen.rows, missing=chosen.missing
+            )
         return run_study(
             chosen.study,
             tuple(chosen.words),

@@ -126,6 +126,12 @@ class StudyPlan:
         """Whether a job stands at the values that its row's search chose."""
         return self.chosen.get(job.row) == dict(job.choice)
 
+    def counts(self, runs: str = "runs") -> str:
+        """How many of the runs that are known by now are finished here, and how many more results.csv tells; runs: what to call them."""
+        done = sum(job.finished for job in self.jobs)
+        told = sum(not job.finished and job.key in self.told for job in self.jobs)
+        return f"{done} of {len(self.jobs)} {runs} finished" + (f", {told} told by results.csv" if told else "")
+
     def validation(self, job: Job) -> float:
         """The figure of a finished job, or of one that results.csv tells, that decides a search."""
         name = f"{job.config.protocol.metric_prefix}{job.config.evaluation.monitor}"

@@ -218,7 +218,5 @@ def say_failures(plan: StudyPlan, more: list[str]) -> int:
     lines += [f"{row}: no final run, because {reason}" for row, reason in plan.dead.items()]
     for line in [*lines, *more]:
         logger.error("failed: %s", line)
-    done = sum(job.finished for job in plan.jobs)
-    told = sum(not job.finished and job.key in plan.told for job in plan.jobs)
-    logger.info("%d of %d runs finished%s", done, len(plan.jobs), f", {told} told by results.csv" if told else "")
+    logger.info("%s", plan.counts())
     return 1 if lines or more else 0

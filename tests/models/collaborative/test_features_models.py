@@ -9,8 +9,9 @@ import torch
 from recbench.core.errors import UserError
 from recbench.experiment.model_contract.world import fresh, world
 from recbench.models.collaborative.bm3 import apart
-from recbench.models.collaborative.dgvae import disagreement, likelihood
+from recbench.models.collaborative.dgvae import disagreement, likelihood, sets_of
 from recbench.nn.graph.item_neighbours import item_graph, nearest, shares_of
+from recbench.nn.losses import mixture
 
 SMALL = {"hidden_size": 8, "deviation": 0.3}
 
@@ -73,12 +74,55 @@ def test_the_loss_of_bm3_is_that_of_its_paper():
 def test_the_two_steps_along_the_graph_of_items_are_those_of_the_dense_product():
     model = fresh("dgvae", {"hidden_size": 8, "prototypes": 2, "words": 50})
     dense, own = model._graph.dense(), model.items.encoder
-    x = model.sets(world().histories)
+    x, _, _ = dense_sets(model)
     with torch.no_grad():
         torch.testing.assert_close(x @ model.encoder(), (x + x @ dense @ dense) / 2 @ own)
     assert float(likelihood(torch.zeros(1, 4), torch.tensor([[0.0, 1.0, 1.0, 0.0]]))) == pytest.approx(2 * np.log(4))
     same = torch.eye(2)[None]
     assert float(disagreement(same, same)) < float(disagreement(same, same.flip(1)))
+
+
+def dense_sets(model):
+    """(x [B, V], items, there) of the histories of the contract's world."""
+    items, there = sets_of(world().histories)
+    x = torch.zeros(len(items), model.n_items + 1).scatter_add_(1, items, there.float())
+    assert x.max() == 1
+    assert not x[:, 0].any()
+    return x, items, there
+
+
+def test_what_dgvae_makes_of_sets_is_what_the_dense_rows_of_its_paper_give():
+    model = fresh("dgvae", {"hidden_size": 8, "prototypes": 3, "words": 50, "dropout": 0.0})
+    side, (x, items, there) = model.items.double(), dense_sets(model)
+    side.eval()  # no noise and no Gumbel draws; the product in float64 either way
+    c, x = side.assigned(), x.double()
+    z, kl = side.encoded_set(items, there, c, side.encoder)
+    z_dense, kl_dense = side.encoded(x, c, side.encoder)
+    torch.testing.assert_close((z, kl), (z_dense, kl_dense))
+    found = []
+    for loss in (
+        side.set_loss(z.double(), c, items, there),
+        likelihood(side.decoded(z_dense.double(), c)[:, 1:], x[:, 1:]),
+    ):
+        side.zero_grad()
+        loss.backward(retain_graph=True)
+        found.append([loss.detach(), *(part.grad.clone() for part in side.parameters())])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-7)
+    assert all(part.abs().sum() > 0 for part in found[0])
+
+
+def test_a_partition_in_chunks_is_the_partition_in_one(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    z, table, log_shares = (torch.randn(shape, generator=generator) for shape in ((9, 2, 4), (7, 4), (7, 2)))
+    items, there = torch.randint(1, 7, (9, 3), generator=generator), torch.ones(9, 3, dtype=torch.bool)
+    found = []
+    for values in (10**6, 30):
+        monkeypatch.setattr(mixture, "CHUNK_VALUES", values)
+        parts = [part.clone().requires_grad_() for part in (z, table, log_shares)]
+        loss = mixture.mixture_loss(*parts, items, there)
+        loss.backward()
+        found.append([loss.detach(), *(part.grad for part in parts)])
+    torch.testing.assert_close(found[0], found[1])
 
 
 @pytest.mark.parametrize("name", ["freedom", "bm3"])

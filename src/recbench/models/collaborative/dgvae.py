@@ -14,7 +14,8 @@ Glossary: S, the k nearest items -> ``item_graph`` (``neighbours``, ``image_shar
 TF-IDF of the items' texts; beta, rising to ``kl_weight`` over ``anneal_steps`` steps; lambda_text -> ``text_weight``; lambda_reg -> ``agreement``.
 
 Where this deviates: the authors hold S dense and multiply it twice for each prototype; W (x_k S S) is (W S S) x_k, so here W is sent along the sparse
-graph, once a step. For that their dropout of y is one of x_k. Sums of exp are taken with their maximum out. They count recall over min(k, |rel|).
+graph, once a step. For that their dropout of y is one of x_k, drawn at the user's items alone: the others are 0. No [B, K, V] scores exist in
+training (``recbench.nn.losses.mixture``). Sums of exp are taken with their maximum out. They count recall over min(k, |rel|).
 The KL term counts the variance alone, as theirs does. Queries and keys are linear maps of z. Their one seed (6) was chosen. Users are no
 entities: any history is encoded. Controls: ``text_weight=0``, words and exchange off; ``neighbours=0``, the graph off; both, which is MacridVAE;
 ``data.features.shuffle=SEED``; ``data.text.shuffle=SEED``.
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,9 +36,11 @@ from torch import Tensor, nn
 from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext, Recommender
 from recbench.models.checks import check_number, check_share
+from recbench.models.counting.ease import distinct
 from recbench.models.registry import register
 from recbench.nn.graph.item_neighbours import item_graph, shares_of
 from recbench.nn.graph.sparse_graph import SparseGraph
+from recbench.nn.losses.mixture import mixture_loss
 from recbench.nn.text.tfidf import item_words
 
 #: The deviation of the noise in z, as the authors have it.
@@ -60,6 +63,7 @@ class DGVAEConfig(ModelConfig):
     text_weight: float = 0.2
     agreement: float = 0.4
     words: int = 1_000  # of the vocabulary, the most frequent ones
+    version: int = 2  # of what a seed draws: dropout at the items of a set; 1 drew it for the whole catalogue
 
 
 class Side(nn.Module):
@@ -83,10 +87,23 @@ class Side(nn.Module):
 
     def encoded(self, x: Tensor, assigned: Tensor, encoder: Tensor) -> tuple[Tensor, Tensor]:
         """(z [B, K, D], KL scalar) of x [B, N] through the encoder [N, 2 D]."""
-        shares = F.normalize(x[:, None] * assigned.T, dim=2)
-        shares = F.dropout(shares, self.config.dropout, self.training)
-        # Answers take the long way: the last bits of a float32 product may depend on where in memory its tables lie.
-        product = shares @ encoder if self.training else (shares.double() @ encoder.double()).float()
+        shares = self.shares(x[:, :, None] * assigned)
+        return self.taken(shares @ encoder if self.training else (shares.double() @ encoder.double()).float())
+
+    def encoded_set(self, items: Tensor, there: Tensor, assigned: Tensor, encoder: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of sets: items [B, L], of which those count where there [B, L] is True."""
+        shares, rows = self.shares(F.embedding(items, assigned) * there[..., None]), F.embedding(items, encoder)
+        return self.taken(shares @ rows if self.training else (shares.double() @ rows.double()).float())
+
+    def shares(self, weights: Tensor) -> Tensor:
+        """[B, K, L]: of weights [B, L, K], of length 1 and with dropout."""
+        return F.dropout(F.normalize(weights, dim=1).transpose(1, 2), self.config.dropout, self.training)
+
+    def taken(self, product: Tensor) -> tuple[Tensor, Tensor]:
+        """(z [B, K, D], KL scalar) of what the encoder made [B, K, 2 D].
+
+        Answers come from a product in float64: the last bits of a float32 product may depend on where in memory its tables lie.
+        """
         mean, negative = (product + self.bias).chunk(2, dim=2)
         mean, log_variance = F.normalize(mean, dim=2), -negative
         kl = -0.5 * (1 + log_variance - log_variance.exp()).sum(dim=2).mean()
@@ -97,7 +114,22 @@ class Side(nn.Module):
     def decoded(self, z: Tensor, assigned: Tensor) -> Tensor:
         """log p [B, N] of z [B, K, D]."""
         products = z @ F.normalize(self.things, dim=1).T / self.config.temperature
-        return (products + assigned.clamp(min=1e-12).log().T).logsumexp(dim=1)
+        return (products + log_of(assigned).T).logsumexp(dim=1)
+
+    def set_loss(self, z: Tensor, assigned: Tensor, items: Tensor, there: Tensor) -> Tensor:
+        """``likelihood(decoded(z, assigned), x)`` of sets, as in ``encoded_set``, over all things but the pad."""
+        table = F.normalize(self.things, dim=1)
+        return mixture_loss(z / self.config.temperature, table, log_of(assigned), items, there)
+
+
+class Read(NamedTuple):
+    """What is made of sets: z [B, K, D] to decode, c of items [V, K], what is added to the loss, the words of a set [B, W], c of words [W, K]."""
+
+    z: Tensor
+    assigned: Tensor
+    further: Tensor
+    words: Tensor | None = None
+    assigned_words: Tensor | None = None
 
 
 @register("dgvae", DGVAEConfig)
@@ -150,26 +182,20 @@ class DGVAE(Recommender):
         self.graph_encoder = None  # type: ignore[assignment]
         return self
 
-    def sets(self, batch: Batch) -> Tensor:
-        """[B, V]: 1 at the items of each history."""
-        x = torch.zeros(len(batch), self.n_items + 1, device=batch.items.device).scatter_(1, batch.items, 1.0)
-        x[:, 0] = 0.0
-        return x
-
-    def read(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """(log p of items [B, V], log p of words [B, W] or None, what is added to the loss) of sets x [B, V]."""
+    def read(self, items: Tensor, there: Tensor) -> Read:
+        """items [B, L], distinct in a row where there [B, L] is True."""
         c_items = self.items.assigned()
-        z_items, kl = self.items.encoded(x, c_items, self.encoder())
+        z_items, kl = self.items.encoded_set(items, there, c_items, self.encoder())
         beta = self.config.kl_weight * min(1.0, float(self.steps) / self.config.anneal_steps)
         if self.terms is None:
-            return self.items.decoded(z_items, c_items), None, beta * kl
+            return Read(z_items, c_items, beta * kl)
         c_words = self.terms.assigned()
-        z_words, kl_words = self.terms.encoded(x @ self.words, c_words, self.terms.encoder)
-        both = self.exchanged(z_items, z_words)
+        words = F.embedding_bag(items, self.words, mode="sum", per_sample_weights=there.to(self.words.dtype))
+        z_words, kl_words = self.terms.encoded(words, c_words, self.terms.encoder)
         further = beta * (kl + self.config.text_weight * kl_words) + self.config.agreement * disagreement(
             z_items, z_words
         )
-        return self.items.decoded(both, c_items), self.terms.decoded(both, c_words), further
+        return Read(self.exchanged(z_items, z_words), c_items, further, words, c_words)
 
     def exchanged(self, z_items: Tensor, z_words: Tensor) -> Tensor:
         """[B, K, D]: what each side's prototypes take from the other's, together."""
@@ -187,18 +213,22 @@ class DGVAE(Recommender):
         """batch: all items of a user a row."""
         if self.training:
             self.steps += 1
-        x = self.sets(batch)
-        log_items, log_words, further = self.read(x)
-        loss = likelihood(log_items[:, 1:], x[:, 1:]) + further
-        if log_words is not None:
-            loss = loss + self.config.text_weight * likelihood(log_words, x @ self.words)
+        items, there = sets_of(batch)
+        read = self.read(items, there)
+        loss = self.items.set_loss(read.z, read.assigned, items, there) + read.further
+        if self.terms is not None:
+            assert read.words is not None
+            assert read.assigned_words is not None
+            log_words = self.terms.decoded(read.z, read.assigned_words)
+            loss = loss + self.config.text_weight * likelihood(log_words, read.words)
         return loss
 
     def score(self, batch: Batch) -> Tensor:
         if not self.training and self.graph_encoder is None and self._graph is not None:
             with torch.inference_mode(False), torch.no_grad():
                 self.graph_encoder = self.encoder().detach().clone()
-        return self.read(self.sets(batch))[0]
+        read = self.read(*sets_of(batch))
+        return self.items.decoded(read.z, read.assigned)
 
     def stored_state(self) -> dict[str, Tensor]:
         was, _ = self.training, self.eval()
@@ -213,6 +243,17 @@ class DGVAE(Recommender):
         self.load_state_dict(rest)
         self.eval()
         self.graph_encoder = encoder.to(self.steps.device)
+
+
+def sets_of(batch: Batch) -> tuple[Tensor, Tensor]:
+    """(items [B, L], a mask [B, L] that is True once for each item of a history)."""
+    items, first = distinct(batch.items)
+    return items, first & (items > 0)
+
+
+def log_of(shares: Tensor) -> Tensor:
+    """Of shares that may come out as 0."""
+    return shares.clamp(min=1e-12).log()
 
 
 def likelihood(log_p: Tensor, x: Tensor) -> Tensor:
@@ -239,4 +280,5 @@ def _check(config: DGVAEConfig) -> None:
         check_number(f"model.{name}", getattr(config, name), least=0.0)
     check_number("model.temperature", config.temperature, above=0.0, below=math.inf)
     check_share("dropout", config.dropout, below=True)
+    check_number("model.version", config.version, least=2, below=3)
     check_share("image_share", config.image_share)

@@ -112,3 +112,13 @@ def test_a_folder_of_raw_files_is_not_asked_of_rows_on_generated_data(write, tmp
     assert status == 0, err
     assert "missing  final  made seed 1" in out
     assert f"in {tmp_path}" in next(line for line in out.splitlines() if line.startswith("no data  shop: "))
+
+
+def test_the_table_of_finished_rows_is_written_though_the_data_of_another_row_are_not_here(write, no_network):
+    study = write({"floor": FLOOR, "shop": {"overrides": ["model=popularity", "data=amazon", "data.category=Beauty"]}})
+    for words in (["--rows", "floor"], ["--table"]):
+        status, out, err, _ = study.run(*words)
+        assert status == 0, err
+        assert "| floor | " in out
+        assert "the data of these rows are not here, so nothing is known of their runs: shop" in err
+    assert [line["row"] for line in csv.DictReader((study.path / "results.csv").open())] == ["floor"]

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbench.config.schemas import conf_dir
-from recbench.core.errors import MissingData
 from recbench.data.download import offline
 from recbench.study.definition import Study, find_study, load_study
 from recbench.study.jobs import Job, Planner
 from recbench.study.plan import StudyPlan
-from recbench.study.run import check_jobs, drain, part_of, study_runs_dir, tuned_words
+from recbench.study.run import check_jobs, drain, look, part_of, study_runs_dir, tuned_words
 from recbench.study.told import told_records
 from recbench.study.tuning import tune_rows
 
@@ -34,7 +33,8 @@ def dry_run(
     planner = Planner(study, words, study_runs_dir(path, whole, words))
     plan = StudyPlan(study, planner, told_records(study.folder / "results.csv", study) if missing else [])
     with offline():
-        absent, examples = _look(study, planner)
+        absent, examples = look(study, planner)
+        check_jobs(study, planner, examples)
         plan.dead |= absent
         tune_rows(study, planner, plan, 1, run=False)
         lacking = drain(plan)
@@ -48,21 +48,6 @@ def dry_run(
         else:
             print("--dry --hours estimates how long what is missing takes")
     return 0
-
-
-def _look(study: Study, planner: Planner) -> tuple[dict[str, str], list[Job]]:
-    """(row -> why its data are not here, jobs of the other rows: one a combination of searched values). All rows are checked."""
-    absent: dict[str, str] = {}
-    jobs: list[Job] = []
-    for row in study.rows:
-        try:
-            found = planner.check([row])
-            check_jobs(study, planner, found)
-        except MissingData as error:
-            absent[row] = str(error).removeprefix(f"row '{row}': ")
-            continue
-        jobs += found
-    return absent, jobs
 
 
 def _state(study: Study, plan: StudyPlan, missing: list[Job], absent: dict[str, str]) -> list[str]:

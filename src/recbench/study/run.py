@@ -9,7 +9,8 @@ from pathlib import Path
 
 from recbench.config.schemas import conf_dir
 from recbench.config.tuned import tuned_file
-from recbench.core.errors import UserError, nearest
+from recbench.core.errors import MissingData, UserError, nearest
+from recbench.data.download import offline
 from recbench.models.registry import lookup
 from recbench.report.notes import unequal
 from recbench.study.definition import Study, find_study, load_study
@@ -69,11 +70,28 @@ def run_study(
 
 
 def finished_plan(study: Study, planner: Planner) -> StudyPlan:
-    """A plan that was walked through with nothing trained: what is finished of a study."""
+    """A plan that was walked through with nothing trained or fetched: what is finished of a study. Rows whose data are not here are left out."""
     plan = StudyPlan(study, planner, told_records(study.folder / "results.csv", study))
+    with offline():
+        absent, _ = look(study, planner)
+    plan.dead |= absent
+    if absent:
+        logger.warning("the data of these rows are not here, so nothing is known of their runs: %s", ", ".join(absent))
     tune_rows(study, planner, plan, 1, run=False)
     drain(plan)
     return plan
+
+
+def look(study: Study, planner: Planner) -> tuple[dict[str, str], list[Job]]:
+    """(row -> why its data are not here, jobs of the other rows: one a combination of searched values)."""
+    absent: dict[str, str] = {}
+    jobs: list[Job] = []
+    for row in study.rows:
+        try:
+            jobs += planner.check([row])
+        except MissingData as error:
+            absent[row] = str(error).removeprefix(f"row '{row}': ")
+    return absent, jobs
 
 
 def part_of(study: Study, rows: Sequence[str]) -> Study:

@@ -14,6 +14,7 @@ from typing import Any
 
 from recbench.core.errors import MissingData, UserError
 from recbench.core.typed import typed
+from recbench.data.download import offline
 from recbench.study.definition import Study
 from recbench.study.jobs import FINAL, Planner
 from recbench.study.recorded import OTHERS, lines_of
@@ -79,7 +80,8 @@ def kept_lines(study: Study, planner: Planner, made: Sequence[Record]) -> list[R
     here = {(record["row"], record["phase"], record["seed"], record["key"]) for record in made}
     told = told_records(study.folder / "results.csv", study)
     asked = [r for r in told if (r["row"], r["phase"], r["seed"], r["key"]) not in here]
-    stay = [{**record, TOLD: True} for record in standing(study, planner, asked)]
+    with offline():
+        stay = [{**record, TOLD: True} for record in standing(study, planner, asked)]
     if stay:
         logger.info("%d of %d lines of results.csv are of runs that are not here; they stay", len(stay), len(told))
     if len(stay) < len(asked):

@@ -35,7 +35,7 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--missing",
         action="store_true",
-        help="do not make again what results.csv tells of runs that are not here",
+        help="do not make again what results.csv tells of runs that are not here; with --dry count it as there",
     )
     parser.add_argument(
         "--table", action="store_true", help="train nothing; rewrite results.csv and the table from what is there"

@@ -9,7 +9,8 @@ import torch
 from recbench.core.errors import UserError
 from recbench.experiment.model_contract.world import fresh, world
 from recbench.models.collaborative.bm3 import apart
-from recbench.models.collaborative.dgvae import disagreement, likelihood, sets_of
+from recbench.models.collaborative.dgvae import disagreement, likelihood
+from recbench.models.counting.ease import distinct_items
 from recbench.nn.graph.item_neighbours import item_graph, nearest, shares_of
 from recbench.nn.losses import mixture
 
@@ -84,7 +85,7 @@ def test_the_two_steps_along_the_graph_of_items_are_those_of_the_dense_product()
 
 def dense_sets(model):
     """(x [B, V], items, there) of the histories of the contract's world."""
-    items, there = sets_of(world().histories)
+    items, there = distinct_items(world().histories.items)
     x = torch.zeros(len(items), model.n_items + 1).scatter_add_(1, items, there.float())
     assert x.max() == 1
     assert not x[:, 0].any()

@@ -66,10 +66,8 @@ def _finished(uri: str, experiment: str) -> Iterator[Any]:
 def _row(run: Any) -> dict[str, Any]:
     from recbench.cli.face.result import run_name
 
-    tags, params = (
-        run.data.tags,
-        {name: typed(text) for name, text in run.data.params.items()},
-    )  # MLflow keeps text alone
+    # MLflow keeps every parameter as text.
+    tags, params = run.data.tags, {name: typed(text) for name, text in run.data.params.items()}
     params = {name: value for name, value in params.items() if not name.startswith("hardware")}
     groups = {part: {"name": params.get(part, "none")} for part in ("distillation", "compression")}
     model = {"name": tags["recbench.model"], "auxiliary": _names(params.get("model.auxiliary"))}

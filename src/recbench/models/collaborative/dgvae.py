@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext, Recommender
 from recbench.models.checks import check_number, check_share
-from recbench.models.counting.ease import distinct
+from recbench.models.counting.ease import distinct_items
 from recbench.models.registry import register
 from recbench.nn.graph.item_neighbours import item_graph, shares_of
 from recbench.nn.graph.sparse_graph import SparseGraph
@@ -87,23 +87,17 @@ class Side(nn.Module):
 
     def encoded(self, x: Tensor, assigned: Tensor, encoder: Tensor) -> tuple[Tensor, Tensor]:
         """(z [B, K, D], KL scalar) of x [B, N] through the encoder [N, 2 D]."""
-        shares = self.shares(x[:, :, None] * assigned)
-        return self.taken(shares @ encoder if self.training else (shares.double() @ encoder.double()).float())
+        return self.taken(x[:, :, None] * assigned, encoder)
 
     def encoded_set(self, items: Tensor, there: Tensor, assigned: Tensor, encoder: Tensor) -> tuple[Tensor, Tensor]:
         """The same of sets: items [B, L], of which those count where there [B, L] is True."""
-        shares, rows = self.shares(F.embedding(items, assigned) * there[..., None]), F.embedding(items, encoder)
-        return self.taken(shares @ rows if self.training else (shares.double() @ rows.double()).float())
+        return self.taken(F.embedding(items, assigned) * there[..., None], F.embedding(items, encoder))
 
-    def shares(self, weights: Tensor) -> Tensor:
-        """[B, K, L]: of weights [B, L, K], of length 1 and with dropout."""
-        return F.dropout(F.normalize(weights, dim=1).transpose(1, 2), self.config.dropout, self.training)
-
-    def taken(self, product: Tensor) -> tuple[Tensor, Tensor]:
-        """(z [B, K, D], KL scalar) of what the encoder made [B, K, 2 D].
-
-        Answers come from a product in float64: the last bits of a float32 product may depend on where in memory its tables lie.
-        """
+    def taken(self, weights: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(z [B, K, D], KL scalar) of weights [B, L, K] and the encoder's rows [L, 2 D] or [B, L, 2 D]."""
+        shares = F.dropout(F.normalize(weights, dim=1).transpose(1, 2), self.config.dropout, self.training)
+        # Answers take the long way: the last bits of a float32 product may depend on where in memory its tables lie.
+        product = shares @ rows if self.training else (shares.double() @ rows.double()).float()
         mean, negative = (product + self.bias).chunk(2, dim=2)
         mean, log_variance = F.normalize(mean, dim=2), -negative
         kl = -0.5 * (1 + log_variance - log_variance.exp()).sum(dim=2).mean()
@@ -213,7 +207,7 @@ class DGVAE(Recommender):
         """batch: all items of a user a row."""
         if self.training:
             self.steps += 1
-        items, there = sets_of(batch)
+        items, there = distinct_items(batch.items)
         read = self.read(items, there)
         loss = self.items.set_loss(read.z, read.assigned, items, there) + read.further
         if self.terms is not None:
@@ -227,7 +221,7 @@ class DGVAE(Recommender):
         if not self.training and self.graph_encoder is None and self._graph is not None:
             with torch.inference_mode(False), torch.no_grad():
                 self.graph_encoder = self.encoder().detach().clone()
-        read = self.read(*sets_of(batch))
+        read = self.read(*distinct_items(batch.items))
         return self.items.decoded(read.z, read.assigned)
 
     def stored_state(self) -> dict[str, Tensor]:
@@ -243,12 +237,6 @@ class DGVAE(Recommender):
         self.load_state_dict(rest)
         self.eval()
         self.graph_encoder = encoder.to(self.steps.device)
-
-
-def sets_of(batch: Batch) -> tuple[Tensor, Tensor]:
-    """(items [B, L], a mask [B, L] that is True once for each item of a history)."""
-    items, first = distinct(batch.items)
-    return items, first & (items > 0)
 
 
 def log_of(shares: Tensor) -> Tensor:

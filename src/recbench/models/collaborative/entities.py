@@ -31,7 +31,7 @@ from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
 from recbench.models.base import ModelConfig, ModelContext, Recommender
 from recbench.models.checks import check_choices, check_number
-from recbench.models.counting.ease import distinct
+from recbench.models.counting.ease import distinct_items
 from recbench.models.user_item_terms import UserItemAuxiliaryConfig
 from recbench.nn.losses.pairs import pair_loss, weighted_squares
 from recbench.nn.negatives import Negatives
@@ -235,8 +235,8 @@ class EntityModel(Recommender):
 
     def sums_of_history(self, batch: Batch, table: Tensor) -> Tensor:
         """[B, D]: the sum of the rows of a table [V, D] over the distinct items of each history."""
-        items, first = distinct(batch.items)
-        return F.embedding_bag(items, table, mode="sum", per_sample_weights=(first & (items > 0)).to(table.dtype))
+        items, there = distinct_items(batch.items)
+        return F.embedding_bag(items, table, mode="sum", per_sample_weights=there.to(table.dtype))
 
     # ---- stored state
 
@@ -261,8 +261,7 @@ class EntityModel(Recommender):
 
 def distinct_count(batch: Batch) -> Tensor:
     """[B, 1] float: distinct items of each history, at least 1."""
-    items, first = distinct(batch.items)
-    return (first & (items > 0)).sum(1, keepdim=True).clamp(min=1).float()
+    return distinct_items(batch.items)[1].sum(1, keepdim=True).clamp(min=1).float()
 
 
 def check_entities(config: Any) -> None:

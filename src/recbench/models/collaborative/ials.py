@@ -30,7 +30,7 @@ from recbench.data.training import TrainingData
 from recbench.models.base import ModelConfig, ModelContext
 from recbench.models.checks import check_share
 from recbench.models.closed_form import ClosedForm
-from recbench.models.counting.ease import distinct
+from recbench.models.counting.ease import distinct_items
 from recbench.models.counting.itemknn import user_item_matrix
 from recbench.models.registry import register
 
@@ -110,8 +110,7 @@ class IALS(ClosedForm):
 
     def user_states(self, batch: Batch) -> Tensor:
         """[B, d]: the vector of each history."""
-        items, first = distinct(batch.items)
-        kept = first & (items > 0)
+        items, kept = distinct_items(batch.items)
         vectors = self.items[items] * kept[:, :, None]
         gram = self.config.unobserved_weight * self.items.T @ self.items
         return self.solve(vectors, kept.sum(dim=1), gram, self.n_items)

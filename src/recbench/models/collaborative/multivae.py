@@ -27,7 +27,7 @@ from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext, Recommender
 from recbench.models.checks import check_number
-from recbench.models.counting.ease import distinct
+from recbench.models.counting.ease import distinct_items
 from recbench.models.registry import register
 
 
@@ -94,8 +94,7 @@ class MultiVAE(Recommender):
 
     def training_loss(self, batch: Batch) -> Tensor:
         """batch: the whole sets of its users, items [B, L]."""
-        items, first = distinct(batch.items)
-        first = first & (items > 0)
+        items, first = distinct_items(batch.items)
         mean, log_variance = self.encode(items, first)
         z = mean + self.config.noise * torch.randn_like(mean) * (log_variance / 2).exp()
         chance = self.logits(z).log_softmax(1).gather(1, items).masked_fill(~first, 0.0)
@@ -103,7 +102,6 @@ class MultiVAE(Recommender):
         return self.config.kl_weight * self.share * apart - chance.sum(1).mean()
 
     def score(self, batch: Batch) -> Tensor:
-        items, first = distinct(batch.items)
-        mean, _ = self.encode(items, first & (items > 0))
+        mean, _ = self.encode(*distinct_items(batch.items))
         scores: Tensor = self.output(torch.tanh(self.decoder(mean)))
         return scores

@@ -99,6 +99,12 @@ def distinct(items: Tensor) -> tuple[Tensor, Tensor]:
     return items, first
 
 
+def distinct_items(items: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, and the mask is False at pads: it is True once for each item of a row."""
+    items, first = distinct(items)
+    return items, first & (items > 0)
+
+
 def ease_weights(interactions: sparse.csr_array, regularisation: float) -> np.ndarray:
     """[V, V] float32, B of the glossary, from a binary user-item matrix [U, V]; all in one array, because it is the memory.
 

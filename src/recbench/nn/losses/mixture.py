@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from recbench.nn.losses.buffers import workspace
@@ -24,8 +25,8 @@ def mixture_loss(z: Tensor, table: Tensor, log_shares: Tensor, items: Tensor, th
 
     z [B, K, D], table [V, D], log_shares [V, K] = log c, items [B, L] of which those count where there [B, L] is True.
     """
-    own = torch.einsum("bkd,bld->blk", z, torch.nn.functional.embedding(items, table))
-    log_p = (own + torch.nn.functional.embedding(items, log_shares)).logsumexp(2).masked_fill(~there, 0.0)
+    own = torch.einsum("bkd,bld->blk", z, F.embedding(items, table))
+    log_p = (own + F.embedding(items, log_shares)).logsumexp(2).masked_fill(~there, 0.0)
     counts = there.sum(1).to(z.dtype)
     with torch.autocast(z.device.type, enabled=False):
         partition = _Partition.apply(z, table, log_shares, counts)

@@ -44,3 +44,22 @@ def test_nothing_to_train_on_is_said(train):
     for kind, told in (("windows", "no user has two"), ("events", "no training event"), ("users", "no training event")):
         with pytest.raises(UserError, match=told):
             training_rows(empty, kind, 5)
+
+
+def test_a_step_of_users_has_as_many_users_as_any_other_however_unequal_their_histories(tmp_path):
+    lengths = np.array([600, *[2] * 300])
+    offsets = np.concatenate([[0], lengths.cumsum()])
+    items = np.ones(offsets[-1], dtype=int)
+    data = PreparedData.from_arrays(tmp_path / "d", items, offsets, np.arange(len(items)), n_items=5)
+    rows = training_rows(TrainingData(data, data.offsets[:-1], data.offsets[1:]), "users", 50)
+    sampler = epoch_sampler(rows, "events", 120, seed=3)
+    plan = sampler.plan(0)
+    assert len(plan) == len(sampler) == 10  # of 1,200 events
+    assert {len(batch) for batch in plan} == {30, 31}
+    assert sorted(np.concatenate(plan)) == [*range(301)]
+    assert any((a != b).any() for a, b in zip(plan, sampler.plan(1), strict=True) if len(a) == len(b))
+    halves = [next(iter(epoch_sampler(rows, "events", 120, 3, part, 2))) for part in range(2)]
+    for half in halves:  # weighed by users, though one of them may have the 600 events
+        assert half.weight == pytest.approx(2 * len(half.windows) / len(plan[0]))
+    few = epoch_sampler(rows, "events", 2, 3)
+    assert len(few.plan(0)) == len(few) == 301

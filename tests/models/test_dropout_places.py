@@ -79,7 +79,8 @@ PLACES = {
     "kgat": ("products.*",),
     **dict.fromkeys(("din", "tin"), ("head.layers.*",)),
     "dare": ("head.layers.*", "search_head.layers.*"),
-    **dict.fromkeys(("bigrec", "multivae"), ("start",)),
+    "bigrec": ("start",),
+    "multivae": ("start", "encoder"),  # of the first group of sets, and of the groups after it
     "qin": ("head.*.activation",),
     "e4srec": ("item_to_state",),
     "gcegnn": ("global_graph.layers.*.query", "global_graph", "local_graph"),

@@ -144,6 +144,7 @@ class Windows:
     """Training windows: user [W], start [W] (flat position of the first input), length [W] (inputs, equal to targets).
 
     kept [W], mass [W]: of a selection, how many of a window's targets are trained on, and the sum of their weights; None: all, each with 1.
+    alike: whether each row counts the same in the loss, whatever its length: then all batches have the same number of rows.
     """
 
     user: np.ndarray
@@ -151,6 +152,7 @@ class Windows:
     length: np.ndarray
     kept: np.ndarray | None = None
     mass: np.ndarray | None = None
+    alike: bool = False
 
     @property
     def n_targets(self) -> int:

@@ -1,11 +1,11 @@
 """What a row of training is: a window of events, a single event, or all that a user has. A model says which (``Recommender.trains_on``).
 
-All three are ranges of a user's training events, so they are ``Windows``, and are batched, shuffled and shared among processes alike;
-``training.batch_size`` counts events in all three. Rows of events and of users have no targets.
+All three are ranges of a user's training events, so they are ``Windows``. ``training.batch_size`` counts events in all three: a batch of users
+has as many users as have so many events on average. Rows of events and of users have no targets.
 
     windows   up to ``max_length`` consecutive events and the event after each of them
     events    items [B, 1]: one event a row
-    users     items [B, L]: all training events of a user, never cut
+    users     items [B, L]: all training events of a user, never cut; each user counts the same in the loss
 
 ``training.rows=users_uniform`` draws rows of events as LightGCN's own code does: a user, uniformly, and then one of its events, with replacement,
 as many rows an epoch as there are events.
@@ -43,7 +43,7 @@ def training_rows(train: TrainingData, trains_on: str, max_length: int) -> Windo
         windows = Windows(user, position, np.ones(len(user), dtype=np.int64))
     elif trains_on == "users":
         user = np.flatnonzero(length > 0)
-        windows = Windows(user, start[user], length[user])
+        windows = Windows(user, start[user], length[user], mass=np.ones(len(user)), alike=True)
     else:
         windows = training_windows(start, end, max_length)
     if windows.n_targets == 0:
@@ -63,8 +63,24 @@ def epoch_sampler(
 ) -> EpochSampler:
     """The batches of an epoch of these rows, or of a process's part of each. rows: one of ``recbench.data.training.ROWS``. steps: batches of
     an epoch, 0: each row once."""
-    kind = UniformUsers if rows == "users_uniform" else EpochSampler
+    kind = UniformUsers if rows == "users_uniform" else SameNumber if dataset.windows.alike else EpochSampler
     return kind(dataset.windows, batch_size, seed, part, parts, steps)
+
+
+class SameNumber(EpochSampler):
+    """As many rows in each batch, in random order, however long they are.
+
+    A step's loss is a mean over its rows. In batches of as many events, a user of 600 items would share a step with three others, and one of
+    two items with five thousand.
+    """
+
+    def _round(self, epoch: int, more: tuple[int, ...]) -> list[np.ndarray]:
+        order = np.random.default_rng((self.seed, epoch, *more)).permutation(len(self.windows.user))
+        n_batches = max(1, -(-self.windows.n_targets // self.batch_size))
+        return np.array_split(order, min(n_batches, len(order)))
+
+    def __len__(self) -> int:
+        return min(super().__len__(), len(self.windows.user)) if not self.steps else self.steps
 
 
 class UniformUsers(EpochSampler):

@@ -10,8 +10,8 @@ from recbench.core.errors import UserError
 from recbench.experiment.model_contract.world import fresh, world
 from recbench.models.collaborative.bm3 import apart
 from recbench.models.collaborative.dgvae import disagreement, likelihood
-from recbench.models.counting.ease import distinct_items
 from recbench.nn.graph.item_neighbours import item_graph, nearest, shares_of
+from recbench.nn.item_sets import sets_by_length
 from recbench.nn.losses import mixture
 
 SMALL = {"hidden_size": 8, "deviation": 0.3}
@@ -75,7 +75,7 @@ def test_the_loss_of_bm3_is_that_of_its_paper():
 def test_the_two_steps_along_the_graph_of_items_are_those_of_the_dense_product():
     model = fresh("dgvae", {"hidden_size": 8, "prototypes": 2, "words": 50})
     dense, own = model._graph.dense(), model.items.encoder
-    x, _, _ = dense_sets(model)
+    x, _ = dense_sets(model)
     with torch.no_grad():
         torch.testing.assert_close(x @ model.encoder(), (x + x @ dense @ dense) / 2 @ own)
     assert float(likelihood(torch.zeros(1, 4), torch.tensor([[0.0, 1.0, 1.0, 0.0]]))) == pytest.approx(2 * np.log(4))
@@ -84,25 +84,28 @@ def test_the_two_steps_along_the_graph_of_items_are_those_of_the_dense_product()
 
 
 def dense_sets(model):
-    """(x [B, V], items, there) of the histories of the contract's world."""
-    items, there = distinct_items(world().histories.items)
-    x = torch.zeros(len(items), model.n_items + 1).scatter_add_(1, items, there.float())
+    """(x [B, V], the same sets in groups) of the histories of the contract's world."""
+    sets = sets_by_length(world().histories.items)
+    assert len(sets) > 1
+    x = torch.cat(
+        [torch.zeros(len(items), model.n_items + 1).scatter_add_(1, items, there.float()) for items, there in sets]
+    )
     assert x.max() == 1
     assert not x[:, 0].any()
-    return x, items, there
+    return x, sets
 
 
 def test_what_dgvae_makes_of_sets_is_what_the_dense_rows_of_its_paper_give():
     model = fresh("dgvae", {"hidden_size": 8, "prototypes": 3, "words": 50, "dropout": 0.0})
-    side, (x, items, there) = model.items.double(), dense_sets(model)
+    side, (x, sets) = model.items.double(), dense_sets(model)
     side.eval()  # no noise and no Gumbel draws; the product in float64 either way
     c, x = side.assigned(), x.double()
-    z, kl = side.encoded_set(items, there, c, side.encoder)
+    z, kl = side.encoded_sets(sets, c, side.encoder)
     z_dense, kl_dense = side.encoded(x, c, side.encoder)
     torch.testing.assert_close((z, kl), (z_dense, kl_dense))
     found = []
     for loss in (
-        side.set_loss(z.double(), c, items, there),
+        side.set_loss(z.double(), c, sets),
         likelihood(side.decoded(z_dense.double(), c)[:, 1:], x[:, 1:]),
     ):
         side.zero_grad()
@@ -120,7 +123,7 @@ def test_a_partition_in_chunks_is_the_partition_in_one(monkeypatch):
     for values in (10**6, 30):
         monkeypatch.setattr(mixture, "CHUNK_VALUES", values)
         parts = [part.clone().requires_grad_() for part in (z, table, log_shares)]
-        loss = mixture.mixture_loss(*parts, items, there)
+        loss = mixture.mixture_loss(*parts, [(items, there)])
         loss.backward()
         found.append([loss.detach(), *(part.grad for part in parts)])
     torch.testing.assert_close(found[0], found[1])

@@ -36,10 +36,10 @@ from torch import Tensor, nn
 from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext, Recommender
 from recbench.models.checks import check_number, check_share
-from recbench.models.counting.ease import distinct_items
 from recbench.models.registry import register
 from recbench.nn.graph.item_neighbours import item_graph, shares_of
 from recbench.nn.graph.sparse_graph import SparseGraph
+from recbench.nn.item_sets import ItemSets, distinct_items, sets_by_length
 from recbench.nn.losses.mixture import mixture_loss
 from recbench.nn.text.tfidf import item_words
 
@@ -63,7 +63,7 @@ class DGVAEConfig(ModelConfig):
     text_weight: float = 0.2
     agreement: float = 0.4
     words: int = 1_000  # of the vocabulary, the most frequent ones
-    version: int = 2  # of what a seed draws: dropout at the items of a set; 1 drew it for the whole catalogue
+    version: int = 3  # of a step: so many users; 2 had so many events, 1 drew dropout for the whole catalogue
 
 
 class Side(nn.Module):
@@ -89,9 +89,17 @@ class Side(nn.Module):
         """(z [B, K, D], KL scalar) of x [B, N] through the encoder [N, 2 D]."""
         return self.taken(x[:, :, None] * assigned, encoder)
 
-    def encoded_set(self, items: Tensor, there: Tensor, assigned: Tensor, encoder: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of sets: items [B, L], of which those count where there [B, L] is True."""
-        return self.taken(F.embedding(items, assigned) * there[..., None], F.embedding(items, encoder))
+    def encoded_sets(self, sets: list[ItemSets], assigned: Tensor, encoder: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of sets, in groups of rows."""
+        parts = [
+            self.taken(F.embedding(items, assigned) * there[..., None], F.embedding(items, encoder))
+            for items, there in sets
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        sizes = [len(z) for z, _ in parts]
+        kl = torch.stack([own * n for (_, own), n in zip(parts, sizes, strict=True)]).sum() / sum(sizes)
+        return torch.cat([z for z, _ in parts]), kl
 
     def taken(self, weights: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(z [B, K, D], KL scalar) of weights [B, L, K] and the encoder's rows [L, 2 D] or [B, L, 2 D]."""
@@ -110,10 +118,10 @@ class Side(nn.Module):
         products = z @ F.normalize(self.things, dim=1).T / self.config.temperature
         return (products + log_of(assigned).T).logsumexp(dim=1)
 
-    def set_loss(self, z: Tensor, assigned: Tensor, items: Tensor, there: Tensor) -> Tensor:
-        """``likelihood(decoded(z, assigned), x)`` of sets, as in ``encoded_set``, over all things but the pad."""
+    def set_loss(self, z: Tensor, assigned: Tensor, sets: list[ItemSets]) -> Tensor:
+        """``likelihood(decoded(z, assigned), x)`` of sets, as in ``encoded_sets``, over all things but the pad."""
         table = F.normalize(self.things, dim=1)
-        return mixture_loss(z / self.config.temperature, table, log_of(assigned), items, there)
+        return mixture_loss(z / self.config.temperature, table, log_of(assigned), sets)
 
 
 class Read(NamedTuple):
@@ -176,15 +184,20 @@ class DGVAE(Recommender):
         self.graph_encoder = None  # type: ignore[assignment]
         return self
 
-    def read(self, items: Tensor, there: Tensor) -> Read:
-        """items [B, L], distinct in a row where there [B, L] is True."""
+    def read(self, sets: list[ItemSets]) -> Read:
+        """sets: groups of rows, as ``sets_by_length`` makes them."""
         c_items = self.items.assigned()
-        z_items, kl = self.items.encoded_set(items, there, c_items, self.encoder())
+        z_items, kl = self.items.encoded_sets(sets, c_items, self.encoder())
         beta = self.config.kl_weight * min(1.0, float(self.steps) / self.config.anneal_steps)
         if self.terms is None:
             return Read(z_items, c_items, beta * kl)
         c_words = self.terms.assigned()
-        words = F.embedding_bag(items, self.words, mode="sum", per_sample_weights=there.to(self.words.dtype))
+        words = torch.cat(
+            [
+                F.embedding_bag(items, self.words, mode="sum", per_sample_weights=there.to(self.words.dtype))
+                for items, there in sets
+            ]
+        )
         z_words, kl_words = self.terms.encoded(words, c_words, self.terms.encoder)
         further = beta * (kl + self.config.text_weight * kl_words) + self.config.agreement * disagreement(
             z_items, z_words
@@ -207,9 +220,9 @@ class DGVAE(Recommender):
         """batch: all items of a user a row."""
         if self.training:
             self.steps += 1
-        items, there = distinct_items(batch.items)
-        read = self.read(items, there)
-        loss = self.items.set_loss(read.z, read.assigned, items, there) + read.further
+        sets = sets_by_length(batch.items)
+        read = self.read(sets)
+        loss = self.items.set_loss(read.z, read.assigned, sets) + read.further
         if self.terms is not None:
             assert read.words is not None
             assert read.assigned_words is not None
@@ -221,7 +234,7 @@ class DGVAE(Recommender):
         if not self.training and self.graph_encoder is None and self._graph is not None:
             with torch.inference_mode(False), torch.no_grad():
                 self.graph_encoder = self.encoder().detach().clone()
-        read = self.read(*distinct_items(batch.items))
+        read = self.read([distinct_items(batch.items)])
         return self.items.decoded(read.z, read.assigned)
 
     def stored_state(self) -> dict[str, Tensor]:
@@ -268,5 +281,5 @@ def _check(config: DGVAEConfig) -> None:
         check_number(f"model.{name}", getattr(config, name), least=0.0)
     check_number("model.temperature", config.temperature, above=0.0, below=math.inf)
     check_share("dropout", config.dropout, below=True)
-    check_number("model.version", config.version, least=2, below=3)
+    check_number("model.version", config.version, least=3, below=4)
     check_share("image_share", config.image_share)

@@ -31,8 +31,8 @@ from recbench.data.batches import Batch
 from recbench.data.training import TrainingData
 from recbench.models.base import ModelConfig, ModelContext, Recommender
 from recbench.models.checks import check_choices, check_number
-from recbench.models.counting.ease import distinct_items
 from recbench.models.user_item_terms import UserItemAuxiliaryConfig
+from recbench.nn.item_sets import distinct_items
 from recbench.nn.losses.pairs import pair_loss, weighted_squares
 from recbench.nn.negatives import Negatives
 

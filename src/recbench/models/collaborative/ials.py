@@ -30,9 +30,9 @@ from recbench.data.training import TrainingData
 from recbench.models.base import ModelConfig, ModelContext
 from recbench.models.checks import check_share
 from recbench.models.closed_form import ClosedForm
-from recbench.models.counting.ease import distinct_items
 from recbench.models.counting.itemknn import user_item_matrix
 from recbench.models.registry import register
+from recbench.nn.item_sets import distinct_items
 
 #: Vectors of histories that are gathered at once while fitting, [rows, L, d] together.
 VALUES_AT_ONCE = 1 << 23

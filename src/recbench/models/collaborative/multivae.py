@@ -27,8 +27,8 @@ from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext, Recommender
 from recbench.models.checks import check_number
-from recbench.models.counting.ease import distinct_items
 from recbench.models.registry import register
+from recbench.nn.item_sets import distinct_items, sets_by_length
 
 
 @dataclass
@@ -42,6 +42,9 @@ class MultiVAEConfig(ModelConfig):
     kl_weight: float = 0.2
     anneal_epochs: int = 50
     noise: float = 1.0  # deviation of eps
+    version: int = (
+        2  # of a step: so many users; 1 had so many events, so that users of few items shared a step with thousands
+    )
 
 
 @register("multivae", MultiVAEConfig)
@@ -60,6 +63,7 @@ class MultiVAE(Recommender):
         check_number("model.dropout", config.dropout, least=0.0, below=1.0)
         for name in ("kl_weight", "noise"):
             check_number(f"model.{name}", getattr(config, name), least=0.0)
+        check_number("model.version", config.version, least=2, below=3)
         hidden, latent, width = config.hidden_size, config.latent_size, context.n_items + 1
         self.input = nn.Embedding(width, hidden, padding_idx=0)
         self.input_bias = nn.Parameter(torch.zeros(hidden))
@@ -94,12 +98,16 @@ class MultiVAE(Recommender):
 
     def training_loss(self, batch: Batch) -> Tensor:
         """batch: the whole sets of its users, items [B, L]."""
-        items, first = distinct_items(batch.items)
-        mean, log_variance = self.encode(items, first)
+        sets = sets_by_length(batch.items)
+        mean, log_variance = (torch.cat(parts) for parts in zip(*(self.encode(*part) for part in sets), strict=True))
         z = mean + self.config.noise * torch.randn_like(mean) * (log_variance / 2).exp()
-        chance = self.logits(z).log_softmax(1).gather(1, items).masked_fill(~first, 0.0)
+        chances = self.logits(z).log_softmax(1).split([len(items) for items, _ in sets])
+        found = [
+            own.gather(1, items).masked_fill(~there, 0.0).sum()
+            for own, (items, there) in zip(chances, sets, strict=True)
+        ]
         apart = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1).mean()
-        return self.config.kl_weight * self.share * apart - chance.sum(1).mean()
+        return self.config.kl_weight * self.share * apart - torch.stack(found).sum() / len(z)
 
     def score(self, batch: Batch) -> Tensor:
         mean, _ = self.encode(*distinct_items(batch.items))

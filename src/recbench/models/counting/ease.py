@@ -27,6 +27,7 @@ from recbench.models.base import ModelConfig, ModelContext
 from recbench.models.closed_form import ClosedForm
 from recbench.models.counting.itemknn import user_item_matrix
 from recbench.models.registry import register
+from recbench.nn.item_sets import distinct
 from recbench.nn.sparse_rows import add_rows
 
 if TYPE_CHECKING:
@@ -89,20 +90,6 @@ class EASE(ClosedForm):
         row_start[0] = row_start[1]
         out = factor.new_zeros(batch.items.shape[0], self.n_items + 1)
         return add_rows(out, items, factor, row_start, self.columns.view(-1), self.weights.view(-1))
-
-
-def distinct(items: Tensor) -> tuple[Tensor, Tensor]:
-    """items [B, L] sorted within each row, and a mask [B, L] that is True at the first of each item."""
-    items = items.sort(dim=1).values
-    first = torch.ones_like(items, dtype=torch.bool)
-    first[:, 1:] = items[:, 1:] != items[:, :-1]
-    return items, first
-
-
-def distinct_items(items: Tensor) -> tuple[Tensor, Tensor]:
-    """The same, and the mask is False at pads: it is True once for each item of a row."""
-    items, first = distinct(items)
-    return items, first & (items > 0)
 
 
 def ease_weights(interactions: sparse.csr_array, regularisation: float) -> np.ndarray:

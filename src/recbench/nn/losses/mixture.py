@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbench.nn.item_sets import ItemSets
 from recbench.nn.losses.buffers import workspace
 from recbench.nn.losses.forward_gradients import MadeGradients
 
@@ -20,17 +21,19 @@ from recbench.nn.losses.forward_gradients import MadeGradients
 CHUNK_VALUES = 2 * 2**20
 
 
-def mixture_loss(z: Tensor, table: Tensor, log_shares: Tensor, items: Tensor, there: Tensor) -> Tensor:
+def mixture_loss(z: Tensor, table: Tensor, log_shares: Tensor, sets: list[ItemSets]) -> Tensor:
     """Mean over the rows of the sum over their items of -log softmax(log p), the pad taking no part.
 
-    z [B, K, D], table [V, D], log_shares [V, K] = log c, items [B, L] of which those count where there [B, L] is True.
+    z [B, K, D], table [V, D], log_shares [V, K] = log c; sets: groups of rows, items [b, L] of which those count where a mask [b, L] is True.
     """
-    own = torch.einsum("bkd,bld->blk", z, F.embedding(items, table))
-    log_p = (own + F.embedding(items, log_shares)).logsumexp(2).masked_fill(~there, 0.0)
-    counts = there.sum(1).to(z.dtype)
+    log_p = []
+    for own, (items, there) in zip(z.split([len(items) for items, _ in sets]), sets, strict=True):
+        products = torch.einsum("bkd,bld->blk", own, F.embedding(items, table))
+        log_p.append((products + F.embedding(items, log_shares)).logsumexp(2).masked_fill(~there, 0.0).sum())
+    counts = torch.cat([there.sum(1) for _, there in sets]).to(z.dtype)
     with torch.autocast(z.device.type, enabled=False):
         partition = _Partition.apply(z, table, log_shares, counts)
-    return (partition - log_p.sum()) / len(z)
+    return (partition - torch.stack(log_p).sum()) / len(z)
 
 
 class _Partition(MadeGradients):

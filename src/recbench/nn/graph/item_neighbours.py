@@ -25,12 +25,24 @@ def nearest(vectors: Tensor, k: int) -> tuple[Tensor, Tensor]:
     known = vectors.any(dim=1).nonzero()[:, 0]
     unit = F.normalize(vectors[known].float(), dim=1)
     rows, k = max(1, CELLS_AT_ONCE // max(1, len(known))), min(k, len(known))
-    found = [
-        (unit[first : first + rows] @ unit.T).sort(dim=1, descending=True, stable=True).indices[:, :k]
-        for first in range(0, len(known), rows)
-    ]
+    found = [largest(unit[first : first + rows] @ unit.T, k) for first in range(0, len(known), rows)]
     near = torch.cat(found) if found else known.new_zeros(0, 0)
     return known.repeat_interleave(k), known[near.flatten()]
+
+
+def largest(values: Tensor, k: int) -> Tensor:
+    """[B, k] the columns of the k largest of each row of values [B, V], largest first, of equal ones those that stand first.
+
+    What a stable sort of whole rows gives, from a partial one; ``topk`` alone leaves open which of equal values it takes.
+    """
+    last = values.topk(k, dim=1).values[:, -1:]
+    # By row and then by column; more than k of a row where several equal its last.
+    row, column = (values >= last).nonzero(as_tuple=True)
+    order = values[row, column].argsort(descending=True, stable=True)
+    order = order[row[order].argsort(stable=True)]
+    count = torch.bincount(row, minlength=len(values))
+    first = count.cumsum(0) - count
+    return column[order[first[:, None] + torch.arange(k, device=values.device)]]
 
 
 def item_graph(features: Mapping[str, Tensor], shares: Mapping[str, float], k: int) -> SparseGraph:

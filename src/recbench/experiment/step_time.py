@@ -18,8 +18,10 @@ from recbench.experiment.context import RunContext
 from recbench.experiment.dependencies import dependency_configs
 from recbench.experiment.device import device_of, prepare_device
 from recbench.experiment.task import task_of
-from recbench.models.base import Recommender
+from recbench.models.base import ModelContext, Recommender
 from recbench.models.registry import lookup
+from recbench.models.tokenizers.random_ids import RandomIds, RandomIdsConfig
+from recbench.models.tokenizers.tokenizer import ItemTokenizer
 from recbench.objectives.contrastive.base import build_auxiliaries
 from recbench.training.fit import rows_of
 from recbench.training.learner import Learner
@@ -45,7 +47,7 @@ class StepTime:
 
 
 def time_step(config: RunConfig, stage: RunContext) -> StepTime | None:
-    """The time of a step, with fresh weights for whatever the run needs; None for a run without epochs, such as a computed or compressed one.
+    """The time of a step, with fresh weights and random codes for whatever the run needs; None for a run without epochs, as of what is computed.
 
     With a teacher its forward pass is timed too; the objective's own terms are not. Raises UserError where the model cannot be built.
     """
@@ -55,7 +57,7 @@ def time_step(config: RunConfig, stage: RunContext) -> StepTime | None:
     device = device_of(config.hardware)
     if config.training.max_epochs == 0 or config.training.keep_weights:
         return None
-    model = build_model(config, stage, {}).to(device)
+    model = build_model(config, stage, _codes(config, stage)).to(device)
     try:
         dataset = rows_of(model, stage.train, config.training)
     except UserError:  # the run will say so
@@ -92,6 +94,18 @@ def _step(
     optimizer.step()
     wait_for(device)
     return time.perf_counter() - started
+
+
+def _codes(config: RunConfig, stage: RunContext) -> dict[str, Recommender]:
+    """Random codes, as many and as large as those that the run's tokenizers will make."""
+    found: dict[str, Recommender] = {}
+    for role, part in dependency_configs(config).items():
+        if issubclass(lookup(part.model.name).model, ItemTokenizer):
+            sizes = {name: getattr(part.model, name) for name in ("levels", "codebook_size", "collisions")}
+            codes = RandomIds(RandomIdsConfig(**sizes), ModelContext(stage.data.n_items, stage.data.n_users, 1))
+            codes.fit_to(stage.train)
+            found[role] = codes
+    return found
 
 
 def _validation(model: Recommender, stage: RunContext, config: RunConfig) -> float:

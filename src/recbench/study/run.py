@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,9 @@ from recbench.study.tuning import tune_rows, tuning_figures
 from recbench.study.values import key_of
 
 logger = logging.getLogger(__name__)
+
+#: Names of tuned files that are still said in one line.
+MANY_FILES = 8
 
 
 def run_study(
@@ -160,12 +163,22 @@ def tuned_words(study: Study, jobs: Sequence[Job]) -> list[str]:
         elif not (row.search or row.tuned) and lookup(job.config.model.name).model.trains_by_gradient:
             plain.append(job.row)
     rows = [name for name in study.rows if name in files]
-    said = (
-        [f"values from {', '.join(dict.fromkeys(files[name] for name in rows))} for the rows {', '.join(rows)}"]
-        if rows
-        else []
-    )
-    return said + ([unequal([name for name in study.rows if name in plain])] if rows and plain else [])
+    if not rows:
+        return []
+    return [_from_files(files, rows), *([unequal([name for name in study.rows if name in plain])] if plain else [])]
+
+
+def _from_files(files: Mapping[str, str], rows: Sequence[str]) -> str:
+    """
+    >>> _from_files({"a": "tuned/x", "b": "tuned/x"}, ["a", "b"])
+    'values from tuned/x for the rows a, b'
+    >>> _from_files({str(n): f"tuned/{n}" for n in range(60)}, [str(n) for n in range(60)])
+    'values from 60 tuned files for 60 rows; the table names them'
+    """
+    named = list(dict.fromkeys(files[name] for name in rows))
+    if len(named) > MANY_FILES:
+        return f"values from {len(named)} tuned files for {len(rows)} rows; the table names them"
+    return f"values from {', '.join(named)} for the rows {', '.join(rows)}"
 
 
 def ask_more(study: Study, plan: StudyPlan, planner: Planner) -> list[str]:

@@ -50,12 +50,17 @@ class Job:
         return f"{self.row} seed {self.seed}{values}"
 
 
+#: (config, key, direct dependencies, keys of all) of a command line.
+Composed = tuple[RunConfig, str, tuple[tuple[str, str], ...], frozenset[str]]
+
+
 class Planner:
-    """Makes jobs of rows. Data and split of equal configs are read once."""
+    """Makes jobs of rows. Data and split of equal configs are read once, and each command line is composed once."""
 
     def __init__(self, study: Study, words: tuple[str, ...], runs_dir: Path) -> None:
         self.study, self.words, self.runs_dir = study, words, runs_dir
         self._stages: dict[str, RunContext] = {}
+        self._composed: dict[tuple[str, ...], Composed] = {}
         self._check_words()
 
     def _check_words(self) -> None:
@@ -91,17 +96,21 @@ class Planner:
             word for word in self.words if not (key_of(word) == "data.raw_dir" and _is_generated(own, self.words))
         ]
         words = last_of_each((f"runs_dir={self.runs_dir}", *own, *shared, *values, f"seed={seed}"))
-        try:
-            config = compose(words)
-            check_dependencies(config)
-            stage = self.stage(config)
-            check_requirements(config, stage.data)
-            direct, needs = self._keys_below(config, stage)
-        except UserError as error:
-            # Of its own kind, so that data that are not here can be told from a mistake.
-            raise type(error)(f"row '{row.name}': {error}") from error
-        key = run_key(config, stage)
-        return Job(row.name, phase, seed, tuple(choice.items()), words, config, key, direct, needs)
+        if words not in self._composed:
+            try:
+                self._composed[words] = self._compose(words)
+            except UserError as error:
+                # Of its own kind, so that data that are not here can be told from a mistake.
+                raise type(error)(f"row '{row.name}': {error}") from error
+        return Job(row.name, phase, seed, tuple(choice.items()), words, *self._composed[words])
+
+    def _compose(self, words: tuple[str, ...]) -> Composed:
+        config = compose(words)
+        check_dependencies(config)
+        stage = self.stage(config)
+        check_requirements(config, stage.data)
+        direct, needs = self._keys_below(config, stage)
+        return config, run_key(config, stage), direct, needs
 
     def _referred(self, name: str, key: str, seed: int, chosen: Mapping[str, Mapping[str, str]]) -> str:
         """What ``<ROW:KEY>`` stands for: a value that the row chose, or the key of its run."""

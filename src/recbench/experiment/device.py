@@ -6,18 +6,20 @@ import torch
 
 from recbench.config.settings import HardwareConfig
 from recbench.core.errors import UserError
+from recbench.core.freed_memory import keep_freed_memory
 from recbench.evaluation.cost.meters import Meters
 from recbench.training.processes import ranks as processes
 
 
 def prepare_device(hardware: HardwareConfig, seed: int) -> None:
-    """Threads and random numbers of this process, before a model is built. Raises UserError for a GPU that is not there."""
+    """Threads, memory and random numbers of this process, before a model is built. Raises UserError for a GPU that is not there."""
     if hardware.accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError(
             f"hardware.accelerator=gpu, but torch {torch.__version__} finds no CUDA device here; use hardware=cpu"
         )
     if hardware.threads:
         torch.set_num_threads(hardware.threads)
+    keep_freed_memory()
     torch.manual_seed(seed)
 
 

@@ -87,6 +87,7 @@ def our_epoch(path: Path, batch: int, threads: int) -> dict[str, Any]:
     import torch
 
     from recbench.config.settings import TrainingConfig
+    from recbench.core.freed_memory import keep_freed_memory
     from recbench.data.prepared import PreparedData
     from recbench.data.training import TrainingData
     from recbench.data.training_rows import epoch_sampler, training_rows
@@ -95,6 +96,7 @@ def our_epoch(path: Path, batch: int, threads: int) -> dict[str, Any]:
     from recbench.training.learner import Learner
 
     torch.set_num_threads(threads)
+    keep_freed_memory()
     held = np.load(path)
     order = np.argsort(held["user"], kind="stable")
     user, item = held["user"][order], held["item"][order] + 1

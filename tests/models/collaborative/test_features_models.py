@@ -115,6 +115,14 @@ def test_what_dgvae_makes_of_sets_is_what_the_dense_rows_of_its_paper_give():
     assert all(part.abs().sum() > 0 for part in found[0])
 
 
+def test_scores_in_chunks_are_those_of_the_whole(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    z, table, log_shares = (torch.randn(shape, generator=generator) for shape in ((9, 2, 4), (7, 4), (7, 2)))
+    monkeypatch.setattr(mixture, "CHUNK_VALUES", 30)
+    expected = ((z @ table.T) + log_shares.T).logsumexp(1)
+    torch.testing.assert_close(mixture.mixture_scores(z, table, log_shares), expected)
+
+
 def test_a_partition_in_chunks_is_the_partition_in_one(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     z, table, log_shares = (torch.randn(shape, generator=generator) for shape in ((9, 2, 4), (7, 4), (7, 2)))

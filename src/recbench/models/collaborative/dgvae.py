@@ -40,7 +40,7 @@ from recbench.models.registry import register
 from recbench.nn.graph.item_neighbours import item_graph, shares_of
 from recbench.nn.graph.sparse_graph import SparseGraph
 from recbench.nn.item_sets import ItemSets, distinct_items, sets_by_length
-from recbench.nn.losses.mixture import mixture_loss
+from recbench.nn.losses.mixture import mixture_loss, mixture_scores
 from recbench.nn.text.tfidf import item_words
 
 #: The deviation of the noise in z, as the authors have it.
@@ -115,6 +115,8 @@ class Side(nn.Module):
 
     def decoded(self, z: Tensor, assigned: Tensor) -> Tensor:
         """log p [B, N] of z [B, K, D]."""
+        if not torch.is_grad_enabled():
+            return mixture_scores(z / self.config.temperature, F.normalize(self.things, dim=1), log_of(assigned))
         products = z @ F.normalize(self.things, dim=1).T / self.config.temperature
         return (products + log_of(assigned).T).logsumexp(dim=1)
 

@@ -36,6 +36,23 @@ def mixture_loss(z: Tensor, table: Tensor, log_shares: Tensor, sets: list[ItemSe
     return (partition - torch.stack(log_p).sum()) / len(z)
 
 
+@torch.no_grad()
+def mixture_scores(z: Tensor, table: Tensor, log_shares: Tensor) -> Tensor:
+    """log p [B, V], for answers: no gradient, and a chunk of rows at a time. Shapes as in ``mixture_loss``."""
+    (n, parts, width), n_items = z.shape, len(table)
+    rows = max(1, CHUNK_VALUES // (parts * n_items))
+    buffer = workspace(min(rows, n) * parts * n_items, z.dtype, z.device)
+    out, added = z.new_empty(n, n_items), log_shares.T.contiguous()
+    for first in range(0, n, rows):
+        states = z[first : first + rows].reshape(-1, width)
+        scores = buffer[: len(states) * n_items].view(len(states), n_items)
+        torch.mm(states, table.T, out=scores)
+        p = scores.view(-1, parts, n_items).add_(added)
+        most = p.amax(1, keepdim=True)
+        torch.sum(p.sub_(most).exp_(), 1, out=out[first : first + rows]).log_().add_(most[:, 0])
+    return out
+
+
 class _Partition(MadeGradients):
     """Sum over rows b of weights_b log sum over k and i >= 1 of c_ki exp(z_bk . t_i), with its gradients, a chunk of rows at a time."""
 

@@ -144,7 +144,7 @@ class Windows:
     """Training windows: user [W], start [W] (flat position of the first input), length [W] (inputs, equal to targets).
 
     kept [W], mass [W]: of a selection, how many of a window's targets are trained on, and the sum of their weights; None: all, each with 1.
-    alike: whether each row counts the same in the loss, whatever its length: then all batches have the same number of rows.
+    alike: whether each row counts the same in the loss, whatever its length: then all batches have the same number of rows, and no row has a mass.
     """
 
     user: np.ndarray
@@ -163,6 +163,13 @@ class Windows:
     def counts(self) -> np.ndarray:
         """[W] targets that are trained on."""
         return self.length if self.kept is None else self.kept
+
+    @property
+    def weights(self) -> np.ndarray:
+        """[W] what each row counts for in the loss of a batch."""
+        if self.alike:
+            return np.ones(len(self.length))
+        return self.length if self.mass is None else self.mass
 
 
 def training_windows(train_start: np.ndarray, train_end: np.ndarray, max_length: int) -> Windows:

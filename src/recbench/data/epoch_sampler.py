@@ -74,12 +74,16 @@ class EpochSampler(Sampler["np.ndarray | Part"]):
         own = batch[self.part :: self.parts]
         if not len(own):
             return Part(batch[:1], 0.0)
-        mass = self.windows.length if self.windows.mass is None else self.windows.mass
-        return Part(own, float(self.parts * mass[own].sum() / mass[batch].sum()))
+        weights = self.windows.weights
+        return Part(own, float(self.parts * weights[own].sum() / weights[batch].sum()))
 
     def __len__(self) -> int:
         """Batches of an epoch; an upper bound where a window alone is longer than ``batch_size``."""
-        return self.steps or max(1, -(-int(self.windows.counts.sum()) // self.batch_size))
+        return self.steps or self._in_a_round()
+
+    def _in_a_round(self) -> int:
+        """Batches in which every window comes once."""
+        return max(1, -(-int(self.windows.counts.sum()) // self.batch_size))
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

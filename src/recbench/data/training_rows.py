@@ -43,7 +43,7 @@ def training_rows(train: TrainingData, trains_on: str, max_length: int) -> Windo
         windows = Windows(user, position, np.ones(len(user), dtype=np.int64))
     elif trains_on == "users":
         user = np.flatnonzero(length > 0)
-        windows = Windows(user, start[user], length[user], mass=np.ones(len(user)), alike=True)
+        windows = Windows(user, start[user], length[user], alike=True)
     else:
         windows = training_windows(start, end, max_length)
     if windows.n_targets == 0:
@@ -76,11 +76,10 @@ class SameNumber(EpochSampler):
 
     def _round(self, epoch: int, more: tuple[int, ...]) -> list[np.ndarray]:
         order = np.random.default_rng((self.seed, epoch, *more)).permutation(len(self.windows.user))
-        n_batches = max(1, -(-self.windows.n_targets // self.batch_size))
-        return np.array_split(order, min(n_batches, len(order)))
+        return np.array_split(order, self._in_a_round())
 
-    def __len__(self) -> int:
-        return min(super().__len__(), len(self.windows.user)) if not self.steps else self.steps
+    def _in_a_round(self) -> int:
+        return min(super()._in_a_round(), len(self.windows.user))
 
 
 class UniformUsers(EpochSampler):

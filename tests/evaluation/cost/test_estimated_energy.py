@@ -25,9 +25,8 @@ def test_work_has_an_estimate_between_a_watt_and_a_kilowatt(tmp_path, monkeypatc
     pytest.importorskip("codecarbon")
     monkeypatch.chdir(tmp_path)
     with estimated_energy(True) as figures:
-        started = (
-            time.perf_counter()
-        )  # not before: the first import of CodeCarbon alone may take longer than what follows
+        # Not before: the first import of CodeCarbon alone may take longer than what follows.
+        started = time.perf_counter()
         while time.perf_counter() < started + 1.5:
             sum(range(10_000))
         seconds = time.perf_counter() - started

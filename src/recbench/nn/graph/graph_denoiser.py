@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbench.nn.graph.strongest import strongest_first
+
 #: Width of the vector of a step's number.
 TIME_WIDTH = 10
 #: Rows that are noised or restored at once.
@@ -139,9 +141,7 @@ def strongest_edges(head: Tensor, score: Tensor, k: int) -> Tensor:
     >>> strongest_edges(torch.tensor([0, 0, 2, 2, 2]), torch.tensor([1.0, 3.0, 5.0, 4.0, 6.0]), 2).tolist()
     [True, True, True, False, True]
     """
-    by_score = score.argsort(descending=True, stable=True)
-    order = by_score[head[by_score].argsort(stable=True)]
-    first = torch.searchsorted(head.contiguous(), head.contiguous())
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order), device=order.device)
-    return place - first < k
+    order, place = strongest_first(head, score)
+    kept = torch.zeros(len(head), dtype=torch.bool, device=head.device)
+    kept[order[place < k]] = True
+    return kept

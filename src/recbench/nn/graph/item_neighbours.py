@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbench.nn.graph.sparse_graph import SparseGraph
+from recbench.nn.graph.strongest import strongest_first
 
 #: Cosines that are held at once.
 CELLS_AT_ONCE = 1 << 24
@@ -38,11 +39,8 @@ def largest(values: Tensor, k: int) -> Tensor:
     last = values.topk(k, dim=1).values[:, -1:]
     # By row and then by column; more than k of a row where several equal its last.
     row, column = (values >= last).nonzero(as_tuple=True)
-    order = values[row, column].argsort(descending=True, stable=True)
-    order = order[row[order].argsort(stable=True)]
-    count = torch.bincount(row, minlength=len(values))
-    first = count.cumsum(0) - count
-    return column[order[first[:, None] + torch.arange(k, device=values.device)]]
+    order, place = strongest_first(row, values[row, column])
+    return column[order[place < k]].view(len(values), k)
 
 
 def item_graph(features: Mapping[str, Tensor], shares: Mapping[str, float], k: int) -> SparseGraph:

@@ -7,6 +7,7 @@ Shapes: B rows, K parts, V items with the pad in front, D width, L items of a ro
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -39,18 +40,24 @@ def mixture_loss(z: Tensor, table: Tensor, log_shares: Tensor, sets: list[ItemSe
 @torch.no_grad()
 def mixture_scores(z: Tensor, table: Tensor, log_shares: Tensor) -> Tensor:
     """log p [B, V], for answers: no gradient, and a chunk of rows at a time. Shapes as in ``mixture_loss``."""
+    out = z.new_empty(len(z), len(table))
+    for chunk, p in _scored(z, table, log_shares.T.contiguous()):
+        most = p.amax(1, keepdim=True)
+        torch.sum(p.sub_(most).exp_(), 1, out=out[chunk]).log_().add_(most[:, 0])
+    return out
+
+
+def _scored(z: Tensor, table: Tensor, added: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """(a chunk of rows, log c_ki + z_k . t_i of them [b, K, V], all chunks in one buffer). added [K, V] = log c."""
     (n, parts, width), n_items = z.shape, len(table)
     rows = max(1, CHUNK_VALUES // (parts * n_items))
     buffer = workspace(min(rows, n) * parts * n_items, z.dtype, z.device)
-    out, added = z.new_empty(n, n_items), log_shares.T.contiguous()
     for first in range(0, n, rows):
-        states = z[first : first + rows].reshape(-1, width)
+        chunk = slice(first, first + rows)
+        states = z[chunk].reshape(-1, width)
         scores = buffer[: len(states) * n_items].view(len(states), n_items)
         torch.mm(states, table.T, out=scores)
-        p = scores.view(-1, parts, n_items).add_(added)
-        most = p.amax(1, keepdim=True)
-        torch.sum(p.sub_(most).exp_(), 1, out=out[first : first + rows]).log_().add_(most[:, 0])
-    return out
+        yield chunk, scores.view(-1, parts, n_items).add_(added)
 
 
 class _Partition(MadeGradients):
@@ -58,25 +65,20 @@ class _Partition(MadeGradients):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, table: Tensor, log_shares: Tensor, weights: Tensor) -> Tensor:
-        (n, parts, width), n_items = z.shape, len(table)
-        rows = max(1, CHUNK_VALUES // (parts * n_items))
-        buffer = workspace(min(rows, n) * parts * n_items, z.dtype, z.device)
+        z, table = z.detach(), table.detach()
         added = log_shares.detach().T.contiguous()
         added[:, 0] = -torch.inf
         grads = torch.empty_like(z), torch.zeros_like(table), torch.zeros_like(added)
         total = z.new_zeros(())
-        for first in range(0, n, rows):
-            states = z.detach()[first : first + rows]
-            flat, own = states.reshape(-1, width), weights[first : first + rows, None]
-            scores = buffer[: len(flat) * n_items].view(len(flat), n_items)
-            torch.mm(flat, table.detach().T, out=scores)
-            p = scores.view(len(states), parts, n_items).add_(added).view(len(states), -1)
+        for chunk, scores in _scored(z, table, added):
+            p, own = scores.view(len(scores), -1), weights[chunk, None]
             most = p.amax(1, keepdim=True)
             sums = p.sub_(most).exp_().sum(1, keepdim=True)
             total += ((most + sums.log()) * own).sum()
             p.mul_(own / sums)
-            torch.mm(scores, table.detach(), out=grads[0][first : first + rows].view(-1, width))
-            grads[1].addmm_(scores.T, flat)
-            grads[2].add_(p.view(len(states), parts, n_items).sum(0))
+            flat = scores.view(-1, len(table))
+            torch.mm(flat, table, out=grads[0][chunk].view(-1, table.shape[1]))
+            grads[1].addmm_(flat.T, z[chunk].reshape(-1, table.shape[1]))
+            grads[2].add_(scores.sum(0))
         ctx.grads = (grads[0], grads[1], grads[2].T)
         return total

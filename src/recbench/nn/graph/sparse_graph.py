@@ -159,35 +159,27 @@ class _Product(torch.autograd.Function):
 
 
 class _Propagated(torch.autograd.Function):
-    """Layers and their sum in one. Backward, with G the gradient of the sum: h = G, then h = G + A^T h once a layer."""
+    """Layers and their sum in one. The gradient is the same sum along the transpose."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, graph: SparseGraph, n: int, how: str) -> Tensor:
         ctx.graph, ctx.n, ctx.how = graph, n, how
-        layer, total = x, None
-        for number in range(n + 1):
-            layer = weighted_sums(graph, layer) if number else layer
-            if how == "last" or (how == "without_first" and n and not number):
-                continue
-            if total is None:
-                total = layer if number == n else layer.clone()
-            else:
-                total += layer
-        divisor = divisor_of(n, how)
-        total = layer if total is None else total
-        return total if divisor == 1 else total.div_(divisor)
+        return sum_of_layers(graph, x, n, how)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        transpose = ctx.graph.transpose() if ctx.n else ctx.graph
-        divisor = divisor_of(ctx.n, ctx.how)
-        own = gradients[0] if divisor == 1 else gradients[0] / divisor
-        found = own
-        for number in reversed(range(ctx.n)):
-            found = weighted_sums(transpose, found)
-            if ctx.how in ("mean", "sum") or (ctx.how == "without_first" and number):
-                found += own
-        return found, None, None, None
+        return sum_of_layers(ctx.graph.transpose(), gradients[0], ctx.n, ctx.how), None, None, None
+
+
+def sum_of_layers(graph: SparseGraph, x: Tensor, n: int, how: str) -> Tensor:
+    """The layers 0 .. n of x put together, from the inside out: h = x, then h = A h + x once a layer. n = 0 gives x itself."""
+    found = x
+    for number in reversed(range(n)):
+        found = weighted_sums(graph, found)
+        if how in ("mean", "sum") or (how == "without_first" and number):
+            found += x
+    divisor = divisor_of(n, how)
+    return found if divisor == 1 else found.div_(divisor)
 
 
 def divisor_of(n: int, how: str) -> int:

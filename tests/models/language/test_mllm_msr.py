@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from recbench.core.errors import UserError
-from recbench.models.language.mllm_msr import MLLMMSR, MLLMMSRConfig
+from recbench.models.language.mllm_msr import LIKES, MLLMMSR, SO_FAR, MLLMMSRConfig, summary_question
 from recbench.models.language.prompted import Prompted, PromptedConfig
-from tests.models.language.test_prompted import CLUSTERED, TINY, context_of, loud
+from tests.fixtures.language_models import words_in
+from tests.fixtures.titles import item_texts, lead_of_titles, ndcg_of_each
+from tests.models.language.test_prompted import CLUSTERED, TINY, all_words, context_of, loud, named
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +113,25 @@ def test_bad_keys_are_refused_by_name(context):
     ):
         with pytest.raises(UserError, match=message):
             build(context, **keys)
+
+
+def test_the_signal_in_the_titles_goes_through_the_summary_and_is_lost_when_they_are_shuffled(
+    clustered, matching_model
+):
+    """Yes is likelier, the more words of the title stand in the summary; who writes keeps the last eight words that it read.
+
+    Measured here: .094 in NDCG@10, 95 % interval over users .041 to .147.
+    """
+    data, split = clustered
+    titles = [word for word in words_in(item_texts(data)) if word.isalpha()]
+    wording = words_in([".,;:?", *all_words([]), LIKES, SO_FAR, summary_question(["x", "x"], "item")])
+    keys = {**named(matching_model(titles, wording)), "k": 20, "title_words": 4, "history": 4, "summary_tokens": 8}
+
+    def measured(texts):
+        model = build(context_of(data, split, texts), **{**keys, "n_layers": 2})
+        known = {ids[0] for ids in model.reader.ids(titles)}
+        model.reader.written = lambda prompts, n: [[i for i in prompt if i in known][-n:] for prompt in prompts]
+        return ndcg_of_each(model, data, split)
+
+    lead, error = lead_of_titles(measured, data)
+    assert lead - 1.96 * error > 0

@@ -30,6 +30,7 @@ from recbench.core.key_fields import LATER
 from recbench.nn.losses.buffers import workspace
 from recbench.nn.losses.forward_gradients import MadeGradients
 from recbench.nn.losses.means import mean_of
+from recbench.nn.losses.shared_negatives import shared_softmax
 from recbench.nn.losses.wide_softmax import WideSoftmax
 
 LOSSES = ("softmax", "sampled_softmax", "bce", "gbce", "bpr_max")
@@ -100,6 +101,8 @@ class CatalogueLoss(nn.Module):
             return full_softmax(hidden, table, targets, self.bfloat16_logits, weights)
         if self.config.loss in ("bce", "gbce"):
             return self._binary(hidden, table, targets, weights)
+        if self.config.loss == "sampled_softmax" and self.config.negatives == "shared":
+            return self._shared_softmax(hidden, table, targets, weights)
         positive, scores, log_expected, taken = self._against_negatives(hidden, table, targets)
         if self.config.loss == "bpr_max":
             return bpr_max(positive, scores, taken, self.config.bpr_reg, weights)
@@ -137,6 +140,15 @@ class CatalogueLoss(nn.Module):
         count = int(torch.Size(shape).numel())
         return torch.multinomial(self.sampling_weights, count, replacement=True).view(shape)
 
+    def _shared_softmax(self, hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        drawn = self._draw((self.config.n_negatives,))
+        vectors = self.vectors(table, targets), self.vectors(table, drawn)
+        expected = self._log_expected(drawn) if self.config.logq else None
+        return shared_softmax(hidden, *vectors, targets, drawn, expected, weights)
+
+    def _log_expected(self, drawn: Tensor) -> Tensor:
+        return (self.config.n_negatives * self.sampling_weights[drawn]).log()
+
     def _against_negatives(
         self, hidden: Tensor, table: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -150,7 +162,7 @@ class CatalogueLoss(nn.Module):
         else:
             negatives = self._draw((len(targets), k))
             scores = self._scores_of_own(hidden, table, negatives)
-        return positive, scores, (k * self.sampling_weights[negatives]).log(), negatives == targets[:, None]
+        return positive, scores, self._log_expected(negatives), negatives == targets[:, None]
 
     def _binary(self, hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         k = self.config.n_negatives

@@ -9,7 +9,8 @@ import pytest
 
 from recbench.cli.main import main
 from recbench.core.errors import UserError
-from recbench.study.board import boards, entries_of, page_of, short_of_seeds, studies_in, without_floor, write_board
+from recbench.study.board import boards, entries_of, page_of, studies_in, without_floor, write_board
+from recbench.study.lacking import not_run, short_of_seeds
 from recbench.study.ranks_file import FILE, Group, KeptRun, StudyRanks, write_ranks
 
 FULL = "leave_one_out-full-mask-v1"
@@ -84,6 +85,25 @@ def test_what_is_short_is_said(home):
     assert told["sasrec"] == ("1", "5", "4.0")  # the reference itself
     assert told["sasrec (second)"] == ("1", "3", "2.0")  # without ranks nothing puts it near the top
     assert "popularity" not in told
+
+
+def test_rows_without_a_run_are_named_those_of_studies_without_results_too(home):
+    write(home, "third", {"sasrec": ["model=sasrec"], "gru4rec": ["model=gru4rec"]}, [])
+    (home / "experiments" / "third" / "results.csv").unlink()
+    second = home / "experiments" / "second" / "study.yaml"
+    second.write_text(
+        second.read_text().replace("  again:", "  left: {overrides: [model=markov], seeds: [1, 2]}\n  again:")
+    )
+    studies = studies_in([home / "experiments"])
+    rows = [tuple(cell.text for cell in row) for row in not_run(studies).rows]
+    assert rows == [
+        ("second", "left", "2", "recbench study second --missing"),
+        ("third", "sasrec", "1", "recbench study third --missing"),
+        ("third", "gru4rec", "1", "recbench study third --missing"),
+    ]
+    assert "recbench study third --missing" in write_board(studies, home / "out", resamples=50).read_text()
+    with pytest.raises(UserError, match=r"no study with a results\.csv is called third"):
+        studies_in([home / "experiments"], ["third"])
 
 
 def test_the_page_has_the_command_of_each_row(home):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from recbench.config.schemas import conf_dir
 from recbench.core.errors import UserError
-from recbench.report.board import Board, Line
+from recbench.report.board import Board
 from recbench.report.boards import boards_of
 from recbench.report.build import FILES, write_page
 from recbench.report.cells import Cell, Heading, Table
@@ -25,6 +25,7 @@ from recbench.report.printed import with_published
 from recbench.report.rows import Row
 from recbench.report.verdicts import FLOORS, judged
 from recbench.study.definition import Study, load_study
+from recbench.study.lacking import not_run, short_of_seeds
 from recbench.study.ranks_file import FILE, read_ranks_file
 from recbench.study.recorded import final_lines, recorded_runs
 from recbench.study.values import key_of, read_yaml
@@ -33,8 +34,6 @@ from recbench.study.values import key_of, read_yaml
 RESAMPLES = 2000
 #: The row that others are compared with, where a table has it.
 REFERENCE = "sasrec"
-#: Seeds that a row is to have, by whether it stands above the reference or is not told apart from it.
-SEEDS_NEAR_THE_TOP, SEEDS = 5, 3
 
 
 @dataclass
@@ -49,16 +48,16 @@ class Entry:
 
 
 def studies_in(homes: Iterable[Path], names: Sequence[str] = ()) -> list[Study]:
-    """The studies with results under folders such as ``experiments``, by name. Raises UserError for a name that none has."""
+    """The studies under folders such as ``experiments``, by name, or those of these names. Raises UserError for a name that none has, and where
+    none of them has results."""
     found: dict[str, Study] = {}
-    for path in (path for home in homes for path in sorted(home.glob("*/results.csv"))):
-        definition = path.with_name("study.yaml")
-        if definition.is_file() and path.parent.name not in found and (not names or path.parent.name in names):
-            found[path.parent.name] = load_study(definition)
+    for path in (path for home in homes for path in sorted(home.glob("*/study.yaml"))):
+        if path.parent.name not in found and (not names or path.parent.name in names):
+            found[path.parent.name] = load_study(path)
     lacking = [name for name in names if name not in found]
-    if lacking or not found:
+    if lacking or not any((study.folder / "results.csv").is_file() for study in found.values()):
         raise UserError(
-            f"no study with a results.csv is called {', '.join(lacking) or 'anything here'}; give folders of experiments/"
+            f"no study with a results.csv is called {', '.join(lacking or names) or 'anything here'}; give folders of experiments/"
         )
     return [found[name] for name in (names or found)]
 
@@ -176,36 +175,6 @@ def _with_printed(found: list[Board], entries: Sequence[Entry]) -> list[Board]:
     return made
 
 
-def short_of_seeds(found: Sequence[Board]) -> Table:
-    """Rows that have fewer seeds than a board asks for, with the hours of training that they lack."""
-    headings_ = tuple(
-        Heading(text, numeric=i > 2)
-        for i, text in enumerate(("table", "row", "study", "seeds", "wanted", "hours to go"))
-    )
-    rows = []
-    for board in found:
-        for line in board.measured:
-            if line.row is None or (wanted := seeds_wanted(board, line)) <= len(line.row.runs):
-                continue
-            spent = line.mean("train_cpu_seconds") or line.mean("train_seconds") or 0.0
-            had = len(line.row.runs)
-            hours = spent * (wanted - had) / 3600
-            told = (board.title, line.name, line.row.told.get("study", ""))
-            numbers = (Cell(str(had), had), Cell(str(wanted), wanted), Cell(f"{hours:.1f}", hours))
-            rows.append((*map(Cell, told), *numbers))
-    return Table("Rows short of seeds", headings_, tuple(rows), ("measured",) * len(rows))
-
-
-def seeds_wanted(board: Board, line: Line) -> int:
-    """Five for a row that may be above the reference, three for the others; one where a seed changes nothing, as of counting."""
-    if "epochs" not in line.figures or board.metric is None:
-        return 1
-    reference = next((one for one in board.measured if one.name == board.reference), None)
-    if reference is None or line.verdict is None or reference.verdict is None:
-        return SEEDS
-    return SEEDS_NEAR_THE_TOP if line.verdict.high >= reference.verdict.low else SEEDS
-
-
 def without_floor(found: Sequence[Board]) -> list[Board]:
     """Boards that rank and have no row that counts alone, each with a note that says so."""
     made = []
@@ -237,6 +206,7 @@ def page_of(studies: Sequence[Study], resamples: int = RESAMPLES) -> Page:
     )
     others = (
         ("seeds", "Rows short of seeds", short_of_seeds(found)),
+        ("open", "Rows not run yet", not_run(studies)),
         ("studies", "Studies", _studies_table(entries)),
         ("provenance", "Where each run comes from", provenance_table(found, configs)),
     )

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.core.key_fields import LATER
 from recbench.nn.losses.buffers import workspace
-from recbench.nn.losses.forward_gradients import MadeGradients
+from recbench.nn.losses.forward_gradients import MadeGradients, surprise
 from recbench.nn.losses.means import mean_of
 from recbench.nn.losses.shared_negatives import shared_softmax
 from recbench.nn.losses.wide_softmax import WideSoftmax
@@ -268,8 +268,3 @@ def softmax_into(buffer: Tensor, states: Tensor, table: Tensor) -> Tensor:
     p[:, 0] = -torch.inf
     torch.ops.aten._softmax.out(p, -1, False, out=p)
     return p
-
-
-def surprise(probability: Tensor) -> Tensor:
-    """-log of probabilities in float32; finite for one that came out as 0."""
-    return -probability.clamp_min(torch.finfo(torch.float32).tiny).log()

@@ -21,3 +21,8 @@ class MadeGradients(torch.autograd.Function):
         given = tuple(None if g is None else g.mul_(grads[0]) for g in ctx.grads)
         ctx.grads = None
         return given + (None,) * (len(ctx.needs_input_grad) - len(given))
+
+
+def surprise(probability: Tensor) -> Tensor:
+    """-log of probabilities in float32; finite for one that came out as 0."""
+    return -probability.clamp_min(torch.finfo(torch.float32).tiny).log()

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from recbench.nn.losses.buffers import workspace
-from recbench.nn.losses.catalogue import CHUNK_VALUES, softmax_into, surprise
+from recbench.nn.losses.catalogue import CHUNK_VALUES, softmax_into
+from recbench.nn.losses.forward_gradients import surprise
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from recbench.nn.losses.buffers import workspace
-from recbench.nn.losses.forward_gradients import MadeGradients
+from recbench.nn.losses.forward_gradients import MadeGradients, surprise
 
 
 def shared_softmax(
@@ -54,17 +54,18 @@ class _SharedSoftmax(MadeGradients):
     ) -> Tensor:
         """narrow: what products are made in."""
         n, k = len(targets), len(drawn)
-        p = workspace(n * (k + 1), hidden.dtype, hidden.device)[: n * (k + 1)].view(n, k + 1)
-        scores, others = p[:, 1:], negatives.to(narrow)
+        wide = torch.promote_types(hidden.dtype, positives.dtype)
+        p = workspace(n * (k + 1), wide, hidden.device)[: n * (k + 1)].view(n, k + 1)
+        scores, states, others = p[:, 1:], hidden.to(narrow), negatives.to(narrow)
         p[:, 0] = (hidden * positives).sum(1)
-        scores.copy_(hidden.to(narrow) @ others.T)
+        scores.copy_(states @ others.T)
         if log_expected is not None:
             scores -= log_expected
         hit = torch.isin(targets, drawn).nonzero()[:, 0]
         scores[hit] = scores[hit].masked_fill(drawn == targets[hit, None], -torch.inf)
         torch.ops.aten._softmax.out(p, -1, False, out=p)
         # p becomes the gradient by the scores: softmax minus one at the target.
-        each = -p[:, 0].clamp_min(torch.finfo(torch.float32).tiny).log()
+        each = surprise(p[:, 0])
         p[:, 0] -= 1.0
         total: float | Tensor = n
         if weights is not None:
@@ -72,9 +73,10 @@ class _SharedSoftmax(MadeGradients):
             p.mul_(weights[:, None])
         slopes = scores.to(narrow)
         grads = (
-            (slopes @ others).to(hidden.dtype).addcmul_(p[:, :1], positives),
+            (slopes @ others).to(wide).addcmul_(p[:, :1], positives),
             p[:, :1] * hidden,
-            (slopes.T @ hidden.to(narrow)).to(hidden.dtype),
+            (slopes.T @ states).to(wide),
         )
-        ctx.grads = tuple(grad.div_(total) for grad in grads)
+        kinds = hidden.dtype, positives.dtype, negatives.dtype
+        ctx.grads = tuple(grad.div_(total).to(kind) for grad, kind in zip(grads, kinds, strict=True))
         return each.sum() / total

@@ -15,6 +15,9 @@ from recbench.evaluation.statistics.compare import Entrant
 
 #: The key by which runs of a resampled day differ.
 RESAMPLED = "training.resample_day"
+#: The parts of ``data`` that are not its events -> what a model that reads them needs. Runs on one split may differ in them: such as by titles
+#: that are dealt out anew.
+BESIDE_EVENTS = {"text": {"text", "text_vectors", "features"}, "features": {"features"}, "knowledge": {"knowledge"}}
 
 
 def entrants_of(folders: Sequence[Path]) -> list[Entrant]:
@@ -62,6 +65,7 @@ def find_reference(wanted: str, entrants: Sequence[Entrant]) -> str:
 def _configuration(path: Path) -> tuple[dict[str, Any], int | None]:
     """(what a run was asked to do but for its seed, as flat keys; the seed)."""
     from recbench.config.run import RunConfig
+    from recbench.models.laid_over import needs_of
     from recbench.models.registry import lookup
 
     folder = finished_run(path)
@@ -69,7 +73,8 @@ def _configuration(path: Path) -> tuple[dict[str, Any], int | None]:
     if stored["model"].get("imported"):  # results of another framework: its name is all that is known of it
         return {"model.name": stored["model"]["name"]}, stored["seed"]
     config = RunConfig.from_dict(stored)
-    trained = lookup(config.model.name).model.trains_by_gradient
+    model = lookup(config.model.name).model
+    trained, needs = model.trains_by_gradient, needs_of(model, config.model)
     # As it enters a run's key: a field that a config of before does not have is the same as that field at its default.
     parts = {
         "model": key_values(config.model),
@@ -78,6 +83,7 @@ def _configuration(path: Path) -> tuple[dict[str, Any], int | None]:
         "distillation": key_values(config.distillation),
         "compression": asdict(config.compression),
         "protocol": asdict(config.protocol),
+        "data": {name: asdict(getattr(config.data, name)) for name, read in BESIDE_EVENTS.items() if read & needs},
     }
     if trained and config.evaluation.monitor != config.evaluation.usual_monitor:
         parts["evaluation"] = {"monitor": config.evaluation.monitor}

@@ -105,6 +105,16 @@ def test_runs_of_one_configuration_are_one_entrant(trained):
         find_reference("sasrek", found)
 
 
+def test_a_model_and_the_same_with_other_titles_are_two_entrants_where_it_reads_titles(run_config, tmp_path):
+    def names(*model):
+        shuffled = "data.text.shuffle=1"
+        runs = [run(run_config(tmp_path, *model, *words)).folder.path for words in (["seed=1"], ["seed=2", shuffled])]
+        return [entrant.name for entrant in entrants_of(runs)]
+
+    assert names("model=text_table", "training.max_epochs=1") == ["text_table", "text_table data.text.shuffle=1"]
+    assert names("model=sasrec", "training.max_epochs=1") == ["sasrec"]  # two seeds of one
+
+
 def test_a_field_that_came_later_makes_no_second_entrant(trained, tmp_path):
     import shutil
 

@@ -50,8 +50,9 @@ class Negatives(nn.Module):
         """Whether the pairs (user, item), of any one shape, are events of training."""
         wanted = user * (self.n_items + 1) + item
         found = self.marked[self.place_of(wanted)]
-        left = wanted[found]
-        found[found.clone()] = self.pairs[torch.searchsorted(self.pairs, left).clamp(max=len(self.pairs) - 1)] == left
+        on_mark = found.nonzero(as_tuple=True)
+        left = wanted[on_mark]
+        found[on_mark] = self.pairs[torch.searchsorted(self.pairs, left).clamp(max=len(self.pairs) - 1)] == left
         return found
 
     def draw(self, user: Tensor, n: int = 1) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbench.nn.recurrent.ssd_mixer import SSDMixer
-from recbench.nn.recurrent.state_space import decay_mask, fused_kernel, recurrent, ssd
+from recbench.nn.recurrent.state_space import at_positions, decay_mask, fused_kernel, recurrent, ssd, ssd_at
 
 NAMES = ("x", "step", "log_decay", "b", "c", "skip")
 
@@ -107,6 +107,24 @@ def test_a_missing_skip_is_none():
     with_zero = [*parts[:-1], torch.zeros(2, dtype=torch.float64)]
     for form in ("recurrent", "chunked"):
         assert torch.equal(ssd(*parts[:-1], form=form, chunk=4), ssd(*with_zero, form=form, chunk=4))
+
+
+@pytest.mark.parametrize("with_skip", [True, False])
+def test_one_position_of_each_row_is_what_the_whole_gives_there(with_skip):
+    x, step, log_decay, b, c, skip = inputs(length=9, rows=4)
+    skip = skip if with_skip else None
+    at = torch.tensor([0, 8, 3, 5])
+
+    def alone():
+        return ssd_at(at, x, step, log_decay, b, at_positions(c, at), skip)
+
+    def whole():
+        return at_positions(ssd(x, step, log_decay, b, c, skip, form="recurrent"), at)
+
+    parts = [part for part in (x, step, log_decay, b, c, skip) if part is not None]
+    torch.testing.assert_close(alone(), whole())
+    got, wanted = (torch.autograd.grad(y().square().sum(), parts) for y in (alone, whole))
+    torch.testing.assert_close(got, wanted)
 
 
 @pytest.mark.parametrize(("length", "form"), [(64, "dense"), (65, "chunked"), (200, "chunked")])
@@ -237,6 +255,12 @@ def test_the_layer_runs_under_autocast_with_gradients(rival):
     assert u.grad is not None
     assert u.grad.isfinite().all()
     assert (rough.float() - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+def test_the_layer_at_one_position_of_each_row():
+    mixer = SSDMixer(hidden_size=8, expand=2, head_size=4, state_size=3, taps=4)
+    u, modulation, at = torch.randn(3, 7, 8), torch.rand(3, 7, 4), torch.tensor([6, 0, 2])
+    torch.testing.assert_close(mixer(u, modulation, at), at_positions(mixer(u, modulation), at))
 
 
 def test_heads_must_divide_the_inner_width():

@@ -29,8 +29,9 @@ Shapes: B rows, L positions (``released``: always max_length), D hidden size, H 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +39,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from recbench.core.errors import UserError
+from recbench.core.key_fields import LATER
 from recbench.data.batches import Batch
 from recbench.models.base import ModelContext
 from recbench.models.checks import check_sizes
@@ -46,6 +48,7 @@ from recbench.models.sequence_model import SequenceConfig, SequenceModel
 from recbench.nn.losses.catalogue import CatalogueLoss
 from recbench.nn.recurrent.causal_conv import CausalConv
 from recbench.nn.recurrent.ssd_mixer import SSDMixer
+from recbench.nn.recurrent.state_space import at_positions
 from recbench.nn.recurrent.time_gaps import LogGaps, gaps, warn_of_equal_gaps
 from recbench.nn.recurrent.time_modulation import AcrossSequence, PerPosition
 from recbench.nn.transformer.dropout import Dropout
@@ -55,6 +58,8 @@ FORMS = ("causal", "released")
 
 #: Positions of prefix rows that are computed at once; a batch with more goes piece by piece, each computed again for its gradient.
 CHUNK_POSITIONS = 32_768
+#: Prefixes are computed together whose lengths, rounded up to this many slots, are the same.
+SLOTS = 8
 
 
 @dataclass
@@ -76,6 +81,11 @@ class TiM4RecConfig(SequenceConfig):
     gate_per_position: bool = False  # of tau's hand-over between layers: released form only
     norm_eps: float = 1e-5
     kaiming_conv: bool = False  # start of the convolutions: Kaiming with zero bias, or torch's own
+    version: int = field(default=1, metadata=LATER)  # of what a seed draws; 2 wherever the form is released
+
+    def __post_init__(self) -> None:
+        if self.form == "released":
+            self.version = 2
 
     @property
     def n_ssd_heads(self) -> int:
@@ -83,7 +93,7 @@ class TiM4RecConfig(SequenceConfig):
 
 
 class TiM4RecLayer(nn.Module):
-    """([B, L, D], tau) -> ([B, L, D], the next layer's tau); tau is [B, L] in the causal form, [B, H, L] in the released one."""
+    """[B, L, D] and what the gaps say, [B, L, H] or none, -> [B, L, D], or [B, D] at one position of each row."""
 
     def __init__(self, config: TiM4RecConfig, length: int, last: bool) -> None:
         super().__init__()
@@ -102,14 +112,11 @@ class TiM4RecLayer(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.feedforward = PostNormFeedForward(d, 4 * d, config.dropout, F.hardswish, 1e-12)
 
-    def forward(self, u: Tensor, tau: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        modulation = None
-        if isinstance(self.time, AcrossSequence):
-            modulation, tau = self.time(tau)
-        elif self.time is not None:
-            modulation = self.time(tau)
-        mixed = self.dropout(self.mixer(u, modulation))
-        return self.feedforward(self.norm(mixed + u if self.residual else mixed)), tau
+    def forward(self, u: Tensor, modulation: Tensor | None, at: Tensor | None = None) -> Tensor:
+        mixed = self.dropout(self.mixer(u, modulation, at))
+        if not self.residual:
+            return self.feedforward(self.norm(mixed))
+        return self.feedforward(self.norm(mixed + (u if at is None else at_positions(u, at))))
 
 
 @register("tim4rec", TiM4RecConfig)
@@ -146,56 +153,76 @@ class TiM4Rec(SequenceModel):
 
     def hidden_states(self, batch: Batch) -> list[Tensor]:
         if self.config.form == "causal":
-            return self._forward(batch.items, self._log_gap_tau(batch))
-        return self._prefix_states(batch)
+            return self._causal_states(batch)
+        row, last = batch.mask.nonzero(as_tuple=True)  # [R]
+        found = []
+        for values in self._prefix_states(batch, row, last):
+            states = torch.zeros(*batch.items.shape, self.width, dtype=values.dtype, device=values.device)
+            found.append(states.index_put((row, last), values))
+        return found
 
     def last_states(self, batch: Batch) -> list[Tensor]:
         if self.config.form == "causal":
             return super().last_states(batch)
         rows = torch.arange(batch.items.shape[0], device=batch.items.device)
-        return self._states_of_prefixes(batch, rows, batch.lengths - 1)
+        return self._prefix_states(batch, rows, batch.lengths - 1)
 
-    def _forward(self, items: Tensor, tau: Tensor | None) -> list[Tensor]:
+    def _causal_states(self, batch: Batch) -> list[Tensor]:
         """Input states and those after each layer, [B, L, D] each."""
-        states = [self.input_norm(self.dropout(self.item_embedding(items)))]
-        for layer in self.layers:
-            after, tau = layer(states[-1], tau)
-            states.append(after)
+        tau = None if self.log_gaps is None else self.log_gaps(batch.timestamps, batch.mask)
+        states = [self._input(batch.items)]
+        for layer, modulation in zip(self.layers, self._modulations(tau), strict=True):
+            states.append(layer(states[-1], modulation))
         return states
 
-    def _log_gap_tau(self, batch: Batch) -> Tensor | None:
-        return None if self.log_gaps is None else self.log_gaps(batch.timestamps, batch.mask)
+    def _input(self, items: Tensor) -> Tensor:
+        return self.input_norm(self.dropout(self.item_embedding(items)))
 
-    def _prefix_states(self, batch: Batch) -> list[Tensor]:
-        """The released form at every position: its state as the last one of a row that ends there. [B, L, D] each, 0 at pads."""
-        real = batch.mask
-        row, last = real.nonzero(as_tuple=True)  # [R]
-        at_once = max(1, CHUNK_POSITIONS // self.max_length)
+    def _modulations(self, tau: Tensor | None) -> Iterator[Tensor | None]:
+        """What the gaps say to each layer, [B, L, H], or none; tau is [B, L] in the causal form, [B, H, L] in the released one."""
+        for layer in self.layers:
+            time = cast(TiM4RecLayer, layer).time
+            if isinstance(time, AcrossSequence):
+                modulation, tau = time(tau)
+                yield modulation
+            else:
+                yield None if time is None else time(tau)
+
+    def _prefix_states(self, batch: Batch, row: Tensor, last: Tensor) -> list[Tensor]:
+        """The released form at the ends of the prefixes ``batch[row, : last + 1]``, row and last [R] -> [R, D] each.
+
+        Prefixes of like length are computed together, at most ``CHUNK_POSITIONS`` at once.
+        """
+        width = (last // SLOTS + 1) * SLOTS
         pieces = [
-            self._states_of_prefixes(batch, r, t)
-            if len(row) <= at_once or not torch.is_grad_enabled()
-            else checkpoint(self._states_of_prefixes, batch, r, t, use_reentrant=False)
-            for r, t in zip(row.split(at_once), last.split(at_once), strict=True)
+            piece
+            for size in width.unique().tolist()
+            for piece in (width == size).nonzero()[:, 0].split(max(1, CHUNK_POSITIONS // size))
         ]
-        found = []
-        for parts in zip(*pieces, strict=True):
-            states = torch.zeros(*real.shape, self.width, dtype=parts[0].dtype, device=parts[0].device)
-            found.append(states.index_put((row, last), torch.cat(parts)))
-        return found
+        again = torch.is_grad_enabled() and int(width.sum()) > CHUNK_POSITIONS
+        done = [
+            checkpoint(self._states_of_prefixes, batch, row[piece], last[piece], use_reentrant=False)
+            if again
+            else self._states_of_prefixes(batch, row[piece], last[piece])
+            for piece in pieces
+        ]
+        back = torch.cat(pieces).argsort()
+        return [torch.cat(parts)[back] for parts in zip(*done, strict=True)]
 
     def _states_of_prefixes(self, batch: Batch, row: Tensor, last: Tensor) -> list[Tensor]:
-        """The states at the end of the prefixes ``batch[row, : last + 1]``, row and last [R] -> [R, D] each."""
-        slots = torch.arange(self.max_length, device=row.device)
-        inside = slots <= last[:, None]
-
-        def prefixes(values: Tensor) -> Tensor:
-            """[B, L] -> [R, max_length], 0 behind each prefix."""
-            width = min(values.shape[1], self.max_length)
-            return F.pad(values[row, :width], (0, self.max_length - width)).masked_fill(~inside, 0)
-
-        states = self._forward(prefixes(batch.items), self._raw_gap_tau(prefixes(batch.timestamps)))
-        index = torch.arange(len(row), device=row.device)
-        return [state[index, last] for state in states]
+        """The same for prefixes that are computed together, in as many slots as the longest of them has."""
+        longest = int(last.max()) + 1
+        modulations = self._modulations(self._raw_gap_tau(_prefixes(batch.timestamps, row, last, self.max_length)))
+        states = self._input(_prefixes(batch.items, row, last, longest))
+        ends = [at_positions(states, last)]
+        for layer, modulation in zip(self.layers, modulations, strict=True):
+            heard = None if modulation is None else modulation[:, :longest]
+            if layer is self.layers[-1]:
+                ends.append(layer(states, heard, last))
+            else:
+                states = layer(states, heard)
+                ends.append(at_positions(states, last))
+        return ends
 
     def _raw_gap_tau(self, timestamps: Tensor) -> Tensor | None:
         """[R, max_length] -> [R, H, max_length]: raw seconds between slots, pads at time 0 included, normed over the slots."""
@@ -203,6 +230,13 @@ class TiM4Rec(SequenceModel):
             return None
         tau = self.gap_norm(self.dropout(gaps(timestamps).to(self.gap_norm.weight.dtype)))
         return tau[:, None].expand(-1, self.config.n_ssd_heads, -1)
+
+
+def _prefixes(values: Tensor, row: Tensor, last: Tensor, slots: int) -> Tensor:
+    """``values[row, : last + 1]``, [B, L] -> [R, slots], 0 behind each prefix."""
+    width = min(values.shape[1], slots)
+    inside = torch.arange(slots, device=row.device) <= last[:, None]
+    return F.pad(values[row, :width], (0, slots - width)).masked_fill(~inside, 0)
 
 
 def _check(config: TiM4RecConfig) -> None:

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from recbench.nn.recurrent.causal_conv import CausalConv
 from recbench.nn.recurrent.gated_projection import GatedProjection
-from recbench.nn.recurrent.state_space import ssd
+from recbench.nn.recurrent.state_space import at_positions, ssd, ssd_at
 
 Activation = Callable[[Tensor], Tensor]
 
 
 class SSDMixer(nn.Module):
-    """[B, L, D] -> [B, L, D], each position a function of itself and the positions before it."""
+    """[B, L, D] -> [B, L, D], each position a function of itself and the positions before it; or [B, D], at one position of each row."""
 
     def __init__(
         self,
@@ -56,10 +56,13 @@ class SSDMixer(nn.Module):
         self.skip = nn.Parameter(torch.ones(heads))
         self.output = GatedProjection(inner, hidden_size, eps)
 
-    def forward(self, u: Tensor, modulation: Tensor | None = None) -> Tensor:
-        """u [B, L, D], modulation [B, L, H] or none -> [B, L, D]."""
+    def forward(self, u: Tensor, modulation: Tensor | None = None, at: Tensor | None = None) -> Tensor:
+        """u [B, L, D], modulation [B, L, H] or none -> [B, L, D]; at the positions ``at`` [B] alone: [B, D]."""
         x, b, c = self.activation(self.conv(self.input(u))).split(self.widths, dim=-1)
         raw = self.step(u).float()
         step = F.softplus(self.step_bias + (raw if modulation is None else raw * modulation))
-        y = ssd(x.unflatten(-1, (self.heads, -1)), step, -step * self.log_rate.exp(), b, c, self.skip)
-        return self.output(y, self.gate(u)).to(u.dtype)
+        parts = (x.unflatten(-1, (self.heads, -1)), step, -step * self.log_rate.exp(), b)
+        if at is None:
+            return self.output(ssd(*parts, c, self.skip), self.gate(u)).to(u.dtype)
+        y = ssd_at(at, *parts, at_positions(c, at), self.skip)
+        return self.output(y, self.gate(at_positions(u, at))).to(u.dtype)

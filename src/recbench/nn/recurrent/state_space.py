@@ -68,6 +68,28 @@ def ssd(
         return _in_chunks(x, step, log_decay, b, c, skip, x.shape[1] if form == "dense" else chunk)
 
 
+def ssd_at(
+    at: Tensor, x: Tensor, step: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, skip: Tensor | None = None
+) -> Tensor:
+    """``ssd`` at the positions ``at`` [B] alone, c [B, N] being theirs -> y [B, H, P]. Its work grows linearly with the length."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    with torch.autocast(x.device.type, enabled=False):
+        x, step, log_decay, b, c = (value.to(dtype) for value in (x, step, log_decay, b, c))
+        slots = torch.arange(x.shape[1], device=at.device)
+        later = (slots > at[:, None])[..., None]
+        # An event reaches the end through the decays after it.
+        crossed = log_decay.masked_fill(later, 0)[:, 1:].flip(1).cumsum(1).flip(1)
+        weight = F.pad(crossed, (0, 0, 0, 1)).exp() * step.masked_fill(later, 0)  # [B, L, H]
+        alike = (b @ c[..., None]).squeeze(-1)  # [B, L]
+        y = torch.einsum("blh,blhp->bhp", weight * alike[..., None], x)
+        return y if skip is None else torch.addcmul(y, at_positions(x, at), skip.to(dtype)[:, None])
+
+
+def at_positions(values: Tensor, at: Tensor) -> Tensor:
+    """[B, L, ...] -> [B, ...], row k at position ``at[k]``."""
+    return values[torch.arange(len(at), device=at.device), at]
+
+
 def recurrent(x: Tensor, step: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, skip: Tensor) -> Tensor:
     """The definition, one position after the other."""
     state = x.new_zeros(*x[:, 0].shape, b.shape[-1])

@@ -147,11 +147,25 @@ def test_the_work_of_an_answer_is_what_its_layers_and_the_catalogue_take(tiny_da
 
 def test_a_model_whose_work_cannot_be_counted_is_told_and_not_lost(tiny_data, tiny_split, run_config, tmp_path, caplog):
     model = sasrec(tiny_data, tiny_split)
-    model.training_loss = lambda batch: torch.zeros(())  # nothing to go back through
+    config = run_config(tmp_path, "model=sasrec")
+    model.training_loss = lambda batch: batch.no_such_thing
+    with caplog.at_level("WARNING", logger="recbench"):
+        found = cost_of_use.complexity(model, tiny_data, tiny_split, config)
+    assert "the operations of sasrec cannot be counted" in caplog.text
+    assert found["cost/flops_per_user"] > 0  # what an answer takes was known by then
+    assert "cost/flops_per_training_target" not in found
+
+
+def test_a_loss_that_is_all_in_further_terms_has_no_operations_of_its_own(
+    tiny_data, tiny_split, run_config, tmp_path, caplog
+):
+    model = sasrec(tiny_data, tiny_split)
+    model.training_loss = lambda batch: torch.zeros(())  # nothing to go back through, as in DirectAU's own loss
     with caplog.at_level("WARNING", logger="recbench"):
         found = cost_of_use.complexity(model, tiny_data, tiny_split, run_config(tmp_path, "model=sasrec"))
-    assert found == {}
-    assert "the operations of sasrec cannot be counted" in caplog.text
+    assert found["cost/flops_per_user"] > 0
+    assert "cost/flops_per_training_target" not in found
+    assert "cannot be counted" not in caplog.text
 
 
 def test_nothing_is_trained_where_nothing_can_be(models, tiny_data, tiny_split, run_config, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import Any
@@ -69,9 +70,10 @@ def complexity(model: Recommender, data: PreparedData, split: Split, config: Run
     """Parameters that an answer reads, and operations of an answer and of a training target (``recbench.evaluation.cost.parameters``, ``flops``).
 
     The training step is the model's own loss, forward and backward, on a few windows spread over the users: what a teacher or a contrastive term
-    adds is not in it, nor the optimiser. Figures that cannot be had are left out, with a warning: a finished training is not lost for them.
+    adds is not in it, nor the optimiser; where such terms are the whole loss there is no figure of it. Figures that cannot be had are left out,
+    with a warning: a finished training is not lost for them.
     """
-    from recbench.evaluation.cost.flops import count_flops, count_training_flops
+    from recbench.evaluation.cost.flops import NoGradientError, count_flops, count_training_flops
     from recbench.evaluation.cost.parameters import active_parameters, buffer_values
 
     device = device_of(config.hardware)
@@ -79,10 +81,11 @@ def complexity(model: Recommender, data: PreparedData, split: Split, config: Run
     answer = answer_of(model, split, config)
     batch = batches_of(data, split.test, read_length(model, split, config), device)(spread(len(split.test), 1))
     flops: list[int] = []
+    figures: dict[str, float] = {}
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             read = active_parameters(model, lambda: flops.append(count_flops(lambda: answer(batch))))
-        figures: dict[str, float] = {
+        figures |= {
             "cost/parameters_active": read.network,
             "cost/parameters_active_tables": read.tables,
             "cost/buffer_values": buffer_values(model),
@@ -92,13 +95,14 @@ def complexity(model: Recommender, data: PreparedData, split: Split, config: Run
             rows = training_rows(TrainingData.of(data, split), model.trains_on, config.training.max_length)
             chosen = rows[spread(len(rows), FLOP_WINDOWS)].to(device)
             targets = int(chosen.lengths.sum())
-            figures["cost/flops_per_training_target"] = (
-                count_training_flops(model, lambda: model.training_loss(chosen)) / targets
-            )
-            figures["cost/flops_training_targets"] = targets
+            with contextlib.suppress(NoGradientError):
+                counted = count_training_flops(model, lambda: model.training_loss(chosen))
+                figures |= {
+                    "cost/flops_per_training_target": counted / targets,
+                    "cost/flops_training_targets": targets,
+                }
     except Exception as error:
         logger.warning("the operations of %s cannot be counted: %s", config.model.name, str(error).splitlines()[:1])
-        return {}
     return figures
 
 

@@ -44,9 +44,20 @@ class _Counter(OperationMode):
         return out
 
 
+class NoGradientError(ValueError):
+    """A loss that depends on no parameter."""
+
+
 def count_training_flops(model: nn.Module, loss: Callable[[], torch.Tensor]) -> int:
     """Operations of one forward and backward pass of a loss in training mode. The model is left as it was: its mode, gradients, buffers
-    and the random state; the optimiser's step is not counted."""
+    and the random state; the optimiser's step is not counted. Raises NoGradientError where the loss depends on no parameter."""
+
+    def step() -> None:
+        found = loss()
+        if not found.requires_grad:
+            raise NoGradientError("the loss depends on no parameter")
+        found.backward()
+
     was_training = {module: module.training for module in model.modules()}
     buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
@@ -56,7 +67,7 @@ def count_training_flops(model: nn.Module, loss: Callable[[], torch.Tensor]) -> 
     try:
         with torch.random.fork_rng(devices=devices), torch.enable_grad():
             model.train()
-            return count_flops(lambda: loss().backward())
+            return count_flops(step)
     finally:
         for module, training in was_training.items():
             module.training = training

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbench.nn.recurrent.ssd_mixer import SSDMixer
-from recbench.nn.recurrent.state_space import at_positions, decay_mask, fused_kernel, recurrent, ssd, ssd_at
+from recbench.nn.recurrent.state_space import decay_mask, fused_kernel, recurrent, ssd, ssd_at
+from recbench.nn.transformer.attention import at_position
 
 NAMES = ("x", "step", "log_decay", "b", "c", "skip")
 
@@ -116,10 +117,10 @@ def test_one_position_of_each_row_is_what_the_whole_gives_there(with_skip):
     at = torch.tensor([0, 8, 3, 5])
 
     def alone():
-        return ssd_at(at, x, step, log_decay, b, at_positions(c, at), skip)
+        return ssd_at(at, x, step, log_decay, b, at_position(c, at), skip)
 
     def whole():
-        return at_positions(ssd(x, step, log_decay, b, c, skip, form="recurrent"), at)
+        return at_position(ssd(x, step, log_decay, b, c, skip, form="recurrent"), at)
 
     parts = [part for part in (x, step, log_decay, b, c, skip) if part is not None]
     torch.testing.assert_close(alone(), whole())
@@ -260,7 +261,7 @@ def test_the_layer_runs_under_autocast_with_gradients(rival):
 def test_the_layer_at_one_position_of_each_row():
     mixer = SSDMixer(hidden_size=8, expand=2, head_size=4, state_size=3, taps=4)
     u, modulation, at = torch.randn(3, 7, 8), torch.rand(3, 7, 4), torch.tensor([6, 0, 2])
-    torch.testing.assert_close(mixer(u, modulation, at), at_positions(mixer(u, modulation), at))
+    torch.testing.assert_close(mixer(u, modulation, at), at_position(mixer(u, modulation), at))
 
 
 def test_heads_must_divide_the_inner_width():

@@ -48,9 +48,9 @@ from recbench.models.sequence_model import SequenceConfig, SequenceModel
 from recbench.nn.losses.catalogue import CatalogueLoss
 from recbench.nn.recurrent.causal_conv import CausalConv
 from recbench.nn.recurrent.ssd_mixer import SSDMixer
-from recbench.nn.recurrent.state_space import at_positions
 from recbench.nn.recurrent.time_gaps import LogGaps, gaps, warn_of_equal_gaps
 from recbench.nn.recurrent.time_modulation import AcrossSequence, PerPosition
+from recbench.nn.transformer.attention import at_position
 from recbench.nn.transformer.dropout import Dropout
 from recbench.nn.transformer.feedforward import PostNormFeedForward
 
@@ -116,7 +116,7 @@ class TiM4RecLayer(nn.Module):
         mixed = self.dropout(self.mixer(u, modulation, at))
         if not self.residual:
             return self.feedforward(self.norm(mixed))
-        return self.feedforward(self.norm(mixed + (u if at is None else at_positions(u, at))))
+        return self.feedforward(self.norm(mixed + (u if at is None else at_position(u, at))))
 
 
 @register("tim4rec", TiM4RecConfig)
@@ -162,18 +162,34 @@ class TiM4Rec(SequenceModel):
         return found
 
     def last_states(self, batch: Batch) -> list[Tensor]:
+        last = batch.lengths - 1
         if self.config.form == "causal":
-            return super().last_states(batch)
-        rows = torch.arange(batch.items.shape[0], device=batch.items.device)
-        return self._prefix_states(batch, rows, batch.lengths - 1)
+            return self._ends(batch.items, self._modulations(self._log_gap_tau(batch)), last)
+        return self._prefix_states(batch, torch.arange(len(last), device=last.device), last)
 
     def _causal_states(self, batch: Batch) -> list[Tensor]:
         """Input states and those after each layer, [B, L, D] each."""
-        tau = None if self.log_gaps is None else self.log_gaps(batch.timestamps, batch.mask)
+        modulations = self._modulations(self._log_gap_tau(batch))
         states = [self._input(batch.items)]
-        for layer, modulation in zip(self.layers, self._modulations(tau), strict=True):
+        for layer, modulation in zip(self.layers, modulations, strict=True):
             states.append(layer(states[-1], modulation))
         return states
+
+    def _log_gap_tau(self, batch: Batch) -> Tensor | None:
+        return None if self.log_gaps is None else self.log_gaps(batch.timestamps, batch.mask)
+
+    def _ends(self, items: Tensor, modulations: Iterator[Tensor | None], last: Tensor) -> list[Tensor]:
+        """Those states at the position ``last`` [B] of each row, [B, D] each; the topmost layer is computed nowhere else."""
+        states = self._input(items)
+        ends = [at_position(states, last)]
+        for layer, modulation in zip(self.layers, modulations, strict=True):
+            heard = None if modulation is None else modulation[:, : items.shape[1]]
+            if layer is self.layers[-1]:
+                ends.append(layer(states, heard, last))
+            else:
+                states = layer(states, heard)
+                ends.append(at_position(states, last))
+        return ends
 
     def _input(self, items: Tensor) -> Tensor:
         return self.input_norm(self.dropout(self.item_embedding(items)))
@@ -211,18 +227,8 @@ class TiM4Rec(SequenceModel):
 
     def _states_of_prefixes(self, batch: Batch, row: Tensor, last: Tensor) -> list[Tensor]:
         """The same for prefixes that are computed together, in as many slots as the longest of them has."""
-        longest = int(last.max()) + 1
         modulations = self._modulations(self._raw_gap_tau(_prefixes(batch.timestamps, row, last, self.max_length)))
-        states = self._input(_prefixes(batch.items, row, last, longest))
-        ends = [at_positions(states, last)]
-        for layer, modulation in zip(self.layers, modulations, strict=True):
-            heard = None if modulation is None else modulation[:, :longest]
-            if layer is self.layers[-1]:
-                ends.append(layer(states, heard, last))
-            else:
-                states = layer(states, heard)
-                ends.append(at_positions(states, last))
-        return ends
+        return self._ends(_prefixes(batch.items, row, last, int(last.max()) + 1), modulations, last)
 
     def _raw_gap_tau(self, timestamps: Tensor) -> Tensor | None:
         """[R, max_length] -> [R, H, max_length]: raw seconds between slots, pads at time 0 included, normed over the slots."""

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from recbench.nn.recurrent.causal_conv import CausalConv
 from recbench.nn.recurrent.gated_projection import GatedProjection
-from recbench.nn.recurrent.state_space import at_positions, ssd, ssd_at
+from recbench.nn.recurrent.state_space import ssd, ssd_at
+from recbench.nn.transformer.attention import at_position
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -64,5 +65,5 @@ class SSDMixer(nn.Module):
         parts = (x.unflatten(-1, (self.heads, -1)), step, -step * self.log_rate.exp(), b)
         if at is None:
             return self.output(ssd(*parts, c, self.skip), self.gate(u)).to(u.dtype)
-        y = ssd_at(at, *parts, at_positions(c, at), self.skip)
-        return self.output(y, self.gate(at_positions(u, at))).to(u.dtype)
+        y = ssd_at(at, *parts, at_position(c, at), self.skip)
+        return self.output(y, self.gate(at_position(u, at))).to(u.dtype)

@@ -28,6 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recbench.nn.transformer.attention import at_position
+
 #: Sequences up to this length are dense, longer ones are cut into chunks of at most CHUNK: what is fastest on a CPU.
 DENSE_LENGTH = 64
 CHUNK = 28
@@ -75,19 +77,14 @@ def ssd_at(
     dtype = torch.promote_types(x.dtype, torch.float32)
     with torch.autocast(x.device.type, enabled=False):
         x, step, log_decay, b, c = (value.to(dtype) for value in (x, step, log_decay, b, c))
-        slots = torch.arange(x.shape[1], device=at.device)
-        later = (slots > at[:, None])[..., None]
+        length = x.shape[1]
+        beyond = (torch.arange(length, device=at.device) > at[:, None])[..., None]
+        later = torch.ones(length, length, dtype=dtype, device=x.device).triu(1)  # [j, k]: k comes after j
         # An event reaches the end through the decays after it.
-        crossed = log_decay.masked_fill(later, 0)[:, 1:].flip(1).cumsum(1).flip(1)
-        weight = F.pad(crossed, (0, 0, 0, 1)).exp() * step.masked_fill(later, 0)  # [B, L, H]
+        weight = (later @ log_decay.masked_fill(beyond, 0)).exp() * step.masked_fill(beyond, 0)  # [B, L, H]
         alike = (b @ c[..., None]).squeeze(-1)  # [B, L]
         y = torch.einsum("blh,blhp->bhp", weight * alike[..., None], x)
-        return y if skip is None else torch.addcmul(y, at_positions(x, at), skip.to(dtype)[:, None])
-
-
-def at_positions(values: Tensor, at: Tensor) -> Tensor:
-    """[B, L, ...] -> [B, ...], row k at position ``at[k]``."""
-    return values[torch.arange(len(at), device=at.device), at]
+        return y if skip is None else torch.addcmul(y, at_position(x, at), skip.to(dtype)[:, None])
 
 
 def recurrent(x: Tensor, step: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, skip: Tensor) -> Tensor:

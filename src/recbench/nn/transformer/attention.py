@@ -21,7 +21,7 @@ KeyValue = tuple[Tensor, Tensor]
 
 
 def at_position(x: Tensor, at: Tensor) -> Tensor:
-    """x [B, L, D], at [B] -> [B, D]."""
+    """x [B, L, ...], at [B] -> [B, ...]."""
     return x[torch.arange(x.shape[0], device=x.device), at]
 
 

@@ -220,9 +220,8 @@ def test_prefix_rows_in_pieces_give_the_same_loss_and_gradients(monkeypatch):
         return loss, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     whole, wanted = loss_and_gradients()
-    monkeypatch.setattr(
-        tim4rec, "CHUNK_POSITIONS", 9
-    )  # seven prefixes of up to three events in twos, the others alone or in twos
+    # The eight prefixes of up to three events in threes, the four longer ones alone.
+    monkeypatch.setattr(tim4rec, "CHUNK_POSITIONS", 9)
     monkeypatch.setattr(tim4rec, "SLOTS", 3)
     pieces, got = loss_and_gradients()
     torch.testing.assert_close(pieces, whole)

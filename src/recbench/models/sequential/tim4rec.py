@@ -153,7 +153,7 @@ class TiM4Rec(SequenceModel):
 
     def hidden_states(self, batch: Batch) -> list[Tensor]:
         if self.config.form == "causal":
-            return self._causal_states(batch)
+            return self._states(batch.items, self._log_gap_modulations(batch))
         row, last = batch.mask.nonzero(as_tuple=True)  # [R]
         found = []
         for values in self._prefix_states(batch, row, last):
@@ -164,32 +164,20 @@ class TiM4Rec(SequenceModel):
     def last_states(self, batch: Batch) -> list[Tensor]:
         last = batch.lengths - 1
         if self.config.form == "causal":
-            return self._ends(batch.items, self._modulations(self._log_gap_tau(batch)), last)
+            return self._states(batch.items, self._log_gap_modulations(batch), last)
         return self._prefix_states(batch, torch.arange(len(last), device=last.device), last)
 
-    def _causal_states(self, batch: Batch) -> list[Tensor]:
-        """Input states and those after each layer, [B, L, D] each."""
-        modulations = self._modulations(self._log_gap_tau(batch))
-        states = [self._input(batch.items)]
-        for layer, modulation in zip(self.layers, modulations, strict=True):
-            states.append(layer(states[-1], modulation))
-        return states
-
-    def _log_gap_tau(self, batch: Batch) -> Tensor | None:
-        return None if self.log_gaps is None else self.log_gaps(batch.timestamps, batch.mask)
-
-    def _ends(self, items: Tensor, modulations: Iterator[Tensor | None], last: Tensor) -> list[Tensor]:
-        """Those states at the position ``last`` [B] of each row, [B, D] each; the topmost layer is computed nowhere else."""
+    def _states(self, items: Tensor, modulations: Iterator[Tensor | None], at: Tensor | None = None) -> list[Tensor]:
+        """Input states and those after each layer, [B, L, D] each; at the positions ``at`` [B] alone: [B, D], and the topmost layer is computed
+        nowhere else."""
         states = self._input(items)
-        ends = [at_position(states, last)]
+        found = [states if at is None else at_position(states, at)]
         for layer, modulation in zip(self.layers, modulations, strict=True):
             heard = None if modulation is None else modulation[:, : items.shape[1]]
-            if layer is self.layers[-1]:
-                ends.append(layer(states, heard, last))
-            else:
-                states = layer(states, heard)
-                ends.append(at_position(states, last))
-        return ends
+            topmost = layer is self.layers[-1]
+            states = layer(states, heard, at if topmost else None)
+            found.append(states if at is None or topmost else at_position(states, at))
+        return found
 
     def _input(self, items: Tensor) -> Tensor:
         return self.input_norm(self.dropout(self.item_embedding(items)))
@@ -203,6 +191,9 @@ class TiM4Rec(SequenceModel):
                 yield modulation
             else:
                 yield None if time is None else time(tau)
+
+    def _log_gap_modulations(self, batch: Batch) -> Iterator[Tensor | None]:
+        return self._modulations(None if self.log_gaps is None else self.log_gaps(batch.timestamps, batch.mask))
 
     def _prefix_states(self, batch: Batch, row: Tensor, last: Tensor) -> list[Tensor]:
         """The released form at the ends of the prefixes ``batch[row, : last + 1]``, row and last [R] -> [R, D] each.
@@ -228,7 +219,7 @@ class TiM4Rec(SequenceModel):
     def _states_of_prefixes(self, batch: Batch, row: Tensor, last: Tensor) -> list[Tensor]:
         """The same for prefixes that are computed together, in as many slots as the longest of them has."""
         modulations = self._modulations(self._raw_gap_tau(_prefixes(batch.timestamps, row, last, self.max_length)))
-        return self._ends(_prefixes(batch.items, row, last, int(last.max()) + 1), modulations, last)
+        return self._states(_prefixes(batch.items, row, last, int(last.max()) + 1), modulations, last)
 
     def _raw_gap_tau(self, timestamps: Tensor) -> Tensor | None:
         """[R, max_length] -> [R, H, max_length]: raw seconds between slots, pads at time 0 included, normed over the slots."""

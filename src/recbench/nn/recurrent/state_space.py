@@ -73,7 +73,7 @@ def ssd(
 def ssd_at(
     at: Tensor, x: Tensor, step: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, skip: Tensor | None = None
 ) -> Tensor:
-    """``ssd`` at the positions ``at`` [B] alone, c [B, N] being theirs -> y [B, H, P]. Its work grows linearly with the length."""
+    """``ssd`` at the positions ``at`` [B] alone, c [B, N] being theirs -> y [B, H, P]: one row of the dense form's mask."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     with torch.autocast(x.device.type, enabled=False):
         x, step, log_decay, b, c = (value.to(dtype) for value in (x, step, log_decay, b, c))

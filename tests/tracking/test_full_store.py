@@ -115,6 +115,7 @@ def test_a_study_counts_the_run_as_finished_and_ends_with_2(cli, tiny, tmp_path,
 
     plain = pool.start_process
     monkeypatch.setattr(pool, "start_process", start)
+    monkeypatch.setattr(pool, "can_be_forked", lambda hardware: False)
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "study.yaml").write_text(
         json.dumps({"question": "q", "rows": {"popularity": ["model=popularity"]}})

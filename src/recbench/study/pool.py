@@ -24,6 +24,7 @@ from recbench.core.run_files import read_mapping
 from recbench.core.run_folder import RunFolder
 from recbench.core.stops import Stopped
 from recbench.experiment.sweep import RECORD_VARIABLE
+from recbench.study.forked import Forked, can_be_forked
 from recbench.study.jobs import Job
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Worker:
     """A job on its way. claims: unfinished runs that only this one may work on."""
 
     job: Job
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     record: Path
     log: IO[bytes]
     claims: set[str]
@@ -138,7 +139,10 @@ class Pool:
         log = own_log(self.log_dir / f"{job.key}.log")
         environment = {**os.environ, "OMP_NUM_THREADS": "1", RECORD_VARIABLE: str(record)}
         logger.info("start   %s (%s)", job, job.key)
-        process = start_process(command_of(job, Path(log.name)), environment, log)
+        if can_be_forked(job.config.hardware):
+            process: subprocess.Popen[bytes] | Forked = Forked(job.words, environment, log)
+        else:
+            process = start_process(command_of(job, Path(log.name)), environment, log)
         return Worker(job, process, record, log, claims)
 
     def _collect(self, plan: Plan) -> None:

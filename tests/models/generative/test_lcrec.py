@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch, WindowDataset, training_windows
@@ -18,6 +19,7 @@ from recbench.experiment.build import load_model
 from recbench.experiment.run import open_run, run
 from recbench.models import weights
 from recbench.models.base import ModelContext, count_parameters
+from recbench.models.generative import lcrec
 from recbench.models.generative.lcrec import LCRec, LCRecConfig
 from recbench.nn.language import alignment
 from recbench.nn.language.alignment import FORMS, TASKS
@@ -188,6 +190,10 @@ def test_no_example_is_built_from_validation_or_test_events(context, windows, ti
     assert (real.target == hidden).any()
 
 
+def sequences_of(model, name, example):
+    return alignment.sequences(example, model.prompts.begin[name], model.prompts.answer)
+
+
 def test_an_example_is_a_target_with_the_events_before_it(batch):
     drawn = alignment.drawn(batch, 1.0)
     row, last = batch.mask.nonzero(as_tuple=True)
@@ -211,7 +217,7 @@ def test_items_without_a_text_are_left_out_and_no_text_at_all_is_refused(context
     loss.backward()
     assert loss.isfinite()
     example = FORMS["item2index"].make(model.item_tokens, alignment.drawn(batch, 1.0))
-    assert len(model.example_losses("item2index", example)) == int((batch.targets[batch.mask] % 2).sum())
+    assert len(sequences_of(model, "item2index", example)[0]) == int((batch.targets[batch.mask] % 2).sum())
     nothing = [""] * len(some)
     with pytest.raises(
         UserError, match=r"no item has a text.*model.item2index=0 model.index2item=0 model.fusionseqrec=0"
@@ -226,21 +232,40 @@ def test_a_batch_without_any_example_still_has_a_loss(context, batch):
     torch.testing.assert_close(model.training_loss(batch), model.next_item_loss(batch))
 
 
+def test_examples_of_all_forms_read_together_lose_what_each_loses_alone(context, batch, monkeypatch):
+    model = build(context, **dict.fromkeys(TASKS, 1.0))
+    together = []
+    for name, form in FORMS.items():
+        ids, of_answer = sequences_of(model, name, form.make(model.item_tokens, alignment.drawn(batch, 0.2)))
+        together.append((F.pad(ids, (0, 400 - ids.shape[1])), F.pad(of_answer, (0, 400 - ids.shape[1]))))
+    ids, of_answer = (torch.cat(part) for part in zip(*together, strict=True))
+    assert len(ids) > 2 * len(FORMS)
+    monkeypatch.setitem(lcrec.AT_ONCE, "cpu", 512)  # several pieces
+    with torch.no_grad():
+        alone = torch.cat([model.answer_losses(ids[n : n + 1], of_answer[n : n + 1]) for n in range(len(ids))])
+        torch.testing.assert_close(model.answer_losses(ids, of_answer), alone)
+        # By hand, of the first: the mean over its answer of -log p(token | what stands before it).
+        row = ids[0, : int((ids[0] > 0).sum())]
+        states = model.backbone.read(model.embed(row[None, :-1]))[0]
+        said = []
+        for place in of_answer[0].nonzero().flatten().tolist():
+            for head, (here, code) in zip(model.heads, model.token_ids.by_level(row[place : place + 1]), strict=True):
+                said += [-torch.log_softmax(head(states[place - 1]), 0)[code]] if here.any() else []
+        torch.testing.assert_close(alone[0], torch.cat(said).mean())
+
+
 def test_texts_are_learned_in_both_directions(context, batch):
     """Alignment alone, on the items of one batch: their texts come to lead to their codes and back."""
     model = build(context, **{**OFF, "item2index": 1.0, "index2item": 1.0}, alignment_share=1.0, dropout=0.0)
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, fused=True)
 
-    def loss():
-        return model._alignment("item2index", batch) + model._alignment("index2item", batch)
-
-    before = loss().item()
+    before = model.alignment_loss(batch).item()
     for _ in range(60):
         optimizer.zero_grad()
-        loss().backward()
+        model.alignment_loss(batch).backward()
         optimizer.step()
-    assert loss().item() < 0.5 * before
+    assert model.alignment_loss(batch).item() < 0.5 * before
 
 
 @pytest.mark.parametrize("keys", [{}, {"prompt": "text"}, {"prompt": "learned"}, {"lora_rank": 0}], ids=str)

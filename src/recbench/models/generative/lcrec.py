@@ -49,21 +49,24 @@ from torch import Tensor, nn
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import ModelConfig, ModelContext
-from recbench.models.checks import check_choices, check_sizes
+from recbench.models.checks import check_choices, check_number, check_sizes
 from recbench.models.fallback_config import FallbackConfig
 from recbench.models.generative.generator import DECODERS, CodeGenerator
 from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
 from recbench.nn.decoding.causal import CausalHistory
-from recbench.nn.language.alignment import FORMS, Example, ItemTokens, check_tasks, drawn, packed, tasks_of, word_rarity
+from recbench.nn.language.alignment import FORMS, ItemTokens, check_tasks, drawn, sequences, tasks_of, word_rarity
 from recbench.nn.language.backbone import Backbone, check_backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.causal_decoder import check_decoder, check_reads
 from recbench.nn.language.token_ids import Kind, TokenIds
+from recbench.nn.text.length_buckets import by_length
 from recbench.nn.text.task_prompts import TaskPrompts, learned_prompts, worded_prompts
 from recbench.nn.text.word_table import WordTable
 from recbench.nn.transformer.dropout import Dropout
 
+#: Tokens of examples, with their pads, that are read at once: those of like length together.
+AT_ONCE = {"cpu": 1 << 12, "gpu": 1 << 17}
 NEXT_ITEM = "Name the item that follows these items by its codes."
 
 
@@ -90,6 +93,7 @@ class LCRecConfig(FallbackConfig, BackboneConfig, ModelConfig):
     decoder: str = "beam"
     beams: int = 50
     constrained: bool = True
+    version: int = 2  # of a step: examples of all tasks are read together; 1 read them form by form
 
 
 @register("lcrec", LCRecConfig)
@@ -209,10 +213,7 @@ class LCRec(CodeGenerator):
 
     def training_loss(self, batch: Batch) -> Tensor:
         loss = self.next_item_loss(batch)
-        for name, form in FORMS.items():
-            if form.task in self.tasks:
-                loss = loss + getattr(self.config, form.task) * self._alignment(name, batch)
-        return loss
+        return loss + self.alignment_loss(batch) if self.tasks else loss
 
     def next_item_loss(self, batch: Batch) -> Tensor:
         """Mean over targets and levels of -log p(code | what precedes it), all prefixes of a window in one pass."""
@@ -225,42 +226,50 @@ class LCRec(CodeGenerator):
         real = batch.mask
         return self.cross_entropy(states[real], batch.targets[real]) / (real.sum() * n_levels)
 
-    def _alignment(self, name: str, batch: Batch) -> Tensor:
-        """What the examples of one form add to the mean of its task over all of the batch's targets.
+    def alignment_loss(self, batch: Batch) -> Tensor:
+        """The tasks, each by its weight: the mean over its share of the batch's targets of what their answers lose.
 
         The number that is divided by is the expected one, so that the losses of a batch's parts add up to that of the batch.
         """
-        form, share = FORMS[name], self.config.alignment_share
-        n_forms = sum(other.task == form.task for other in FORMS.values())
+        share, forms = (
+            self.config.alignment_share,
+            {name: form for name, form in FORMS.items() if form.task in self.tasks},
+        )
         assert self.item_tokens is not None, "alignment needs item texts, which a stored run is built without"
         self.item_tokens = self.item_tokens.to(self.codes.device)
-        losses = self.example_losses(name, form.make(self.item_tokens, drawn(batch, share / n_forms)))
-        return losses.sum() / (share * batch.lengths.sum())
+        parts, weights = [], []
+        for name, form in forms.items():
+            n_forms = sum(other.task == form.task for other in forms.values())
+            example = form.make(self.item_tokens, drawn(batch, share / n_forms))
+            parts.append(sequences(example, self.prompts.begin[name], self.prompts.answer))
+            weights.append(torch.full((len(parts[-1][0]),), getattr(self.config, form.task), device=batch.items.device))
+        width = max(ids.shape[1] for ids, _ in parts)
+        ids, of_answer = (torch.cat([F.pad(part[i], (0, width - part[i].shape[1])) for part in parts]) for i in (0, 1))
+        return (torch.cat(weights) * self.answer_losses(ids, of_answer)).sum() / (share * batch.lengths.sum())
 
-    def example_losses(self, name: str, example: Example) -> Tensor:
-        """[N']: mean over the tokens of each answer of -log p(token | what precedes it), of the examples with a text."""
-        worth = (example.text > 0).any(1)
-        question, answer = example.question[worth], example.answer[worth]
-        if not len(question):
-            return self.special_embedding.weight.sum() * torch.zeros(1, device=worth.device)
-        around = [
-            torch.tensor(ids, dtype=torch.int64, device=question.device)
-            for ids in (self.prompts.begin[name], self.prompts.answer)
-        ]
-        begin, behind = (ids.expand(len(question), -1) for ids in around)
-        ids, answers = packed([begin, question, behind, answer])
-        states = self.backbone.read(self.dropout(self.embed(ids[:, :-1])))
-        wanted = answers[:, 1:]
-        losses = torch.zeros(wanted.shape, device=states.device)
-        losses = losses.index_put((wanted,), self._token_losses(states[wanted], ids[:, 1:][wanted]))
-        return losses.sum(1) / wanted.sum(1)
+    def answer_losses(self, ids: Tensor, of_answer: Tensor) -> Tensor:
+        """ids, of_answer [N, M] -> [N]: mean over the tokens of each answer of -log p(token | what precedes it)."""
+        if not len(ids):
+            return self.special_embedding.weight.sum()[None] * 0
+        length, states, rows = (ids > 0).sum(1), [], []
+        for some in by_length(length, AT_ONCE["cpu" if ids.device.type == "cpu" else "gpu"]):
+            width = int(length[some].max())
+            read = self.backbone.read(self.dropout(self.embed(ids[some, : width - 1])))
+            states.append(read[of_answer[some, 1:width]])
+            rows.append(some)
+        order = torch.cat(rows)
+        wanted = of_answer[order, 1:]
+        losses = torch.zeros(wanted.shape, device=ids.device)
+        losses = losses.index_put((wanted,), self._token_losses(torch.cat(states), ids[order, 1:][wanted]))
+        return (losses.sum(1) / wanted.sum(1))[order.argsort()]
 
     def _token_losses(self, states: Tensor, ids: Tensor) -> Tensor:
         """states [K, H], ids [K] -> [K] of -log p: of a code among those of its level, of a word among the words."""
-        if not self.token_ids.is_kind(ids, Kind.CODE).any():  # an answer is all codes or all words
-            rows = self.token_ids.to_rows(ids, Kind.WORD)
-            return F.cross_entropy(self.words.logits(states), rows, reduction="none")
         losses = torch.zeros(len(ids), device=ids.device)
+        words = self.token_ids.is_kind(ids, Kind.WORD)
+        if words.any():
+            logits, rows = self.words.logits(states[words]), self.token_ids.to_rows(ids[words], Kind.WORD)
+            losses = losses.index_put((words,), F.cross_entropy(logits, rows, reduction="none"))
         for head, (here, code) in zip(self.heads, self.token_ids.by_level(ids), strict=True):
             losses = losses.index_put((here,), F.cross_entropy(head(states[here]), code, reduction="none"))
         return losses
@@ -281,6 +290,7 @@ class LCRec(CodeGenerator):
 
 def _check(config: LCRecConfig) -> None:
     check_choices(config, {"decoder": DECODERS})
+    check_number("model.version", config.version, least=2, below=3)
     sizes = ("n_layers", "tiny_hidden_size", "tiny_n_heads", "tiny_feedforward_size", "beams")
     check_sizes(config, *sizes, "text_words", "title_words", "query_words", "text_buckets")
     check_tasks(config)

@@ -200,3 +200,11 @@ def packed(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
     ids = torch.cat(parts, 1)
     of_last = torch.arange(ids.shape[1], device=ids.device) >= ids.shape[1] - parts[-1].shape[1]
     return real_first(ids, of_last & (ids > 0))
+
+
+def sequences(example: Example, instruction: list[int], behind: list[int]) -> tuple[Tensor, Tensor]:
+    """(ids [N', M], which of them are the answer's [N', M]): instruction, question, what stands behind it, answer; of examples with a text."""
+    worth = (example.text > 0).any(1)
+    question, answer = example.question[worth], example.answer[worth]
+    begin, then = (question.new_tensor(ids).expand(len(question), -1) for ids in (instruction, behind))
+    return packed([begin, question, then, answer])

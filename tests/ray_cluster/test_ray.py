@@ -45,11 +45,10 @@ def test_a_sweep_over_two_nodes_survives_a_killed_worker(address, cli_process, t
         ]
         both = both or len({folder.read("status.json")["pid"] for folder in running}) == 2  # a node has room for one
         if killed is None:
-            killed = next(
-                (f for f in running if len(f.history()) >= 4), None
-            )  # an epoch's line is written before its checkpoint
+            # An epoch's line is written before its checkpoint: with the fourth line that of the first three is there.
+            killed = next((f for f in running if len(f.history()) >= 4), None)
             if killed is not None:
-                before = killed.history()[:3]  # of these three the checkpoint is there
+                before = killed.history()[:3]
                 os.kill(killed.read("status.json")["pid"], signal.SIGKILL)
         time.sleep(0.1)
     out, err = process.communicate(timeout=240)

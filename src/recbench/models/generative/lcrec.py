@@ -231,10 +231,8 @@ class LCRec(CodeGenerator):
 
         The number that is divided by is the expected one, so that the losses of a batch's parts add up to that of the batch.
         """
-        share, forms = (
-            self.config.alignment_share,
-            {name: form for name, form in FORMS.items() if form.task in self.tasks},
-        )
+        share = self.config.alignment_share
+        forms = {name: form for name, form in FORMS.items() if form.task in self.tasks}
         assert self.item_tokens is not None, "alignment needs item texts, which a stored run is built without"
         self.item_tokens = self.item_tokens.to(self.codes.device)
         parts, weights = [], []

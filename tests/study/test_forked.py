@@ -102,3 +102,13 @@ def test_neither_a_gpu_nor_a_cluster_nor_several_processes(monkeypatch):
     assert can_be_forked(HardwareConfig(accelerator="cpu"))
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not can_be_forked(HardwareConfig(accelerator="cpu"))
+
+
+def test_what_sends_runs_to_mlflow_is_imported_once_and_leaves_no_thread():
+    code = (
+        "import sys, threading; import recbench.study.tracking_imports;"
+        "print(threading.active_count(), 'recbench.tracking.library' in sys.modules, "
+        "'mlflow.store.tracking.sqlalchemy_store' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert said.stdout.split() == ["1", "True", "True"]

@@ -22,6 +22,8 @@ from typing import IO, Any
 from recbench.config.settings import HardwareConfig
 
 IMPORTED = ["recbench.study.run_imports"]
+#: And where runs are sent to MLflow.
+IMPORTED_TO_TRACK = ["recbench.study.tracking_imports"]
 #: Where a driver of a GPU answers: NVIDIA's, AMD's.
 DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
 
@@ -36,12 +38,15 @@ def can_be_forked(hardware: HardwareConfig) -> bool:
 class Forked:
     """What of ``subprocess.Popen`` the pool uses, for ``python -m recbench`` with these words.
 
-    In a session of its own, with nothing to read, and with ``log`` in place of its output and its messages.
+    In a session of its own, with nothing to read, and with ``log`` in place of its output and its messages. The first run of a process decides
+    what is imported for all: with ``tracked`` also what sends runs to MLflow.
     """
 
-    def __init__(self, words: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> None:
+    def __init__(
+        self, words: Sequence[str], environment: Mapping[str, str], log: IO[bytes], tracked: bool = False
+    ) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
+        context.set_forkserver_preload(IMPORTED + IMPORTED_TO_TRACK * tracked)
         before = dict(os.environ)
         os.environ.update(environment)  # libraries read theirs when they are imported
         try:

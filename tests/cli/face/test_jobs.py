@@ -81,18 +81,20 @@ def test_a_failed_job_is_named_and_the_others_finish(words, place, monkeypatch, 
 def test_a_sweep_leaves_logging_to_the_caller(words, capsys):
     """Hydra would print its own lines on stdout, from a handler that it puts in the place of the caller's."""
     root = logging.getLogger()
-    kept, seen = list(root.handlers), []
+    kept, level, seen = list(root.handlers), root.level, []
 
     class Own(logging.Handler):
         def emit(self, record):
             seen.append(record.getMessage())
 
     root.handlers[:] = [own := Own()]
+    root.setLevel(logging.WARNING)  # the usual one, whatever an earlier test left
     try:
         recbench.sweep("model=popularity,markov", words)
         assert root.handlers == [own]
     finally:
         root.handlers[:] = kept
+        root.setLevel(level)
     assert not any(line.startswith("Launching") for line in seen)  # below the level of the root logger
     assert capsys.readouterr() == ("", "")
 

@@ -71,6 +71,27 @@ def test_where_a_run_computes_and_lies_is_not_in_its_key(key_of, word):
     assert key_of("model=sasrec", word) == key_of("model=sasrec")
 
 
+@pytest.mark.parametrize(
+    ("words", "kind"), [("model=hllm model.tower=", "bert"), ("model=e4srec model.backbone=", "llama")]
+)
+def test_a_language_model_in_a_folder_counts_by_its_content(key_of, tmp_path, words, kind):
+    for name, weights in (("here", b"1"), ("there", b"1"), ("other", b"2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(f'{{"model_type": "{kind}", "num_hidden_layers": 6}}')
+        (tmp_path / name / "model.safetensors").write_bytes(weights)
+        (tmp_path / name / "README.md").write_text(name)
+    here, there, other = (key_of(*f"{words}{tmp_path / name}".split()) for name in ("here", "there", "other"))
+    assert here == there
+    assert here != other
+
+
+def test_a_hub_name_stands_in_a_key_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    for name in ("tiny", "somebody/model"):
+        assert key._read_from(name, tmp_path) == name
+
+
 def test_another_split_or_other_data_is_another_run(key_of, compose, tiny, stage, tmp_path):
     import numpy as np
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from recbench.config.run import RunConfig
@@ -27,10 +28,13 @@ from recbench.experiment.dependencies import dependency_configs
 from recbench.models.laid_over import needs_of
 from recbench.models.registry import lookup
 from recbench.nn.language.conversion import identity
+from recbench.nn.text.language_model import decisive_files
 from recbench.nn.text.vectors import text_key
 
 #: Part of every key. Raise it when a change of code changes results of the same config, so that old runs are not taken for new ones.
 RESULTS_VERSION = 1
+#: Fields of a model that name weights which it reads.
+READ_FROM = ("backbone", "tower")
 
 
 def run_key(config: RunConfig, stage: RunContext) -> str:
@@ -92,11 +96,24 @@ def beside_parts(config: RunConfig) -> dict[str, Any]:
 
 
 def model_values(config: RunConfig) -> dict[str, Any]:
-    """The model's keys. A backbone made of a GGUF file stands there by its content, not by the place where it lies."""
+    """The model's keys. A language model in a file or a folder stands there by its content, not by the place where it lies."""
     values = key_values(config.model)
-    if isinstance(values.get("backbone"), str):
-        values["backbone"] = identity(values["backbone"], lambda path: hash_file(path, config.cache_dir)["sha256"])
+    for field in READ_FROM:
+        if isinstance(values.get(field), str):
+            values[field] = _read_from(values[field], config.cache_dir)
     return values
+
+
+def _read_from(name: str, cache_dir: Path) -> str | dict[str, str]:
+    """What stands for the weights of this name in a key: their content if they lie here, else the name."""
+
+    def file_hash(path: Path) -> str:
+        return str(hash_file(path, cache_dir)["sha256"])
+
+    known, folder = identity(name, file_hash), Path(name).expanduser()
+    if known != name or name == "tiny" or not folder.is_dir():
+        return known
+    return {path.name: file_hash(path) for path in decisive_files(folder)}
 
 
 def make_key(name: str, parts: Mapping[str, Any]) -> str:

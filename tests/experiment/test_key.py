@@ -75,14 +75,16 @@ def test_where_a_run_computes_and_lies_is_not_in_its_key(key_of, word):
     ("words", "kind"), [("model=hllm model.tower=", "bert"), ("model=e4srec model.backbone=", "llama")]
 )
 def test_a_language_model_in_a_folder_counts_by_its_content(key_of, tmp_path, words, kind):
-    for name, weights in (("here", b"1"), ("there", b"1"), ("other", b"2")):
+    for name, weights, merges in (("here", b"1", "a"), ("there", b"1", "a"), ("other", b"2", "a"), ("cut", b"1", "b")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(f'{{"model_type": "{kind}", "num_hidden_layers": 6}}')
         (tmp_path / name / "model.safetensors").write_bytes(weights)
+        (tmp_path / name / "merges.txt").write_text(merges)
         (tmp_path / name / "README.md").write_text(name)
-    here, there, other = (key_of(*f"{words}{tmp_path / name}".split()) for name in ("here", "there", "other"))
+    places = ("here", "there", "other", "cut")
+    here, there, other, cut = (key_of(*f"{words}{tmp_path / name}".split()) for name in places)
     assert here == there
-    assert here != other
+    assert len({here, other, cut}) == 3
 
 
 def test_a_hub_name_stands_in_a_key_as_it_is(tmp_path, monkeypatch):

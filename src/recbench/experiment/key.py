@@ -28,7 +28,8 @@ from recbench.experiment.dependencies import dependency_configs
 from recbench.models.laid_over import needs_of
 from recbench.models.registry import lookup
 from recbench.nn.language.conversion import identity
-from recbench.nn.text.language_model import decisive_files
+from recbench.nn.language.model_content import DECISIVE
+from recbench.nn.language.pretrained import files_of
 from recbench.nn.text.vectors import text_key
 
 #: Part of every key. Raise it when a change of code changes results of the same config, so that old runs are not taken for new ones.
@@ -113,7 +114,7 @@ def _read_from(name: str, cache_dir: Path) -> str | dict[str, str]:
     known, folder = identity(name, file_hash), Path(name).expanduser()
     if known != name or name == "tiny" or not folder.is_dir():
         return known
-    return {path.name: file_hash(path) for path in decisive_files(folder)}
+    return {path.name: file_hash(path) for path in files_of(folder, DECISIVE)}
 
 
 def make_key(name: str, parts: Mapping[str, Any]) -> str:

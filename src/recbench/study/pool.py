@@ -26,6 +26,7 @@ from recbench.core.stops import Stopped
 from recbench.experiment.sweep import RECORD_VARIABLE
 from recbench.study.forked import Forked, can_be_forked
 from recbench.study.jobs import Job
+from recbench.tracking.loggers import is_logger
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class Pool:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", RECORD_VARIABLE: str(record)}
         logger.info("start   %s (%s)", job, job.key)
         if can_be_forked(job.config.hardware):
-            tracked = job.config.tracking.enabled and job.config.tracking.name == "mlflow"
+            tracked = job.config.tracking.enabled and not is_logger(job.config.tracking)
             process: subprocess.Popen[bytes] | Forked = Forked(job.words, environment, log, tracked)
         else:
             process = start_process(command_of(job, Path(log.name)), environment, log)

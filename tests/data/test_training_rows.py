@@ -39,6 +39,23 @@ def test_uniform_users_draw_users_alike_and_as_many_rows_as_events(train):
     ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    [("windows", "events"), ("events", "events"), ("users", "events"), ("events", "users_uniform")],
+)
+def test_an_epoch_has_as_many_steps_as_are_asked_for_be_they_fewer_or_more(train, kind, rows):
+    dataset = training_rows(train, kind, 2)
+    n = len(epoch_sampler(dataset, rows, 2, seed=3).plan(0))
+    for steps in (1, n + 2):
+        sampler = epoch_sampler(dataset, rows, 2, seed=3, steps=steps)
+        plans = [sampler.plan(epoch) for epoch in range(20)]
+        assert {len(plan) for plan in plans} == {len(sampler)} == {steps}
+        assert len({tuple(np.concatenate(plan)) for plan in plans}) > 1, "every epoch draws its own"
+    # What one step leaves out has its turn in another epoch.
+    one = epoch_sampler(dataset, rows, 2, seed=3, steps=1)
+    assert {*np.concatenate([batch for epoch in range(40) for batch in one.plan(epoch)])} == {*range(len(dataset))}
+
+
 def test_nothing_to_train_on_is_said(train):
     empty = TrainingData(train.data, train.start, train.start)
     for kind, told in (("windows", "no user has two"), ("events", "no training event"), ("users", "no training event")):

@@ -23,6 +23,7 @@ LONG = ["training.max_epochs=5", "training.batch_size=700", "training.lr=5e-3", 
 CASES = {
     "sasrec": [*SASREC, *LONG, "model.dropout=0.3"],
     "seldom validated": [*SASREC, *LONG, "model.dropout=0.3", "training.validate_every=4", "training.patience=1"],
+    "epochs of two steps": [*SASREC, *LONG, "training.batch_size=200", "training.epoch_steps=2", "model.dropout=0.3"],
     "a sampled loss and a schedule": [
         *SASREC,
         *LONG,

@@ -51,6 +51,25 @@ def test_patience_ends_at_the_first_validation_that_comes_too_late(run_config, t
     assert found[-1] - best == 3, "one validation after the best one is late enough"
 
 
+def test_an_epoch_of_so_many_steps_trains_on_so_many_batches(run_config, tmp_path):
+    words = [*SASREC, "training.max_epochs=2", "training.schedule=cosine"]
+    made = run(run_config(tmp_path, *words, "training.epoch_steps=2"))
+    plain = run(run_config(tmp_path, *words))
+    assert made.folder.key != plain.folder.key
+    assert run(run_config(tmp_path, *words, "training.epoch_steps=0")).folder.key == plain.folder.key
+    every = plain.metrics["cost/targets_per_epoch"]
+    steps = -(-every // 200)
+    assert steps > 2
+    assert made.metrics["cost/targets_per_epoch"] == every * 2 // steps
+    assert made.folder.history()[0]["train/loss"] != plain.folder.history()[0]["train/loss"]
+
+
+def test_fewer_steps_than_none_are_refused(cli, tmp_path):
+    answer = cli("model=sasrec", "training.epoch_steps=-1", cwd=tmp_path)
+    assert answer.status == 2
+    assert "training.epoch_steps" in answer.err
+
+
 @pytest.mark.parametrize("value", [0, -1])
 def test_less_than_every_epoch_is_refused(cli, tmp_path, value):
     answer = cli("model=sasrec", f"training.validate_every={value}", cwd=tmp_path)

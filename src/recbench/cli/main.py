@@ -33,7 +33,7 @@ groups (choose with group=option):
 {groups}
 keys (change with key=value):
   seed, runs_dir, cache_dir, tuned (a file of values: tuned=NAME, or tuned=off for none)
-  training.{{max_epochs,batch_size,lr,weight_decay,patience,max_length,warmup_steps,schedule,step_epochs,l2,gradient_clip,validate_every,init_from}}
+  training.{{max_epochs,batch_size,lr,weight_decay,patience,max_length,warmup_steps,schedule,step_epochs,l2,gradient_clip,validate_every,epoch_steps,init_from}}
   evaluation.{{cutoffs,metrics,monitor}}   monitor: the validation metric that stops training, as hr@7 (default: ndcg@10)
   tracking.{{enabled,uri,experiment}}   hardware.{{accelerator,devices,nodes,strategy,precision,compile,threads,logits,estimate_energy}}
   model.*  data.*  protocol.*  attack.*  distillation.*  compression.*   as `--cfg job` prints them for the chosen options

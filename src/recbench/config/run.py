@@ -42,6 +42,7 @@ LEAST = {
     "seed": 0,
     **dict.fromkeys(("training.max_epochs", "training.batch_size", "training.patience", "training.max_length"), 1),
     **dict.fromkeys(("training.weight_decay", "training.warmup_steps", "training.gradient_clip", "training.l2"), 0),
+    "training.epoch_steps": 0,
     **dict.fromkeys(("training.step_epochs", "training.validate_every"), 1),
     "hardware.devices": 1,
     "hardware.nodes": 1,

@@ -55,6 +55,8 @@ class TrainingConfig:
     embedding_gradients: str = field(default="dense", metadata=LATER)
     # Epochs from one validation to the next; the last epoch always has one. For models whose validation costs as much as an epoch.
     validate_every: int = field(default=1, metadata=LATER)
+    # Steps of an epoch, of the batches that it draws; 0: as many as all rows take. For data whose epoch is too long to wait for a validation.
+    epoch_steps: int = field(default=0, metadata=LATER)
     # Of models that are trained on single events: events (each once an epoch) | users_uniform (a user, uniformly, and then one of its events)
     rows: str = field(default="events", metadata=LATER)
     # Folder or key of a finished run of the same model whose weights the training starts from (experiment.warm_start). Its key enters ours.

@@ -19,6 +19,7 @@ _MEANT = {
     "schedule": "scheduler lr_scheduler learning_rate_scheduler",
     "gradient_clip": "clip grad_clip clip_grad clip_grad_norm gradient_clip_val max_grad_norm clipping",
     "validate_every": "eval_step eval_every eval_interval check_val_every_n_epoch",
+    "epoch_steps": "steps_per_epoch limit_train_batches max_steps_per_epoch",
     # keys of models
     "dropout": "drop dropout_prob dropout_rate drop_rate dropout_ratio hidden_dropout hidden_dropout_prob attn_dropout_prob",
     "hidden_size": "hidden hidden_dim hidden_units dim d_model embedding_size embedding_dim emb_size emb_dim embed_dim n_factors factors latent_dim",

@@ -88,7 +88,7 @@ class UniformUsers(EpochSampler):
     def plan(self, epoch: int) -> list[np.ndarray]:
         generator = np.random.default_rng((self.seed, epoch))
         _, first, count = np.unique(self.windows.user, return_index=True, return_counts=True)
-        n = len(self.windows.user)
+        n = self.steps * self.batch_size or len(self.windows.user)
         user = generator.integers(len(first), size=n)
         drawn = first[user] + (generator.random(n) * count[user]).astype(np.int64)
         return np.split(drawn, np.arange(self.batch_size, n, self.batch_size))

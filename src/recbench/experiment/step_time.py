@@ -64,7 +64,8 @@ def time_step(config: RunConfig, stage: RunContext) -> StepTime | None:
         return None
     teacher_part = dependency_configs(config).get("teacher")
     teacher = None if teacher_part is None else build_model(teacher_part, stage, {}).to(device).eval()
-    sampler = epoch_sampler(dataset, config.training.rows, config.training.batch_size, config.seed)
+    how = config.training
+    sampler = epoch_sampler(dataset, how.rows, how.batch_size, config.seed, steps=how.epoch_steps)
     sampler.set_epoch(0)
     auxiliaries = build_auxiliaries(model, dataset) if isinstance(dataset, WindowDataset) else []
     learner = Learner(model, config.training, len(sampler), auxiliaries=auxiliaries).to(device)

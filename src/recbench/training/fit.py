@@ -74,7 +74,9 @@ def fit(
     """
     dataset = rows_of(model, train, config)
     windows = dataset.windows
-    steps = -(-windows.n_targets // config.batch_size) if config.equal_steps and selected is not None else 0
+    steps = config.epoch_steps
+    if config.equal_steps and selected is not None:
+        steps = steps or -(-windows.n_targets // config.batch_size)
     if selected is not None:
         windows = selected.left(windows)
         dataset = WindowDataset(train.data, windows, target_weights=selected.weight)

@@ -203,7 +203,9 @@ from recbench.experiment.run import open_run
 from recbench.core.run_folder import RunFolder
 finished, stage = open_run(Path(sys.argv[1]))
 model = load_model(finished, stage)
-print(json.dumps(evaluate.test(model, stage.data, stage.split, finished.config, RunFolder(Path(sys.argv[2])))))
+asked = model, stage.data, stage.split, finished.config
+validated = {f"validation/{name}": value for name, value in evaluate.validate(*asked).items()}
+print(json.dumps({**evaluate.test(*asked, RunFolder(Path(sys.argv[2]))), **validated}))
 """
 
 
@@ -222,6 +224,7 @@ def test_another_process_finds_the_same_figures_bit_for_bit(student, tmp_path):
     found = {name: value for name, value in found.items() if not name.startswith("cost/")}
     assert found == {name: student.metrics[name] for name in found}
     assert len(found) > 30
+    assert "validation/ndcg@10" in found
     assert pl.read_parquet(tmp_path / "ranks.parquet").equals(pl.read_parquet(student.folder.ranks))
 
 

@@ -42,6 +42,14 @@ def test_there_is_nothing_to_search_by_or_to_time(study, tiny, more):
     assert not started
 
 
+def test_what_is_not_validated_is_not_searched(study, tiny):
+    row = {"overrides": ["model=markov", "evaluation.validate=false"], "search": {"model.backoff": [0.1, 0.5]}}
+    status, _, err, started = study.write(base=tiny, rows={"mkv": row}).run()
+    assert status == 2
+    assert "row 'mkv' is searched by validation: leave out evaluation.validate=false" in err
+    assert not started
+
+
 def test_a_column_of_another_room_is_refused(study, tiny):
     status, _, err, _ = study.write(base=tiny, rows=rows(), columns=["tokeniser/distinct"]).run()
     assert status == 2

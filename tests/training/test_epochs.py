@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from recbench.experiment import evaluate
 from recbench.experiment.run import run
 
 SASREC = [
@@ -21,12 +22,48 @@ def validated(made):
     return [epoch["epoch"] for epoch in made.folder.history() if "validation/ndcg@10" in epoch]
 
 
+def validation_of(made):
+    return {name.partition("/")[2]: v for name, v in made.metrics.items() if name.startswith("validation/")}
+
+
 def test_validation_comes_every_so_many_epochs_and_after_the_last(run_config, tmp_path):
     made = run(run_config(tmp_path, *SASREC, "training.max_epochs=5", "training.validate_every=2"))
     assert validated(made) == [1, 3, 4]
     history = made.folder.history()
     assert [epoch["epoch"] for epoch in history] == [0, 1, 2, 3, 4]
     assert all("train/loss" in epoch for epoch in history)
+
+
+@pytest.mark.parametrize(
+    ("words", "times"),
+    [([*SASREC, "training.max_epochs=3"], 3), (["model=markov"], 1), (["model=rq_kmeans"], 0)],
+    ids=["trained", "computed", "codes"],
+)
+def test_the_weights_that_are_kept_are_validated_once(run_config, tmp_path, monkeypatch, words, times):
+    validate, asked = evaluate.validate, []
+    monkeypatch.setattr(evaluate, "validate", lambda *given: asked.append(validate(*given)) or asked[-1])
+    made = run(run_config(tmp_path, *words))
+    assert len(asked) == times
+    assert validation_of(made) == (max(asked, key=lambda values: values["ndcg@10"]) if asked else {})
+
+
+def test_a_computed_model_can_be_tested_alone_and_validated_later(run_config, tmp_path):
+    words = ["model=markov", "evaluation.validate="]
+    alone = run(run_config(tmp_path, words[0], words[1] + "false"))
+    assert not validation_of(alone)
+    assert alone.metrics["test/ndcg@10"] > 0
+    later = run(run_config(tmp_path, words[0], words[1] + "true"))
+    assert later.reused
+    assert later.folder.key == alone.folder.key
+    fresh = run(run_config(tmp_path / "other", *words[:1]))
+    assert validation_of(later) == validation_of(fresh) != {}
+    assert later.metrics["test/ndcg@10"] == alone.metrics["test/ndcg@10"]
+
+
+def test_what_is_trained_is_validated_whatever_is_said(run_config, tmp_path):
+    made = run(run_config(tmp_path, *SASREC, "training.max_epochs=2", "evaluation.validate=false"))
+    assert validated(made) == [0, 1]
+    assert validation_of(made)
 
 
 def test_what_is_trained_does_not_depend_on_how_often_it_is_validated(run_config, tmp_path):

@@ -177,8 +177,9 @@ class RunConfig:
                     )
 
     def undistilled(self, **changes: Any) -> RunConfig:
-        """The same without distillation, with other parts where they are given by name."""
-        return replace(self, distillation=schema_of("distillation", "none")(), **changes)
+        """The same without distillation, with other parts where they are given by name, and validated: others may ask how good it is."""
+        validated = replace(self.evaluation, validate=True)
+        return replace(self, distillation=schema_of("distillation", "none")(), evaluation=validated, **changes)
 
     def uncompressed(self) -> RunConfig:
         """The same run before it is compressed."""

@@ -90,6 +90,8 @@ class EvaluationConfig:
     metrics: list[str] = field(default_factory=list, metadata=NO_KEY)
     # Also test with the events of each history in random order (``shuffled_ndcg@10`` ...). In no key, as the metrics above.
     shuffled_histories: bool = field(default=False, metadata=NO_KEY)
+    # false: a model that is computed, not trained, is tested alone. Where answers are slow a validation costs as much as the test. In no key.
+    validate: bool = field(default=True, metadata=NO_KEY)
 
     monitor: str = field(default="", metadata=LATER)  # "": the usual one, which is filled in
 

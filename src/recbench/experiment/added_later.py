@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from recbench.config.run import RunConfig
 from recbench.core.run_folder import RunFolder
@@ -11,6 +13,7 @@ from recbench.evaluation.lists.families import FAMILIES
 from recbench.experiment.build import load_model
 from recbench.experiment.context import Run, RunContext
 from recbench.experiment.list_figures import LIST_METRICS
+from recbench.models.base import Recommender
 from recbench.models.registry import lookup
 
 logger = logging.getLogger(__name__)
@@ -19,8 +22,15 @@ logger = logging.getLogger(__name__)
 SHUFFLED = "shuffled_"
 
 
+def lacks_validation(config: RunConfig, model: Recommender | type[Recommender], figures: Mapping[str, Any]) -> bool:
+    """Whether the figures of a run hold no validation, though it is asked for and the model answers."""
+    answers = model.ranks or config.protocol.asks_clicks
+    return config.evaluation.validate and answers and not any(name.startswith("validation/") for name in figures)
+
+
 def add_metrics(config: RunConfig, stage: RunContext, folder: RunFolder) -> None:
-    """Give a finished run the metrics of ``evaluation.metrics`` that it lacks: its stored weights are tested once more, and nothing else changes."""
+    """Give a finished run the metrics of ``evaluation.metrics`` that it lacks, and the validation if it was left out: its stored weights are
+    asked once more, and nothing else changes."""
     if config.protocol.asks_clicks:
         return
     metrics, prefix = folder.read("metrics.json"), stage.split.metric_prefix
@@ -32,21 +42,24 @@ def add_metrics(config: RunConfig, stage: RunContext, folder: RunFolder) -> None
         if (name not in there if name in FAMILIES else f"test/{prefix}{name}@{first}" not in metrics)
     ]
     mixed = config.evaluation.shuffled_histories and f"test/{prefix}{SHUFFLED}ndcg@{first}" not in metrics
-    if not (lacking or mixed) or not lookup(config.model.name).model.ranks:
+    unvalidated = lacks_validation(config, lookup(config.model.name).model, metrics)
+    if not (lacking or mixed or unvalidated) or not lookup(config.model.name).model.ranks:
         return
     from recbench.experiment import evaluate
     from recbench.experiment.device import prepare_device
     from recbench.experiment.shuffled import shuffled_figures
 
-    logger.info(
-        "%s: testing it once more for %s", folder.key, ", ".join([*lacking, *(["shuffled histories"] if mixed else [])])
-    )
+    words = [*lacking, *(["shuffled histories"] if mixed else []), *(["its validation"] if unvalidated else [])]
+    logger.info("%s: testing it once more for %s", folder.key, ", ".join(words))
     asked = replace(config, evaluation=replace(config.evaluation, metrics=lacking))
     prepare_device(config.hardware, config.seed)
     model = load_model(Run(folder, config, metrics, {}, reused=True), stage)
     found = evaluate.add_metrics(model, stage.data, stage.split, asked, folder) if lacking else {}
     if mixed:
         found |= shuffled_figures(model, stage.data, stage.split, config)
+    if unvalidated:
+        validated = evaluate.validate(model, stage.data, stage.split, config)
+        found |= {f"validation/{name}": value for name, value in validated.items()}
     if LIST_METRICS in found:
         found[LIST_METRICS] = [*there, *found[LIST_METRICS]]
     folder.write("metrics.json", metrics | found)

@@ -111,10 +111,9 @@ def validate(model: Recommender, split: ClickSplit, config: RunConfig) -> dict[s
 
 
 def test(model: Recommender, split: ClickSplit, config: RunConfig, folder: RunFolder) -> dict[str, Any]:
-    """Final figures of a run; the logit of every row goes to ``predictions.parquet``."""
+    """Test figures of a run; the logit of every row goes to ``predictions.parquet``."""
     import polars as pl
 
-    validated = validate(model, split, config)
     started = time.perf_counter()
     logits = predict(model, split, split.test_rows, config)
     seconds = time.perf_counter() - started
@@ -134,7 +133,6 @@ def test(model: Recommender, split: ClickSplit, config: RunConfig, folder: RunFo
     measured = figures_of(model, split, split.test_rows, logits)
     return {
         **{f"test/{name}": value for name, value in measured.items()},
-        **{f"validation/{name}": value for name, value in validated.items()},
         "test/cases": len(split.test_rows),
         "cost/test_seconds": seconds,
         "cost/rows_per_second": len(split.test_rows) / max(seconds, 1e-9),

@@ -37,16 +37,7 @@ def validate(model: Recommender, data: PreparedData, split: Split, config: RunCo
 
 
 def test(model: Recommender, data: PreparedData, split: Split, config: RunConfig, folder: RunFolder) -> dict[str, Any]:
-    """Final figures of a run, by name as in ``test/ndcg@10``; the ranks of every case go to ``ranks.parquet``."""
-    figures = test_without_validation(model, data, split, config, folder)
-    validated = validate(model, data, split, config)
-    return {**figures, **{f"validation/{name}": value for name, value in validated.items()}}
-
-
-def test_without_validation(
-    model: Recommender, data: PreparedData, split: Split, config: RunConfig, folder: RunFolder
-) -> dict[str, Any]:
-    """The same, but for the figures of validation: for a model that was trained on it."""
+    """Test figures of a run, by name as in ``test/ndcg@10``, and what an answer costs; the ranks of every case go to ``ranks.parquet``."""
     return {
         **test_figures(model, data, split, config, folder),
         "cost/processes": processes.here().world,

@@ -13,6 +13,7 @@ from recbench.data.selected import Selected
 from recbench.data.training import TrainingData
 from recbench.evaluation.cost.meters import Meters, spent_figures
 from recbench.experiment import busy_machine
+from recbench.experiment.added_later import lacks_validation
 from recbench.experiment.build import build_model, builder, load_model
 from recbench.experiment.context import Run, RunContext
 from recbench.experiment.dependencies import EPOCHS
@@ -65,7 +66,13 @@ def produce(
         }
         figures |= doubt_of_loss(model, folder.history())
     parameters = {f"cost/parameters_{name}": value for name, value in count_parameters(model).items()}
-    outcome = task_of(stage).test(model, config, folder, needed)
+    task = task_of(stage)
+    outcome = task.test(model, config, folder)
+    if EPOCHS in needed:
+        # The validation figures of a run that was trained on validation too are those that chose its epochs.
+        figures |= {name: v for name, v in needed[EPOCHS].metrics.items() if name.startswith("validation/")}
+    elif lacks_validation(config, model, figures):
+        figures |= {f"validation/{name}": value for name, value in task.validate(model, config).items()}
     return {**outcome, **figures, **parameters, **sizes(model, folder), **memory.figures()}
 
 

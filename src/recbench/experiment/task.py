@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,8 +18,7 @@ from recbench.data.split_audit import audit_line
 from recbench.experiment import clicks, evaluate
 from recbench.experiment.asking import rank_cases
 from recbench.experiment.attack_figures import attack_figures
-from recbench.experiment.context import Run, RunContext
-from recbench.experiment.dependencies import EPOCHS
+from recbench.experiment.context import RunContext
 from recbench.experiment.oracle_class import oracle_figures
 from recbench.experiment.shuffled import shuffled_figures
 from recbench.models.base import Recommender
@@ -32,10 +30,8 @@ class Task(Protocol):
     def validate(self, model: Recommender, config: RunConfig) -> dict[str, float]:
         """Validation metrics by plain name with the protocol's prefix."""
 
-    def test(
-        self, model: Recommender, config: RunConfig, folder: RunFolder, needed: Mapping[str, Run]
-    ) -> dict[str, Any]:
-        """Final figures of a run, and its file of ranks or predictions. needed: the runs that it stands on, by role."""
+    def test(self, model: Recommender, config: RunConfig, folder: RunFolder) -> dict[str, Any]:
+        """Test figures of a run, and its file of ranks or predictions."""
 
     @property
     def n_validation(self) -> int:
@@ -58,18 +54,11 @@ class Ranking:
     def validate(self, model: Recommender, config: RunConfig) -> dict[str, float]:
         return evaluate.validate(model, self.stage.data, self.split, config)
 
-    def test(
-        self, model: Recommender, config: RunConfig, folder: RunFolder, needed: Mapping[str, Run]
-    ) -> dict[str, Any]:
+    def test(self, model: Recommender, config: RunConfig, folder: RunFolder) -> dict[str, Any]:
         asked = model, self.stage.data, self.split, config
         if not model.ranks:
             return evaluate.report(*asked, folder)
-        if EPOCHS in needed:
-            # The validation figures of a run that was trained on validation too are those that chose its epochs.
-            validated = {name: v for name, v in needed[EPOCHS].metrics.items() if name.startswith("validation/")}
-            figures = {**evaluate.test_without_validation(*asked, folder), **validated}
-        else:
-            figures = evaluate.test(*asked, folder)
+        figures = evaluate.test(*asked, folder)
         figures |= oracle_figures(*asked)
         figures |= attack_figures(*asked)
         return figures | (shuffled_figures(*asked) if config.evaluation.shuffled_histories else {})
@@ -94,9 +83,7 @@ class Clicks:
     def validate(self, model: Recommender, config: RunConfig) -> dict[str, float]:
         return clicks.validate(model, self.split, config)
 
-    def test(
-        self, model: Recommender, config: RunConfig, folder: RunFolder, needed: Mapping[str, Run]
-    ) -> dict[str, Any]:
+    def test(self, model: Recommender, config: RunConfig, folder: RunFolder) -> dict[str, Any]:
         return clicks.test(model, self.split, config, folder)
 
     @property

@@ -125,7 +125,7 @@ class _Clock:
         kind = repr(
             (config.model, config.data, config.protocol, config.distillation, config.compression, config.hardware)
         )
-        kind += repr((config.training.batch_size, config.training.max_length))
+        kind += repr((config.training.batch_size, config.training.max_length, config.training.epoch_steps))
         if kind not in self._measured:
             self._measured[kind] = time_step(config, self.planner.stage(config))
         return self._measured[kind]

@@ -132,7 +132,10 @@ def check_jobs(study: Study, planner: Planner, jobs: Sequence[Job]) -> None:
                 raise UserError(
                     f"row '{job.row}': {job.config.model.name} ranks nothing, so there is no validation to search by and no latency to measure"
                 )
-        elif study.n_sampled:
+            continue
+        if study.rows[job.row].search and not job.config.evaluation.validate:
+            raise UserError(f"row '{job.row}' is searched by validation: leave out evaluation.validate=false")
+        if study.n_sampled:
             planner.stage(sampled_config(job.config, study.n_sampled))
 
 

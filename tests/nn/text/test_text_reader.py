@@ -8,7 +8,8 @@ import torch
 from recbench.core.errors import UserError
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.text import text_reader
-from recbench.nn.text.text_reader import TextReader, blocks, side_by_side
+from recbench.nn.text.tails import Tails, who_sees_whom
+from recbench.nn.text.text_reader import TextReader, blocks
 
 TINY = {"tiny_hidden_size": 16, "tiny_n_heads": 2, "tiny_feedforward_size": 16, "n_layers": 2}
 PROMPTS = [[3, 4, 5, 6], [7], [1, 2]]
@@ -59,17 +60,21 @@ def test_another_order_of_the_continuations_is_the_same_in_that_order(reader):
 
 
 def test_who_sees_whom():
-    mask, positions = side_by_side(torch.tensor([1]), 2, torch.tensor([[[True, True], [True, False]]]))
-    sees = [[column for column, seen in enumerate(row) if seen] for row in mask[0].tolist()]
-    assert sees == [[0], [0, 1], [0, 2], [0, 2, 3], [0, 4], [0, 4, 5]]
-    assert positions.tolist() == [[0, 1, 1, 2, 1, 2]]
+    tails = Tails.of([[[5, 6], [7]], [[8], [9]]])
+    assert tails.last.tolist() == [[False, True, True], [True, True, False]]
+    mask, positions = who_sees_whom(torch.tensor([1, 2]), 2, tails)
+    sees = [[[column for column, seen in enumerate(line) if seen] for line in row] for row in mask.tolist()]
+    assert sees[0] == [[0], [0, 1], [0, 2], [0, 2, 3], [0, 4]]
+    assert sees[1] == [[0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 1, 4]]
+    assert positions.tolist() == [[0, 1, 1, 2, 1], [0, 1, 2, 2, 2]]
 
 
 def test_every_row_is_in_one_block(monkeypatch):
-    monkeypatch.setattr(text_reader, "CELLS", 50)
+    monkeypatch.setattr(text_reader, "CELLS", 100)
     found = list(blocks([5, 1, 9, 1, 2]))
     assert sorted(i for block in found for i in block) == [0, 1, 2, 3, 4]
     assert [2] in found
+    assert [len(block) for block in blocks([3, 3, 2, 9, 3], 8)] == [2, 2, 1]
 
 
 def test_words_of_tiny_are_hashed_and_answers_are_one_token_each(reader):

@@ -1,11 +1,8 @@
 """A causal language model that reads prompts: the states at their ends, and how probable each of several continuations is.
 
-Continuations of one prompt share it without a cache: they stand side by side behind it in one row, and a mask keeps them apart.
+Continuations of one prompt share it without a cache: they stand one after another behind it in one row (``tails``).
 
-    row of a prompt   [prompt 0 .. P-1][tail 0][tail 1] ... [tail K-1]
-    a tail sees       the prompt, and itself up to here; each stands at the positions P, P + 1, ...
-
-Shapes: B prompts, P tokens of the longest, K tails of a prompt, T tokens of the longest tail, H width. Token ids count from 0.
+Shapes: B prompts, P tokens of the longest, K tails of a prompt, S tokens of all of these, at most, H width. Token ids count from 0.
 """
 
 from __future__ import annotations
@@ -26,11 +23,14 @@ from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.causal_decoder import check_decoder
 from recbench.nn.language.pretrained import read_tokenizer
 from recbench.nn.text.item_text import words_of
+from recbench.nn.text.tails import Tails, who_sees_whom
 from recbench.nn.text.word_table import WordTable
 from recbench.nn.transformer.dropout import Dropout
 
 #: Rows times the square of their tokens that are read at once: bounds masks and attention.
 CELLS = 1 << 23
+#: Tokens that a CPU reads at once where rows are shorter: what lies between two products then stays in its cache.
+CPU_TOKENS = 1024
 #: Logits over the vocabulary that exist at the same time.
 LOGITS = 1 << 24
 
@@ -117,7 +117,7 @@ class TextReader(nn.Module):
     def ends(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """[B, H]: the state at the end of each prompt."""
         out: dict[int, Tensor] = {}
-        for chosen in blocks([len(prompt) for prompt in prompts]):
+        for chosen in self._blocks([len(prompt) for prompt in prompts]):
             ids, length = self._padded([prompts[i] for i in chosen])
             states = self.backbone.read(self._vectors(ids))
             out.update(zip(chosen, states[torch.arange(len(chosen)), length - 1], strict=True))
@@ -149,10 +149,8 @@ class TextReader(nn.Module):
     def tail_ends(self, prompts: Sequence[Sequence[int]], tails: Sequence[Sequence[Sequence[int]]]) -> list[Tensor]:
         """Of each prompt [K, H]: the states at the ends of its tails."""
         found: dict[int, Tensor] = {}
-        for chosen, _, states, lengths in self._behind(prompts, tails):
-            for row, i in enumerate(chosen):
-                n = len(tails[i])
-                found[i] = states[row, torch.arange(n), lengths[row, :n] - 1]
+        for chosen, packed, _, states in self._behind(prompts, tails):
+            found.update((i, states[row, packed.last[row]]) for row, i in enumerate(chosen))
         return [found[i] for i in range(len(prompts))]
 
     def log_likelihoods(
@@ -160,13 +158,12 @@ class TextReader(nn.Module):
     ) -> list[Tensor]:
         """Of each prompt [K]: the sum over the tokens of a tail of log p(token | prompt, tail before it), in float32."""
         found: dict[int, Tensor] = {}
-        for chosen, ends, states, _ in self._behind(prompts, tails):
-            before = torch.cat([ends[:, None, None].expand(-1, states.shape[1], 1, -1), states[:, :, :-1]], 2)
-            wanted, real = self._tail_ids([tails[i] for i in chosen], *states.shape[1:3])
-            sums = torch.zeros(real.shape, device=states.device)
-            sums[real] = self._token_logs(before[real], wanted[real])
-            for row, i in enumerate(chosen):
-                found[i] = sums[row, : len(tails[i])].sum(-1)
+        for chosen, packed, ends, states in self._behind(prompts, tails):
+            # A tail's first token is read behind the prompt, every other one behind the one before it.
+            before = torch.where((packed.step == 0)[..., None], ends[:, None], states.roll(1, dims=1))
+            logs = self._token_logs(before[packed.real], packed.ids[packed.real])
+            for i, own, places in zip(chosen, logs.split(packed.real.sum(1).tolist()), packed.tail, strict=True):
+                found[i] = own.new_zeros(len(tails[i])).index_add(0, places[places >= 0], own)
         return [found[i] for i in range(len(prompts))]
 
     def _token_logs(self, states: Tensor, ids: Tensor) -> Tensor:
@@ -180,19 +177,19 @@ class TextReader(nn.Module):
 
     def _behind(
         self, prompts: Sequence[Sequence[int]], tails: Sequence[Sequence[Sequence[int]]]
-    ) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
-        """(rows, states at the prompts' ends [B, H], states of the tails [B, K, T, H], lengths of the tails [B, K]) of each block."""
-        sizes = [len(prompt) + len(some) * max(map(len, some)) for prompt, some in zip(prompts, tails, strict=True)]
-        for chosen in blocks(sizes):
+    ) -> Iterator[tuple[list[int], Tails, Tensor, Tensor]]:
+        """(rows, their tails, states at the prompts' ends [B, H], states of the tails [B, S, H]) of each block."""
+        sizes = [len(prompt) + sum(map(len, some)) for prompt, some in zip(prompts, tails, strict=True)]
+        for chosen in self._blocks(sizes):
             ids, length = self._padded([prompts[i] for i in chosen])
-            own = [tails[i] for i in chosen]
-            n_tails, width = max(map(len, own)), max(len(tail) for some in own for tail in some)
-            tail_ids, real = self._tail_ids(own, n_tails, width)
-            mask, positions = side_by_side(length, ids.shape[1], real)
-            vectors = self._vectors(torch.cat([ids, tail_ids.flatten(1)], 1))
+            packed = Tails.of([tails[i] for i in chosen], ids.device)
+            mask, positions = who_sees_whom(length, ids.shape[1], packed)
+            vectors = self._vectors(torch.cat([ids, packed.ids], 1))
             states = self.backbone.read(vectors, mask=mask, positions=positions)
-            ends = states[torch.arange(len(chosen)), length - 1]
-            yield chosen, ends, states[:, ids.shape[1] :].unflatten(1, (n_tails, width)), real.sum(-1)
+            yield chosen, packed, states[torch.arange(len(chosen)), length - 1], states[:, ids.shape[1] :]
+
+    def _blocks(self, sizes: Sequence[int]) -> Iterator[list[int]]:
+        return blocks(sizes, CPU_TOKENS if self.words.inputs().device.type == "cpu" else None)
 
     def _vectors(self, ids: Tensor) -> Tensor:
         return self.dropout(F.embedding(ids, self.words.inputs()).float())
@@ -202,45 +199,13 @@ class TextReader(nn.Module):
         filled = pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True)
         return filled.to(device), torch.tensor([len(row) for row in rows], device=device)
 
-    def _tail_ids(self, tails: Sequence[Sequence[Sequence[int]]], n_tails: int, width: int) -> tuple[Tensor, Tensor]:
-        """(ids [B, K, T], which of them are real [B, K, T])."""
-        ids = torch.zeros(len(tails), n_tails, width, dtype=torch.int64)
-        real = torch.zeros(ids.shape, dtype=torch.bool)
-        for row, some in enumerate(tails):
-            for k, tail in enumerate(some):
-                ids[row, k, : len(tail)] = torch.tensor(tail)
-                real[row, k, : len(tail)] = True
-        device = self.words.inputs().device
-        return ids.to(device), real.to(device)
 
-
-def side_by_side(length: Tensor, width: int, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Who sees whom, and who stands where, with tails side by side behind prompts; N = width + K T.
-
-    length [B] of the prompts, ``width`` of the widest, real [B, K, T] bool. Returns (mask [B, N, N] bool, positions [B, N]). Pads see themselves.
-    """
-    b, n_tails, t = real.shape
-    device = real.device
-    place = torch.arange(width, device=device)
-    in_prompt = place < length[:, None]
-    tail = torch.arange(n_tails, device=device).repeat_interleave(t)
-    step = torch.arange(t, device=device).repeat(n_tails)
-    own_tail = (tail[:, None] == tail) & (step <= step[:, None])
-    n = width + n_tails * t
-    mask = torch.zeros(b, n, n, dtype=torch.bool, device=device)
-    mask[:, :width, :width] = (place <= place[:, None]) & in_prompt[:, None]
-    mask[:, width:, :width] = in_prompt[:, None]
-    mask[:, width:, width:] = own_tail & real.flatten(1)[:, None]
-    mask |= torch.eye(n, dtype=torch.bool, device=device)
-    positions = torch.cat([place.expand(b, -1), length[:, None] + step], 1)
-    return mask, positions
-
-
-def blocks(sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Rows that are read at once, those of like size together, so that little is padded."""
+def blocks(sizes: Sequence[int], most: int | None = None) -> Iterator[list[int]]:
+    """Rows that are read at once, those of like size together, so that little is padded. most: tokens of them together, where a row is shorter."""
     block: list[int] = []
     for i in sorted(range(len(sizes)), key=lambda i: sizes[i]):
-        if block and (len(block) + 1) * sizes[i] ** 2 > CELLS:
+        tokens = (len(block) + 1) * sizes[i]
+        if block and (tokens * sizes[i] > CELLS or (most is not None and tokens > most)):
             yield block
             block = []
         block.append(i)

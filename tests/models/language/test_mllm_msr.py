@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -81,6 +82,11 @@ def test_what_is_written_is_the_likeliest_token_after_token(context):
         for n, token in enumerate(row):
             state = reader.ends([[*prompt, *row[:n]]])
             assert int(reader.words.logits(state).argmax()) == token
+    # The end of a text is not written, and the other prompts go on.
+    reader.tiny, reader.tokenizer = False, SimpleNamespace(eos_token_id=found[0][1])
+    cut = [row[: row.index(found[0][1])] if found[0][1] in row else row for row in found]
+    assert reader.written(prompts, 3) == cut
+    assert len(cut[0]) < 3
 
 
 def test_captions_stand_behind_titles_and_make_the_key(context, clustered, tmp_path):

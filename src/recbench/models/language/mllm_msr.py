@@ -16,8 +16,7 @@ Glossary (paper -> here): recurrent user preference summarisation -> ``summaries
 Deviations, and why:
 - Nothing is trained: the paper tunes the last step by adapters. ``llamarec`` is the trained reranker here.
 - No image is read. Captions are made elsewhere (the paper: LLaVA) and read from a file: JSON lines {"item": raw id, "caption": text}.
-- A summary is written greedily, ``summary_tokens`` tokens, by the model that answers; the paper samples at T .6 from a larger one. No state is kept
-  between tokens, so a summary costs as many passes as it has tokens: a few hundred users are what a CPU can do.
+- A summary is written greedily, ``summary_tokens`` tokens, by the model that answers; the paper samples at T .6 from a larger one.
 - profile=none shows the history in place of a summary. Without captions that is ``prompted`` with answer=yes_no, exactly: the control.
 - ``tiny`` has random weights, so its summaries are noise: for trying things out.
 

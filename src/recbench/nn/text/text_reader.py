@@ -124,22 +124,35 @@ class TextReader(nn.Module):
         return torch.stack([out[i] for i in range(len(prompts))])
 
     def written(self, prompts: Sequence[Sequence[int]], n_tokens: int) -> list[list[int]]:
-        """The likeliest tokens behind each prompt, one after another: so many, or up to the tokenizer's end of a text. Every token is a pass."""
+        """The likeliest tokens behind each prompt, one after another: so many, or up to the tokenizer's end of a text."""
         end = None if self.tiny else self.tokenizer.eos_token_id
         out: list[list[int]] = [[] for _ in prompts]
-        open_rows = list(range(len(prompts)))
-        for _ in range(n_tokens):
-            if not open_rows:
-                break
-            states = self.ends([[*prompts[row], *out[row]] for row in open_rows])
-            rows = max(1, LOGITS // len(self.words.inputs()))
-            found = [self.words.logits(some).argmax(-1) for some in states.split(rows)]
-            for row, token in zip(list(open_rows), torch.cat(found).tolist(), strict=True):
-                if token == end:
-                    open_rows.remove(row)
-                else:
-                    out[row].append(token)
+        for chosen in self._blocks([len(prompt) + n_tokens for prompt in prompts]):
+            open_rows = set(chosen)
+            for tokens in self._greedy([prompts[i] for i in chosen], n_tokens):
+                open_rows -= {i for i, token in zip(chosen, tokens, strict=True) if token == end}
+                if not open_rows:
+                    break
+                for i, token in zip(chosen, tokens, strict=True):
+                    if i in open_rows:
+                        out[i].append(token)
         return out
+
+    def _greedy(self, prompts: Sequence[Sequence[int]], n_tokens: int) -> Iterator[list[int]]:
+        """The next token of each prompt, and the one behind that ... Keys and values are kept, so a token costs one position."""
+        from recbench.nn.language.prefix_cache import empty_cache
+
+        ids, length = self._padded(prompts)
+        cache, seen = empty_cache(), torch.arange(ids.shape[1], device=ids.device) < length[:, None]
+        states = self.backbone.read(self._vectors(ids), cache)[torch.arange(len(ids)), length - 1]
+        rows = max(1, LOGITS // len(self.words.inputs()))
+        for step in range(n_tokens):
+            token = torch.cat([self.words.logits(some).argmax(-1) for some in states.split(rows)])
+            yield token.tolist()
+            if step + 1 < n_tokens:
+                seen = F.pad(seen, (0, 1), value=True)
+                vectors = self._vectors(token[:, None])
+                states = self.backbone.read(vectors, cache, seen[:, None], (length + step)[:, None])[:, 0]
 
     def answer_logits(self, states: Tensor, answers: Sequence[int]) -> Tensor:
         """states [..., H] -> log-probabilities of the answers among themselves [..., n]."""

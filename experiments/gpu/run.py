@@ -26,7 +26,7 @@ from experiments.slmrec_pretrained.on_gpu import GRACE
 ROOT = Path(__file__).resolve().parents[2]
 #: name -> (study, its rows), in the order of their worth.
 STUDIES: dict[str, tuple[str, str]] = {
-    "generators": ("semantic_ids_beauty", "tiger_paper,rpg_tfidf"),
+    "generators": ("semantic_ids_gpu", "tiger_paper,rpg_tfidf"),
     "slmrec": ("slmrec_pretrained", ""),
     "sasrec_ml1m": ("sequential_ml1m", "sasrec"),
 }

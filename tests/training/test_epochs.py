@@ -36,10 +36,10 @@ def test_validation_comes_every_so_many_epochs_and_after_the_last(run_config, tm
 
 @pytest.mark.parametrize(
     ("words", "times"),
-    [([*SASREC, "training.max_epochs=3"], 3), (["model=markov"], 1), (["model=rq_kmeans"], 0)],
+    [([*SASREC, "training.max_epochs=3"], 4), (["model=markov"], 1), (["model=rq_kmeans"], 0)],
     ids=["trained", "computed", "codes"],
 )
-def test_the_weights_that_are_kept_are_validated_once(run_config, tmp_path, monkeypatch, words, times):
+def test_every_epoch_is_validated_and_the_weights_that_are_kept(run_config, tmp_path, monkeypatch, words, times):
     validate, asked = evaluate.validate, []
     monkeypatch.setattr(evaluate, "validate", lambda *given: asked.append(validate(*given)) or asked[-1])
     made = run(run_config(tmp_path, *words))
@@ -58,12 +58,6 @@ def test_a_computed_model_can_be_tested_alone_and_validated_later(run_config, tm
     fresh = run(run_config(tmp_path / "other", *words[:1]))
     assert validation_of(later) == validation_of(fresh) != {}
     assert later.metrics["test/ndcg@10"] == alone.metrics["test/ndcg@10"]
-
-
-def test_what_is_trained_is_validated_whatever_is_said(run_config, tmp_path):
-    made = run(run_config(tmp_path, *SASREC, "training.max_epochs=2", "evaluation.validate=false"))
-    assert validated(made) == [0, 1]
-    assert validation_of(made)
 
 
 def test_what_is_trained_does_not_depend_on_how_often_it_is_validated(run_config, tmp_path):

@@ -197,7 +197,7 @@ def of_all_processes(spent: Mapping[str, float]) -> dict[str, float]:
 
 
 def training_figures(best: BestEpoch, n_targets: int) -> dict[str, float]:
-    """What the whole training cost, from its history, and the validation of the weights that were kept; also of one that was resumed."""
+    """What the whole training cost, from its history; also of one that was resumed."""
     seconds = [epoch["seconds/train"] for epoch in best.history]
     # Not of a training that an older recbench began, which left them out.
     names = [name for name in best.history[0] if name.startswith("spent/")]
@@ -214,5 +214,4 @@ def training_figures(best: BestEpoch, n_targets: int) -> dict[str, float]:
         "cost/best_epoch": best.best_epoch,
         "cost/seconds_per_epoch": sorted(seconds)[len(seconds) // 2],
         "cost/targets_per_epoch": n_targets,
-        **{name: v for name, v in best.history[best.best_epoch].items() if name.startswith("validation/")},
     }

@@ -202,7 +202,7 @@ class TextReader(nn.Module):
             yield chosen, packed, states[torch.arange(len(chosen)), length - 1], states[:, ids.shape[1] :]
 
     def _blocks(self, sizes: Sequence[int]) -> Iterator[list[int]]:
-        return blocks(sizes, CPU_TOKENS if self.words.inputs().device.type == "cpu" else None)
+        return blocks(sizes, CPU_TOKENS if self.words.inputs().device.type == "cpu" and not self.training else None)
 
     def _vectors(self, ids: Tensor) -> Tensor:
         return self.dropout(F.embedding(ids, self.words.inputs()).float())

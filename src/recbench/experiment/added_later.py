@@ -25,7 +25,8 @@ SHUFFLED = "shuffled_"
 def lacks_validation(config: RunConfig, model: Recommender | type[Recommender], figures: Mapping[str, Any]) -> bool:
     """Whether the figures of a run hold no validation, though it is asked for and the model answers."""
     answers = model.ranks or config.protocol.asks_clicks
-    return config.evaluation.validate and answers and not any(name.startswith("validation/") for name in figures)
+    wanted = config.evaluation.validate or model.trains_by_gradient  # what is trained always is
+    return wanted and answers and not any(name.startswith("validation/") for name in figures)
 
 
 def add_metrics(config: RunConfig, stage: RunContext, folder: RunFolder) -> None:

@@ -32,23 +32,15 @@ def lacks_validation(config: RunConfig, model: Recommender | type[Recommender], 
 def add_metrics(config: RunConfig, stage: RunContext, folder: RunFolder) -> None:
     """Give a finished run the metrics of ``evaluation.metrics`` that it lacks, and the validation if it was left out: its stored weights are
     asked once more, and nothing else changes."""
-    if config.protocol.asks_clicks:
-        return
-    metrics, prefix = folder.read("metrics.json"), stage.split.metric_prefix
-    first = config.evaluation.cutoffs[0]
-    there = metrics.get(LIST_METRICS, [])
-    lacking = [
-        name
-        for name in config.evaluation.metrics
-        if (name not in there if name in FAMILIES else f"test/{prefix}{name}@{first}" not in metrics)
-    ]
-    mixed = config.evaluation.shuffled_histories and f"test/{prefix}{SHUFFLED}ndcg@{first}" not in metrics
-    unvalidated = lacks_validation(config, lookup(config.model.name).model, metrics)
-    if not (lacking or mixed or unvalidated) or not lookup(config.model.name).model.ranks:
+    kind, metrics = lookup(config.model.name).model, folder.read("metrics.json")
+    lacking, mixed = ([], False) if config.protocol.asks_clicks or not kind.ranks else _lacking(config, stage, metrics)
+    unvalidated = lacks_validation(config, kind, metrics)
+    if not (lacking or mixed or unvalidated):
         return
     from recbench.experiment import evaluate
     from recbench.experiment.device import prepare_device
     from recbench.experiment.shuffled import shuffled_figures
+    from recbench.experiment.task import task_of
 
     words = [*lacking, *(["shuffled histories"] if mixed else []), *(["its validation"] if unvalidated else [])]
     logger.info("%s: testing it once more for %s", folder.key, ", ".join(words))
@@ -59,8 +51,19 @@ def add_metrics(config: RunConfig, stage: RunContext, folder: RunFolder) -> None
     if mixed:
         found |= shuffled_figures(model, stage.data, stage.split, config)
     if unvalidated:
-        validated = evaluate.validate(model, stage.data, stage.split, config)
-        found |= {f"validation/{name}": value for name, value in validated.items()}
+        found |= {f"validation/{name}": value for name, value in task_of(stage).validate(model, config).items()}
     if LIST_METRICS in found:
-        found[LIST_METRICS] = [*there, *found[LIST_METRICS]]
+        found[LIST_METRICS] = [*metrics.get(LIST_METRICS, []), *found[LIST_METRICS]]
     folder.write("metrics.json", metrics | found)
+
+
+def _lacking(config: RunConfig, stage: RunContext, metrics: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """(names of ``evaluation.metrics`` that the figures lack, whether they lack those of shuffled histories)."""
+    first, prefix = config.evaluation.cutoffs[0], stage.split.metric_prefix
+    there = metrics.get(LIST_METRICS, [])
+    lacking = [
+        name
+        for name in config.evaluation.metrics
+        if (name not in there if name in FAMILIES else f"test/{prefix}{name}@{first}" not in metrics)
+    ]
+    return lacking, config.evaluation.shuffled_histories and f"test/{prefix}{SHUFFLED}ndcg@{first}" not in metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,19 @@ def test_the_floors_count_and_the_constant_has_ne_1(config):
     rate = (data.label[one, 0].sum() + 10 * data.label[rows, 0].mean()) / (len(one) + 10)
     assert float(load_model(item, stage).item_rate[5]) == pytest.approx(rate)
     assert pair.metrics["test/auc"] > item.metrics["test/auc"]
+
+
+def test_counts_can_be_tested_alone_and_validated_later(config):
+    asked = config("click_rate")
+    alone = run(replace(asked, evaluation=replace(asked.evaluation, validate=False)))
+    assert "validation/auc" not in alone.metrics
+    later = run(asked)
+    assert later.reused
+    assert later.folder.key == alone.folder.key
+    assert (
+        later.metrics["validation/auc"]
+        == clicks.validate(load_model(later, stage := RunContext.of(asked)), stage.split, asked)["auc"]
+    )
 
 
 def test_a_sequential_model_is_trained_on_the_clicks_and_gives_an_order(config):

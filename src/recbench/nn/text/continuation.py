@@ -2,7 +2,7 @@
 
 Prompts of as many tokens are read together, so nothing is padded; keys and values are kept, so a token costs one position.
 
-Shapes: B prompts, P tokens of each, T tokens so far, K words of the vocabulary, H width.
+Shapes: B prompts, P tokens of each, K words of the vocabulary, H width.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from recbench.core.errors import UserError
 from recbench.nn.language.backbone import check_backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.text.item_text import words_of
-from recbench.nn.text.text_reader import TextReader
+from recbench.nn.text.text_reader import GrowingTexts, TextReader
 
 #: Words that ``tiny`` knows.
 BUCKETS = 4096
@@ -104,38 +103,26 @@ class Writer:
 
         Raises UserError where the model gives NaN or infinity.
         """
-        from recbench.nn.language.prefix_cache import empty_cache
-
         if len({len(prompt) for prompt in prompts}) > 1:
             raise ValueError("prompts that are read together must have the same number of tokens")
         end = None if self.reader.tiny else self.reader.tokenizer.eos_token_id
         drawn = [torch.Generator().manual_seed(seed) for seed in seeds or self._numbered(decoding.seed, len(prompts))]
         out: list[list[int]] = [[] for _ in prompts]
-        cache, open_rows = empty_cache(), [True] * len(prompts)
-        states = self._states(torch.tensor(prompts, device=self.device), cache, 0)
+        texts, open_rows = GrowingTexts(self.reader, prompts), [True] * len(prompts)
         for step in range(decoding.tokens):
-            chosen = self._chosen(states, decoding, drawn)
+            chosen = self._chosen(texts.states, decoding, drawn)
             for row, token in enumerate(chosen):
                 open_rows[row] &= token != end
                 if open_rows[row]:
                     out[row].append(token)
             if not any(open_rows) or step + 1 == decoding.tokens:
                 break
-            states = self._states(torch.tensor(chosen, device=self.device)[:, None], cache, len(prompts[0]) + step)
+            texts.add(torch.tensor(chosen, device=self.device))
         return out
 
     @staticmethod
     def _numbered(seed: int, n: int) -> list[int]:
         return [seed * 0x9E3779B1 + row for row in range(n)]
-
-    def _states(self, ids: Tensor, cache: Any, before: int) -> Tensor:
-        """ids [B, T] behind ``before`` positions of the cache -> states at their ends [B, H]."""
-        backbone = self.reader.backbone
-        vectors = F.embedding(ids, self.reader.words.inputs()).float()
-        places = torch.arange(before, before + ids.shape[1], device=ids.device)
-        # One position sees all that there is; several see what lies before each.
-        mask = torch.ones(1, before + 1, dtype=torch.bool, device=ids.device) if before else None
-        return backbone.read(vectors, cache, mask, places.expand(len(ids), -1))[:, -1]
 
     def _chosen(self, states: Tensor, decoding: Decoding, drawn: Sequence[torch.Generator]) -> list[int]:
         """The next token of each row."""

@@ -29,7 +29,7 @@ from recbench.nn.transformer.dropout import Dropout
 
 #: Rows times the square of their tokens that are read at once: bounds masks and attention.
 CELLS = 1 << 23
-#: Tokens that a CPU reads at once where rows are shorter: what lies between two products then stays in its cache.
+#: Tokens that a CPU reads at once where rows are shorter and nothing is trained: what lies between two products then stays in its cache.
 CPU_TOKENS = 1024
 #: Logits over the vocabulary that exist at the same time.
 LOGITS = 1 << 24
@@ -128,31 +128,17 @@ class TextReader(nn.Module):
         end = None if self.tiny else self.tokenizer.eos_token_id
         out: list[list[int]] = [[] for _ in prompts]
         for chosen in self._blocks([len(prompt) + n_tokens for prompt in prompts]):
-            open_rows = set(chosen)
-            for tokens in self._greedy([prompts[i] for i in chosen], n_tokens):
-                open_rows -= {i for i, token in zip(chosen, tokens, strict=True) if token == end}
-                if not open_rows:
+            texts, open_rows = GrowingTexts(self, [prompts[i] for i in chosen]), set(chosen)
+            for step in range(n_tokens):
+                token = torch.cat([self.words.logits(some).argmax(-1) for some in self._pieces(texts.states)])
+                likeliest = dict(zip(chosen, token.tolist(), strict=True))
+                open_rows -= {i for i in open_rows if likeliest[i] == end}
+                for i in open_rows:
+                    out[i].append(likeliest[i])
+                if not open_rows or step + 1 == n_tokens:
                     break
-                for i, token in zip(chosen, tokens, strict=True):
-                    if i in open_rows:
-                        out[i].append(token)
+                texts.add(token)
         return out
-
-    def _greedy(self, prompts: Sequence[Sequence[int]], n_tokens: int) -> Iterator[list[int]]:
-        """The next token of each prompt, and the one behind that ... Keys and values are kept, so a token costs one position."""
-        from recbench.nn.language.prefix_cache import empty_cache
-
-        ids, length = self._padded(prompts)
-        cache, seen = empty_cache(), torch.arange(ids.shape[1], device=ids.device) < length[:, None]
-        states = self.backbone.read(self._vectors(ids), cache)[torch.arange(len(ids)), length - 1]
-        rows = max(1, LOGITS // len(self.words.inputs()))
-        for step in range(n_tokens):
-            token = torch.cat([self.words.logits(some).argmax(-1) for some in states.split(rows)])
-            yield token.tolist()
-            if step + 1 < n_tokens:
-                seen = F.pad(seen, (0, 1), value=True)
-                vectors = self._vectors(token[:, None])
-                states = self.backbone.read(vectors, cache, seen[:, None], (length + step)[:, None])[:, 0]
 
     def answer_logits(self, states: Tensor, answers: Sequence[int]) -> Tensor:
         """states [..., H] -> log-probabilities of the answers among themselves [..., n]."""
@@ -181,9 +167,8 @@ class TextReader(nn.Module):
 
     def _token_logs(self, states: Tensor, ids: Tensor) -> Tensor:
         """states [n, H], ids [n] -> log p(id) [n], a part of the logits at a time."""
-        rows = max(1, LOGITS // len(self.words.inputs()))
         parts = []
-        for some, wanted in zip(states.split(rows), ids.split(rows), strict=True):
+        for some, wanted in zip(self._pieces(states), self._pieces(ids), strict=True):
             logits = self.words.logits(some)
             parts.append(logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(1))
         return torch.cat(parts) if parts else states.new_zeros(0)
@@ -204,6 +189,10 @@ class TextReader(nn.Module):
     def _blocks(self, sizes: Sequence[int]) -> Iterator[list[int]]:
         return blocks(sizes, CPU_TOKENS if self.words.inputs().device.type == "cpu" and not self.training else None)
 
+    def _pieces(self, rows: Tensor) -> Sequence[Tensor]:
+        """Rows [n, ...] in pieces whose logits over all words stay few."""
+        return rows.split(max(1, LOGITS // len(self.words.inputs())))
+
     def _vectors(self, ids: Tensor) -> Tensor:
         return self.dropout(F.embedding(ids, self.words.inputs()).float())
 
@@ -211,6 +200,29 @@ class TextReader(nn.Module):
         device = self.words.inputs().device
         filled = pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True)
         return filled.to(device), torch.tensor([len(row) for row in rows], device=device)
+
+
+class GrowingTexts:
+    """Prompts that go on, a token at a time. Keys and values are kept, so a token costs one position.
+
+    states [B, H]: at the ends of the texts so far.
+    """
+
+    def __init__(self, reader: TextReader, prompts: Sequence[Sequence[int]]) -> None:
+        from recbench.nn.language.prefix_cache import empty_cache
+
+        self._reader, self._cache = reader, empty_cache()
+        ids, self._length = reader._padded(prompts)
+        self._seen = torch.arange(ids.shape[1], device=ids.device) < self._length[:, None]
+        states = reader.backbone.read(reader._vectors(ids), self._cache)
+        self.states = states[torch.arange(len(ids)), self._length - 1]
+
+    def add(self, tokens: Tensor) -> None:
+        """tokens [B]: the next one of each text."""
+        self._seen = F.pad(self._seen, (0, 1), value=True)
+        vectors, places = self._reader._vectors(tokens[:, None]), self._length[:, None]
+        self.states = self._reader.backbone.read(vectors, self._cache, self._seen[:, None], places)[:, 0]
+        self._length = self._length + 1
 
 
 def blocks(sizes: Sequence[int], most: int | None = None) -> Iterator[list[int]]:

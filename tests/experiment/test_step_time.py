@@ -23,3 +23,20 @@ def test_a_generator_is_timed_with_random_codes_before_its_tokenizer_has_run(mod
     found = step_time.time_step(config, RunContext.of(config))
     assert found.step > 0
     assert found.validation > 0
+
+
+STANDS_ON_A_RUN = ["e4srec", "llamarec", "llmgr", "p5", "preference", "rec_lora", "slmrec", "x_cross"]
+
+
+@pytest.mark.parametrize("model", STANDS_ON_A_RUN)
+def test_a_model_that_stands_on_another_run_is_timed_before_that_run_exists(model, tiny, tmp_path):
+    config = compose((*tiny, f"model={model}", f"runs_dir={tmp_path}", "training.max_length=10"))
+    found = step_time.time_step(config, RunContext.of(config))
+    assert found.step > 0
+    assert found.validation > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_computed_run_that_another_needs_is_computed(tiny):
+    config = compose((*tiny, "model=llamarec", "model.retriever={model: markov}", "training.max_length=10"))
+    assert step_time.time_step(config, RunContext.of(config)).step > 0

@@ -19,6 +19,8 @@ from recbench.experiment.dependencies import dependency_configs
 from recbench.experiment.device import device_of, prepare_device
 from recbench.experiment.task import task_of
 from recbench.models.base import ModelContext, Recommender
+from recbench.models.closed_form import ClosedForm
+from recbench.models.laid_over import parts_of
 from recbench.models.registry import lookup
 from recbench.models.tokenizers.random_ids import RandomIds, RandomIdsConfig
 from recbench.models.tokenizers.tokenizer import ItemTokenizer
@@ -47,7 +49,7 @@ class StepTime:
 
 
 def time_step(config: RunConfig, stage: RunContext) -> StepTime | None:
-    """The time of a step, with fresh weights and random codes for whatever the run needs; None for a run without epochs, as of what is computed.
+    """The time of a step, with fresh weights and random codes for what the run needs; None for a run without epochs, as of what is computed.
 
     With a teacher its forward pass is timed too; the objective's own terms are not. Raises UserError where the model cannot be built.
     """
@@ -57,13 +59,13 @@ def time_step(config: RunConfig, stage: RunContext) -> StepTime | None:
     device = device_of(config.hardware)
     if config.training.max_epochs == 0 or config.training.keep_weights:
         return None
-    model = build_model(config, stage, _codes(config, stage)).to(device)
+    model = build_model(config, stage, _stand_ins(config, stage)).to(device)
     try:
         dataset = rows_of(model, stage.train, config.training)
     except UserError:  # the run will say so
         return None
     teacher_part = dependency_configs(config).get("teacher")
-    teacher = None if teacher_part is None else build_model(teacher_part, stage, {}).to(device).eval()
+    teacher = None if teacher_part is None else build_model(teacher_part, stage, _stand_ins(teacher_part, stage)).to(device).eval()
     how = config.training
     sampler = epoch_sampler(dataset, how.rows, how.batch_size, config.seed, steps=how.epoch_steps)
     sampler.set_epoch(0)
@@ -97,15 +99,22 @@ def _step(
     return time.perf_counter() - started
 
 
-def _codes(config: RunConfig, stage: RunContext) -> dict[str, Recommender]:
-    """Random codes, as many and as large as those that the run's tokenizers will make."""
+def _stand_ins(config: RunConfig, stage: RunContext) -> dict[str, Recommender]:
+    """What the model needs, without its training: random codes, as many and as large as those that the run's tokenizers will make, fresh weights
+    of what learns by gradient, and whatever is computed."""
     found: dict[str, Recommender] = {}
+    own = parts_of(lookup(config.model.name).model, config.model)
     for role, part in dependency_configs(config).items():
-        if issubclass(lookup(part.model.name).model, ItemTokenizer):
+        if role not in own:  # a teacher, or scores of training rows
+            continue
+        kind = lookup(part.model.name).model
+        if issubclass(kind, ItemTokenizer):
             sizes = {name: getattr(part.model, name) for name in ("levels", "codebook_size", "collisions")}
-            codes = RandomIds(RandomIdsConfig(**sizes), ModelContext(stage.data.n_items, stage.data.n_users, 1))
-            codes.fit_to(stage.train)
-            found[role] = codes
+            found[role] = RandomIds(RandomIdsConfig(**sizes), ModelContext(stage.data.n_items, stage.data.n_users, 1))
+        else:
+            found[role] = build_model(part, stage, _stand_ins(part, stage)).to(device_of(config.hardware))
+        if isinstance(made := found[role], ClosedForm):
+            made.fit_to(stage.train)
     return found
 
 

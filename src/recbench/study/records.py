@@ -29,6 +29,8 @@ VALUES_FROM = "values_from"
 DOUBTS = ("loss", "uniform_loss")
 #: Mark of a record that results.csv tells and no run here; it is written nowhere.
 TOLD = "told"
+#: Of rerankers: the share of targets that are among the reordered items.
+RECALL = "candidate_recall"
 #: The column with the share that a row has of the best achievable score.
 SHARE = "share_of_best"
 
@@ -57,9 +59,8 @@ def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
     folder, prefix = job.folder, job.config.protocol.metric_prefix
     metrics = folder.read("metrics.json")
     ours = CLICK_METRICS if job.config.protocol.asks_clicks else METRICS
-    wanted = dict.fromkeys(
-        [*ours, *(name for name in study.columns if ("@" in name and "/" not in name) or name in MEASURES)]
-    )
+    asked = [name for name in study.columns if ("@" in name and "/" not in name) or name in MEASURES or name == RECALL]
+    wanted = dict.fromkeys([*ours, *asked])
     plain = [name for name in wanted if not name.startswith(("sampled", "validation_", "mask_", "keep_"))]
     figures: Record = {f"validation_{prefix}{name}": measured(metrics, f"validation/{prefix}", name) for name in plain}
     figures |= {f"{prefix}{name}": measured(metrics, f"test/{prefix}", name) for name in plain}
@@ -78,8 +79,8 @@ def record_of(job: Job, is_chosen: bool, study: Study) -> Record:
     if job.phase == "final":
         sampled = folder.read(sampled_file(study.n_sampled)) if study.n_sampled else {}
         ruled = [folder.read(rule_file(rule)) for rule in ("mask", "keep")] if study.both_rules else []
-        for asked in (sampled, *ruled):
-            figures |= {name.removeprefix("test/"): value for name, value in asked.items()}
+        for found in (sampled, *ruled):
+            figures |= {name.removeprefix("test/"): value for name, value in found.items()}
         figures |= folder.read(LATENCY_FILE)
     return {
         "row": job.row,

@@ -78,6 +78,21 @@ def test_a_frozen_tower_learns_nothing_and_is_read_from_its_table():
     assert torch.equal(tower.encode(torch.tensor([2, 1])), tower.table()[[2, 1]])
 
 
+def test_a_frozen_tower_reads_its_texts_once_also_where_nobody_set_its_mode(monkeypatch):
+    tower = build(tower_train="frozen")
+    for part in tower.modules():
+        part.training = True  # as a module is when it is made; a trainer need not call train()
+    reads = []
+    monkeypatch.setattr(tower, "read", lambda rows, read=tower.read: reads.append(len(rows)) or read(rows))
+    first = tower.encode(torch.tensor([1, 2]))
+    n_reads = len(reads)
+    assert n_reads > 0
+    assert torch.equal(tower.encode(torch.tensor([1, 2])), first)
+    tower.train().encode(torch.tensor([2]))
+    tower.eval().encode(torch.tensor([2]))
+    assert len(reads) == n_reads
+
+
 def test_a_trained_tower_gets_a_gradient_everywhere():
     for pool in text_tower.POOLS:
         tower = build(pool=pool).train()

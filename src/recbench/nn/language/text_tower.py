@@ -158,10 +158,11 @@ class TextTower(nn.Module):
         """[V, H] of the whole catalogue, in blocks and without a gradient; kept until a weight changes or training goes on."""
         if self._table is not None and torch.compiler.is_compiling():
             return self._table[1]  # a program holds the vectors as they are, and reads no text
-        version = (self.training, *((id(p), p._version, p.dtype) for p in self.parameters()), self.tokens._version)
+        # What is frozen is read in evaluation mode whatever somebody set, as a trainer that does not call ``train``.
+        was_training, moves = self.training, self.training and not self.frozen
+        version = (moves, *((id(p), p._version, p.dtype) for p in self.parameters()), self.tokens._version)
         if self._table is not None and self._table[0] == version and self._table[1].device == self.tokens.device:
             return self._table[1]
-        was_training = self.training
         super().train(False)
         rows, of_item = self.texts()
         found = torch.zeros(len(rows), self.width, device=rows.device)
@@ -170,7 +171,7 @@ class TextTower(nn.Module):
                 found[chosen] = self.read(rows[chosen])
         super().train(was_training)
         table = found[of_item]
-        if not was_training:
+        if not moves:
             self._table = (version, table)
         return table
 

@@ -8,6 +8,7 @@ from safetensors.numpy import load_file
 
 from recbench.experiment import evaluate
 from recbench.experiment.run import run
+from recbench.models.language.llmgr import LLMGR
 
 SASREC = [
     "model=sasrec",
@@ -106,3 +107,23 @@ def test_less_than_every_epoch_is_refused(cli, tmp_path, value):
     answer = cli("model=sasrec", f"training.validate_every={value}", cwd=tmp_path)
     assert answer.status == 2
     assert "training.validate_every" in answer.err
+
+
+def test_what_a_model_keeps_still_is_still_from_the_first_step_on(run_config, tmp_path, monkeypatch):
+    """Lightning leaves the modes of modules as it finds them, and a module is made in training mode."""
+    modes, loss = [], LLMGR.training_loss
+    monkeypatch.setattr(
+        LLMGR, "training_loss", lambda model, batch: modes.append(model.graph.training) or loss(model, batch)
+    )
+    make = LLMGR.__init__
+
+    def made(model, config, context):
+        make(model, config, context)
+        for part in model.modules():
+            part.training = True
+
+    monkeypatch.setattr(LLMGR, "__init__", made)
+    words = ["model=llmgr", "model.train_graph=false", "training.max_epochs=1", "training.batch_size=200"]
+    run(run_config(tmp_path, *words))
+    assert modes
+    assert not any(modes)

@@ -77,6 +77,8 @@ class BestEpoch(Callback):
         if self._patience_is_over():
             trainer.should_stop = True
         assert isinstance(learner, Learner)
+        # Lightning leaves every module as it was made; here ``train`` decides, also in the first epoch, for what it keeps still.
+        learner.train()
         if learner.student.starts_trained and self.validate is not None and not self.history and self.best == -math.inf:
             self._keep_start(learner)
 

@@ -58,3 +58,21 @@ def test_a_reference_that_leads_nowhere_is_refused(study, rows, expected):
     status, _, err, started = study.write(rows=rows, search={}, seeds=[1]).run()
     assert (status, started) == (2, [])
     assert expected in err
+
+
+def test_a_run_that_was_made_for_another_row_is_tested_for_what_its_own_row_asks(study, tiny):
+    """No figure that a row asks for beside its own stands in the run's key, so the run is there and lacks it."""
+    mixed = ["model=markov", "evaluation.shuffled_histories=true"]
+    columns = ["ndcg@10", "shuffled_ndcg@10"]
+    first = study.write(base=tiny, rows={"plain": ["model=markov"]}, seeds=[1], columns=columns)
+    assert first.run()[0] == 0
+    key = rows_of(study)["plain", "1"]["key"]
+    assert not any("shuffled" in name for name in study.metrics(key))
+    second = study.write(base=tiny, rows={"mixed": mixed}, seeds=[1], columns=columns)
+    status, out, err, _ = second.run()
+    assert status == 0, err
+    assert "shuffled_ndcg@10" in out
+    record = rows_of(study)["mixed", "1"]
+    assert record["key"] == key
+    assert float(record["shuffled_ndcg@10"]) == study.metrics(key)["test/shuffled_ndcg@10"]
+    assert second.run()[3] == []

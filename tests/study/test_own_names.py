@@ -22,7 +22,10 @@ def test_they_are_recorded_and_shown(study, tiny):
 
 
 def test_a_reranker_shows_how_many_targets_it_could_have_ranked(study, tiny):
-    rows = {"popularity": ["model=popularity"], "prompted": ["model=prompted", "model.k=5", "model.retriever.model=markov"]}
+    rows = {
+        "popularity": ["model=popularity"],
+        "prompted": ["model=prompted", "model.k=5", "model.retriever.model=markov"],
+    }
     columns = ["hr@10", "retriever_order_ndcg@10", "candidate_recall"]
     mini = study.write(base=tiny, rows=rows, seeds=[1], columns=columns, reference="popularity")
     status, out, err, _ = mini.run()

@@ -32,9 +32,8 @@ def lacks_validation(config: RunConfig, model: Recommender | type[Recommender], 
 def add_metrics(config: RunConfig, stage: RunContext, folder: RunFolder) -> None:
     """Give a finished run the metrics of ``evaluation.metrics`` that it lacks, and the validation if it was left out: its stored weights are
     asked once more, and nothing else changes."""
-    kind, metrics = lookup(config.model.name).model, folder.read("metrics.json")
-    lacking, mixed = ([], False) if config.protocol.asks_clicks or not kind.ranks else _lacking(config, stage, metrics)
-    unvalidated = lacks_validation(config, kind, metrics)
+    metrics = folder.read("metrics.json")
+    lacking, mixed, unvalidated = _lacking(config, metrics)
     if not (lacking or mixed or unvalidated):
         return
     from recbench.experiment import evaluate
@@ -57,13 +56,23 @@ def add_metrics(config: RunConfig, stage: RunContext, folder: RunFolder) -> None
     folder.write("metrics.json", metrics | found)
 
 
-def _lacking(config: RunConfig, stage: RunContext, metrics: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """(names of ``evaluation.metrics`` that the figures lack, whether they lack those of shuffled histories)."""
-    first, prefix = config.evaluation.cutoffs[0], stage.split.metric_prefix
+def lacks_figures(config: RunConfig, metrics: Mapping[str, Any]) -> bool:
+    """Whether the figures of a finished run, which another may have asked for less, lack some that this config asks for."""
+    return any(_lacking(config, metrics))
+
+
+def _lacking(config: RunConfig, metrics: Mapping[str, Any]) -> tuple[list[str], bool, bool]:
+    """(names of ``evaluation.metrics`` that the figures lack, whether they lack those of shuffled histories, and the validation)."""
+    kind = lookup(config.model.name).model
+    unvalidated = lacks_validation(config, kind, metrics)
+    if config.protocol.asks_clicks or not kind.ranks:
+        return [], False, unvalidated
+    first, prefix = config.evaluation.cutoffs[0], config.protocol.metric_prefix
     there = metrics.get(LIST_METRICS, [])
     lacking = [
         name
         for name in config.evaluation.metrics
         if (name not in there if name in FAMILIES else f"test/{prefix}{name}@{first}" not in metrics)
     ]
-    return lacking, config.evaluation.shuffled_histories and f"test/{prefix}{SHUFFLED}ndcg@{first}" not in metrics
+    mixed = config.evaluation.shuffled_histories and f"test/{prefix}{SHUFFLED}ndcg@{first}" not in metrics
+    return lacking, mixed, unvalidated

@@ -65,7 +65,11 @@ def time_step(config: RunConfig, stage: RunContext) -> StepTime | None:
     except UserError:  # the run will say so
         return None
     teacher_part = dependency_configs(config).get("teacher")
-    teacher = None if teacher_part is None else build_model(teacher_part, stage, _stand_ins(teacher_part, stage)).to(device).eval()
+    teacher = (
+        None
+        if teacher_part is None
+        else build_model(teacher_part, stage, _stand_ins(teacher_part, stage)).to(device).eval()
+    )
     how = config.training
     sampler = epoch_sampler(dataset, how.rows, how.batch_size, config.seed, steps=how.epoch_steps)
     sampler.set_epoch(0)

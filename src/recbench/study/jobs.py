@@ -45,6 +45,15 @@ class Job:
     def finished(self) -> bool:
         return self.folder.finished
 
+    @property
+    def complete(self) -> bool:
+        """Whether the run is finished and has all figures that its row asks for; one that was made for another row may lack some."""
+        if not self.finished or self.phase != FINAL:
+            return self.finished
+        from recbench.experiment.added_later import lacks_figures
+
+        return not lacks_figures(self.config, self.folder.read("metrics.json"))
+
     def __str__(self) -> str:
         values = "".join(f" {key}={value}" for key, value in self.choice)
         return f"{self.row} seed {self.seed}{values}"

@@ -19,10 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 class StudyPlan:
-    """The jobs of a study, handed out as they become possible. told: lines of results.csv whose runs shall not be made again."""
+    """The jobs of a study, handed out as they become possible. told: lines of results.csv whose runs shall not be made again. asks_again: finished
+    runs that lack a figure are handed out too, to be tested for it."""
 
-    def __init__(self, study: Study, planner: Planner, told: Sequence[Record] = ()) -> None:
-        self.study, self.planner = study, planner
+    def __init__(
+        self, study: Study, planner: Planner, told: Sequence[Record] = (), *, asks_again: bool = False
+    ) -> None:
+        self.study, self.planner, self.asks_again = study, planner, asks_again
         self.told = {record["key"]: record for record in told}
         #: row -> the chosen value of each searched key; {} for a row that searches nothing.
         self.chosen: dict[str, dict[str, str]] = {
@@ -49,7 +52,10 @@ class StudyPlan:
                 self.jobs.append(job)
                 if job.finished:
                     job.folder.check_whole()
-                    self.settle(job, None)
+                    if self.asks_again and not job.complete:
+                        found.append(job)
+                    else:
+                        self.settle(job, None)
                 elif job.key in self.told:
                     self.settle(job, None)
                 else:

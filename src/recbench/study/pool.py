@@ -120,7 +120,7 @@ class Pool:
             return  # looking at all that wait, ten times a second, took 7 % of a core with 126 runs
         claimed = {key for worker in self.running for key in worker.claims if not self._finished(worker.job, key)}
         for job in list(self.waiting):
-            if job.finished or job.key in self.failed:
+            if job.complete or job.key in self.failed:
                 self.waiting.remove(job)
                 plan.settle(job, None if job.finished else self.failed[job.key])
                 continue

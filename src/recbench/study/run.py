@@ -55,7 +55,7 @@ def run_study(
     study = part_of(whole, rows) if rows else whole
     planner = Planner(study, words, runs_dir)
     told = told_records(whole.folder / "results.csv", whole) if missing else []
-    plan = StudyPlan(study, planner, [record for record in told if record["row"] in study.rows])
+    plan = StudyPlan(study, planner, [record for record in told if record["row"] in study.rows], asks_again=True)
     check(study, planner)
     tune_rows(study, planner, plan, jobs, run=True)
     pool = Pool(jobs, planner.runs_dir / "studies" / study.name)

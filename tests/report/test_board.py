@@ -85,6 +85,14 @@ def test_metric_and_reference_that_are_not_there_are_one_line(folders):
         made(folders, reference="b")
 
 
+def test_of_several_references_each_board_takes_its_own(folders):
+    for name, protocol in (("a", "leave_one_out-full-v1"), ("b", "temporal-x")):
+        folders.add(f"{name}-1", config={"model": {"name": name}}, protocol=protocol)
+    assert [board.reference for board in made(folders, reference=("b", "a"))] == ["a", "b"]
+    with pytest.raises(UserError, match="there is no row 'c'"):
+        made(folders, reference=("a", "c"))
+
+
 def test_a_judged_board_has_intervals_groups_and_differences(folders):
     for seed in (1, 2):
         folders.add(f"good-{seed}", 0.9, seed, config={"model": {"name": "good"}})

@@ -28,7 +28,7 @@ def record(row, seed, ndcg, protocol=FULL, **more):
 
 
 def study(rows, **more):
-    given = {"columns": ("ndcg@10",), "reference": None, "published": (), **more}
+    given = {"columns": ("ndcg@10",), "references": (), "published": (), **more}
     return SimpleNamespace(rows={name: SimpleNamespace(search={}, overrides=(), tuned=False) for name in rows}, **given)
 
 
@@ -82,7 +82,7 @@ def test_the_difference_to_the_reference_has_an_interval_where_seeds_are_the_sam
     records = [record(row, seed, value) for row, value in (("a", 1.0), ("b", 0.5)) for seed in (1, 2)] + [
         record("c", 1, 1.0)
     ]
-    table = markdown(study("abc", reference="b"), records, tmp_path)
+    table = markdown(study("abc", references=("b",)), records, tmp_path)
     assert cells(table, "row")[2] == "ndcg@10 against b"
     assert cells(table, "a")[2] == "+100.0 % [+100.0, +100.0]"
     assert cells(table, "b")[2] == ""
@@ -92,13 +92,23 @@ def test_the_difference_to_the_reference_has_an_interval_where_seeds_are_the_sam
 
 def test_two_protocols_never_share_a_table_nor_a_comparison(tmp_path):
     table = markdown(
-        study("ab", reference="a"), [record("a", 1, 0.1), record("b", 1, 0.2, protocol="temporal-x")], tmp_path
+        study("ab", references=("a",)), [record("a", 1, 0.1), record("b", 1, 0.2, protocol="temporal-x")], tmp_path
     )
     first, second = table.split("Protocol `temporal-x`")
     assert cells(first, "a")
     assert "| b |" not in first
     assert cells(second, "b") == ["b", ".2000", "1"]
     assert "against" not in second
+
+
+def test_each_data_set_has_the_reference_that_stands_in_it(tmp_path):
+    given = study("abcd", references=("a", "c"))
+    records = [record(name, 1, 0.1 * (i + 1), data="one" if name in "ab" else "two") for i, name in enumerate("abcd")]
+    first, second = markdown(given, records, tmp_path).split("Data `two`")
+    assert "| ndcg@10 against a |" in first
+    assert "+100.0 %" in first
+    assert "| ndcg@10 against c |" in second
+    assert "+33.3 %" in second
 
 
 def test_two_data_sets_never_share_a_table(tmp_path):
@@ -110,9 +120,9 @@ def test_two_data_sets_never_share_a_table(tmp_path):
     assert cells(second, "b")
 
 
-@pytest.mark.parametrize(("reference", "home"), [("b", 1), (None, 0)])
-def test_published_rows_stand_in_one_protocol_only(tmp_path, reference, home):
-    given = study("ab", reference=reference, published=({"label": "theirs", "ndcg@10": 0.3, "source": "a paper"},))
+@pytest.mark.parametrize(("references", "home"), [(("b",), 1), ((), 0)])
+def test_published_rows_stand_in_one_protocol_only(tmp_path, references, home):
+    given = study("ab", references=references, published=({"label": "theirs", "ndcg@10": 0.3, "source": "a paper"},))
     records = [record("a", 1, 0.1), record("b", 1, 0.2, protocol="temporal-x")]
     parts = markdown(given, records, tmp_path).split("Protocol ")[1:]
     assert ["theirs" in part for part in parts] == [index == home for index in (0, 1)]
@@ -121,7 +131,7 @@ def test_published_rows_stand_in_one_protocol_only(tmp_path, reference, home):
 def test_a_published_row_stands_beside_the_row_that_it_names(tmp_path):
     published = ({"label": "theirs", "ndcg@10": 0.3, "source": "a paper", "beside": "b"},)
     records = [record("a", 1, 0.1, data="one"), record("b", 1, 0.2, data="two")]
-    first, second = markdown(study("ab", reference="a", published=published), records, tmp_path).split("Data `two`")
+    first, second = markdown(study("ab", references=("a",), published=published), records, tmp_path).split("Data `two`")
     assert "theirs" not in first
     assert "theirs" in second
 

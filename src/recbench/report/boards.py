@@ -26,13 +26,15 @@ def boards_of(
     runs: Sequence[StoredRun],
     rows: Sequence[Row] | None = None,
     metric: str | None = None,
-    reference: str | None = None,
+    reference: str | Sequence[str] | None = None,
 ) -> list[Board]:
     """Boards of finished runs, in order of first appearance; not judged yet.
 
     rows: given by a study; else runs that differ by their seed only are one row. metric: without prefix, such as ``hr@10``; by default NDCG
-    at 10. reference: the name of a row. Raises UserError for a metric or a reference that no board has.
+    at 10. reference: the name of a row, or several, of which each board takes the first that it has. Raises UserError for a metric or a reference
+    that no board has.
     """
+    references = (reference,) if isinstance(reference, str) else tuple(reference or ())
     places: dict[Place, list[View]] = {}
     for run in runs:
         for view in views(run):
@@ -41,8 +43,8 @@ def boards_of(
     for place, found in places.items():
         members = [view.run for view in found]
         grouped = rows_of(members) if rows is None else _given(rows, members)
-        boards.append(_board(place, found, grouped, metric, reference))
-    _check_choices(boards, metric, reference)
+        boards.append(_board(place, found, grouped, metric, references))
+    _check_choices(boards, metric, references)
     return told_apart(boards)
 
 
@@ -53,7 +55,7 @@ def _given(rows: Sequence[Row], members: Sequence[StoredRun]) -> list[Row]:
 
 
 def _board(
-    place: Place, found: Sequence[View], rows: Sequence[Row], metric: str | None, reference: str | None
+    place: Place, found: Sequence[View], rows: Sequence[Row], metric: str | None, references: Sequence[str]
 ) -> Board:
     figures = {view.run.key: view.figures for view in found}
     every = {name for part in figures.values() for name in part}
@@ -75,7 +77,7 @@ def _board(
     audits = {
         json.dumps(view.run.metrics.get("audit"), sort_keys=True): view.run.metrics.get("audit") for view in found
     }
-    named = reference if reference in {row.name for row in rows} else None
+    named = next((name for name in references if name in {row.name for row in rows}), None)
     notes = [] if len(audits) == 1 else ["The audits of these runs differ: they were made by different versions."]
     stopped = [row.name for row in rows if any(run.cut_off for run in row.runs)]
     if stopped:
@@ -144,7 +146,7 @@ def mean_of(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float
     return found
 
 
-def _check_choices(boards: Sequence[Board], metric: str | None, reference: str | None) -> None:
+def _check_choices(boards: Sequence[Board], metric: str | None, references: Sequence[str]) -> None:
     ranked = [board for board in boards if board.metric]
     if metric and ranked and not any(board.plain_metric == metric for board in ranked):
         known = {
@@ -156,5 +158,6 @@ def _check_choices(boards: Sequence[Board], metric: str | None, reference: str |
         }
         raise UserError(f"no run has the metric '{metric}'; {nearest(metric, sorted(known))}")
     names = list(dict.fromkeys(line.name for board in boards for line in board.measured))
-    if reference and reference not in names:
-        raise UserError(f"reference: there is no row '{reference}'; {nearest(reference, names)}")
+    for reference in references:
+        if reference not in names:
+            raise UserError(f"reference: there is no row '{reference}'; {nearest(reference, names)}")

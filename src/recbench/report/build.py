@@ -44,7 +44,7 @@ class Material:
     names: Mapping[str, str] | None = None
     columns: tuple[str, ...] = ()
     published: tuple[Mapping[str, Any], ...] = ()
-    reference: str | None = None
+    references: tuple[str, ...] = ()
     metric: str | None = None
     cache_dir: Path | None = None
 
@@ -62,7 +62,9 @@ def folder_material(
     )
     name = "-".join([runs_dir.name, *(f"{key}_{value}" for key, value in filters.items())])
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
-    return Material(safe, about, tuple(runs), metric=metric, reference=reference, cache_dir=cache_dir)
+    return Material(
+        safe, about, tuple(runs), metric=metric, references=(reference,) if reference else (), cache_dir=cache_dir
+    )
 
 
 def write_report(material: Material, out: Path, resamples: int = RESAMPLES) -> Path:
@@ -85,9 +87,9 @@ def page_of(material: Material, resamples: int = RESAMPLES) -> Page:
         raise UserError(
             f"{material.name}: no run is finished (they are {', '.join(states)}); a report needs at least one finished run"
         )
-    boards = boards_of(finished, material.rows, material.metric, material.reference)
+    boards = boards_of(finished, material.rows, material.metric, material.references)
     boards = [judged(board, resamples) for board in boards]
-    boards = with_published(boards, material.published, material.reference)
+    boards = with_published(boards, material.published, next(iter(material.references), None))
     boards.sort(key=lambda board: not board.main)
     for note in (f"{board.title}: {note}" for board in boards if board.main for note in board.notes):
         logger.warning("%s", note)

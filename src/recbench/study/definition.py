@@ -10,7 +10,7 @@
     rows:
       plain: [model=slmrec_plain]
       other: {overrides: [...], seeds: [1], search: {}}   # a row with seeds or a search of its own; tune: false leaves it as it is
-    reference: plain                     # the row that the others are compared with
+    reference: plain                     # the row that the others are compared with; a list: in each table the first of them that is in it
     columns: [ndcg@10, hr@10]            # of the Markdown table; rows are compared by the first one; of item codes tokenizer/distinct and so on,
                                          # of attacks attack/t_hr@50, of seldom met items tail/ndcg@10
     published: [{label: ..., ndcg@10: 0.05, source: ..., beside: plain}]   # in the table of that row; else in that of the reference
@@ -35,7 +35,9 @@ from recbench.config.foreign import refuse_foreign_word
 from recbench.core.errors import UserError, nearest
 from recbench.report.columns import BY_NAME
 from recbench.study.values import (
+    as_flag,
     as_mapping,
+    as_names,
     as_search,
     as_seeds,
     as_words,
@@ -97,7 +99,8 @@ class Budget:
 
 @dataclass(frozen=True)
 class Study:
-    """A study, checked. n_sampled: negatives of the additional sampled metrics, 0 for none. both_rules: ask under the other rule too."""
+    """A study, checked. references: rows that others are compared with, one a table. n_sampled: negatives of the additional sampled metrics, 0 for
+    none. both_rules: ask under the other rule too."""
 
     name: str
     folder: Path
@@ -105,12 +108,17 @@ class Study:
     rows: Mapping[str, Row]
     search_seed: int
     columns: tuple[str, ...]
-    reference: str | None = None
+    references: tuple[str, ...] = ()
     published: tuple[Mapping[str, Any], ...] = ()
     n_sampled: int = 0
     both_rules: bool = False
     latency: Latency = field(default_factory=Latency)
     tune: Budget | None = None
+
+    @property
+    def reference(self) -> str | None:
+        """The first row that others are compared with; None where there is none."""
+        return self.references[0] if self.references else None
 
 
 KEYS = {
@@ -149,10 +157,10 @@ def load_study(path: Path) -> Study:
         rows={str(name): _row(str(name), given, base, seeds, search, tune is not None) for name, given in rows.items()},
         search_seed=as_seeds([raw.get("search_seed", seeds[0])], "search_seed")[0],
         columns=_columns(raw.get("columns", ["ndcg@10", "hr@10", "mrr"])),
-        reference=raw.get("reference"),
+        references=as_names(raw.get("reference"), "reference"),
         published=_published(raw.get("published") or []),
         n_sampled=_n_sampled(raw.get("sampled", False)),
-        both_rules=_flag(raw, "both_rules"),
+        both_rules=as_flag(raw, "both_rules"),
         latency=_latency(raw.get("latency")),
         tune=tune,
     )
@@ -223,13 +231,6 @@ def _n_sampled(given: Any) -> int:
     return given
 
 
-def _flag(raw: Mapping[str, Any], key: str) -> bool:
-    value = raw.get(key, False)
-    if not isinstance(value, bool):
-        raise UserError(f"{key} must be true or false, not {value!r}")
-    return value
-
-
 def _budget(given: Any) -> Budget | None:
     if given is None:
         return None
@@ -258,11 +259,10 @@ def _latency(given: Any) -> Latency:
 
 def _check_names(study: Study) -> None:
     """Raise UserError where one part of a study names what another does not have."""
-    if study.reference is not None and study.reference not in study.rows:
-        raise UserError(f"reference: there is no row '{study.reference}'; {nearest(str(study.reference), study.rows)}")
-    for name in study.latency.rows:
+    named = [("reference", name) for name in study.references] + [("latency", name) for name in study.latency.rows]
+    for key, name in named:
         if name not in study.rows:
-            raise UserError(f"latency: there is no row '{name}'; {nearest(str(name), study.rows)}")
+            raise UserError(f"{key}: there is no row '{name}'; {nearest(str(name), study.rows)}")
     for printed in study.published:
         if printed.get("beside", study.reference) not in {None, *study.rows}:
             raise UserError(

@@ -70,7 +70,7 @@ def study_material(
         names=owners,
         columns=study.columns,
         published=study.published,
-        reference=reference or _present(study.reference, wanted, runs),
+        references=(reference,) if reference else _present(study.references, wanted, runs),
         metric=metric or _judged_metric(study),
         cache_dir=cache_dir,
     )
@@ -112,10 +112,11 @@ def _counts(wanted: list[Wanted], runs: Sequence[StoredRun]) -> str:
     return f"{said} {where} in the folder of runs; the figures are those of results.csv.{more}"
 
 
-def _present(reference: str | None, wanted: list[Wanted], runs: list[StoredRun]) -> str | None:
-    """The study's reference, if a run of it is finished."""
+def _present(references: Sequence[str], wanted: list[Wanted], runs: list[StoredRun]) -> tuple[str, ...]:
+    """Those of the study's references of which a run is finished."""
     finished = {run.key for run in runs if run.finished}
-    return reference if any(row == reference and key in finished for row, _, key in wanted) else None
+    there = {row for row, _, key in wanted if key in finished}
+    return tuple(name for name in references if name in there)
 
 
 def _judged_metric(study: Study) -> str | None:

@@ -44,14 +44,14 @@ def markdown(
 ) -> str:
     """The table of the final runs: mean and standard deviation over seeds, the difference to the reference row, published rows below.
 
-    One table a data set and protocol, for two never share one. A published row stands in that of the row that it names with ``beside``,
-    and nowhere before that row is measured; one that names none stands in that of the reference row, or in the first. earlier: cells of the table
-    that this one takes the place of, for rows of runs that are not here.
+    One table a data set and protocol, for two never share one; each is compared with the first reference row that is in it. A published row stands
+    in that of the row that it names with ``beside``, and nowhere before that row is measured; one that names none stands in that of the first
+    reference row, or in the first. earlier: cells of the table that this one takes the place of, for rows of runs that are not here.
     """
     final = [record for record in records if record["phase"] == "final"]
     asked = dict.fromkeys(map(_asked, final))
     homes = {record["row"]: _asked(record) for record in final}
-    home = homes.get(study.reference or "", next(iter(asked), None))
+    home = homes.get(next(iter(study.references), ""), next(iter(asked), None))
     several = len({data for data, _ in asked}) > 1
     parts = []
     for data, protocol in asked:
@@ -85,11 +85,12 @@ def _table(
     searched = list(dict.fromkeys(key for name in rows for key in study.rows[name].search))
     tuning = [name for name in TUNING if any(group[0].get(name) is not None for group in rows.values())]
     compared = study.columns[0]
-    reference = rows.get(study.reference or "")
+    against = next((name for name in study.references if name in rows), "")
+    reference = rows.get(against)
     heading = [
         "row",
         *study.columns,
-        *([f"{compared} against {study.reference}"] if reference else []),
+        *([f"{compared} against {against}"] if reference else []),
         *searched,
         *tuning,
         "n",

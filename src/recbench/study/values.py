@@ -108,3 +108,23 @@ def last_of_each(words: tuple[str, ...]) -> tuple[str, ...]:
     """The overrides less those that a later one of the same key replaces; Hydra would refuse two choices of one group."""
     last = {key_of(word): i for i, word in enumerate(words)}
     return tuple(word for i, word in enumerate(words) if last[key_of(word)] == i)
+
+
+def as_names(given: Any, what: str) -> tuple[str, ...]:
+    """A name or a list of names. Raises UserError for anything else.
+
+    >>> as_names("plain", "reference"), as_names(["a", "b"], "reference"), as_names(None, "reference")
+    (('plain',), ('a', 'b'), ())
+    """
+    found = [] if given is None else [given] if isinstance(given, str) else given
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise UserError(f"{what} must be a row or a list of rows, not {given!r}")
+    return tuple(found)
+
+
+def as_flag(raw: Mapping[str, Any], key: str) -> bool:
+    """True or false; false where nothing is said. Raises UserError for anything else."""
+    value = raw.get(key, False)
+    if not isinstance(value, bool):
+        raise UserError(f"{key} must be true or false, not {value!r}")
+    return value

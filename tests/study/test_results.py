@@ -109,6 +109,7 @@ def test_each_data_set_has_the_reference_that_stands_in_it(tmp_path):
     assert "+100.0 %" in first
     assert "| ndcg@10 against c |" in second
     assert "+33.3 %" in second
+    assert "In brackets" not in first + second  # without ranks there is no interval
 
 
 def test_two_data_sets_never_share_a_table(tmp_path):

@@ -111,11 +111,9 @@ def _table(
     for row in published:
         cells = [f"{row['label']} ({row['source']})", *(_mean(column, [row.get(column)]) for column in study.columns)]
         lines.append([*cells, *[""] * (len(heading) - len(cells))])
-    note = "\n\n± is the standard deviation over seeds, n their number." + (
-        f" In brackets: 95 % interval of the relative difference in {compared}, paired bootstrap over users, seeds averaged."
-        if reference
-        else ""
-    )
+    note = "\n\n± is the standard deviation over seeds, n their number."
+    if reference and any("[" in line[1 + len(study.columns)] for line in lines[2:]):
+        note += f" In brackets: 95 % interval of the relative difference in {compared}, paired bootstrap over users, seeds averaged."
     stopped = [name for name, group in rows.items() if any(record.get("cut_off") for record in group)]
     told = [cut_off_note(stopped)] if stopped else []
     told += [line.replace("*", r"\*", 1) for line in table_notes(study, rows)]

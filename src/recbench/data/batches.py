@@ -228,21 +228,37 @@ class WindowDataset(Dataset[Batch]):
 
 
 def evaluation_batches(
-    data: PreparedData, cases: Cases, max_length: int, rows: int, part: int = 0, parts: int = 1
+    data: PreparedData, cases: Cases, max_length: int, rows: int, part: int = 0, parts: int = 1, *, alike: bool = False
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """Yield (case numbers [B], Batch) in blocks of ``rows`` cases, sorted by history length so that little is padded.
 
-    The most recent ``max_length`` events of each history are read. With several parts, part p gets the blocks p, p + parts, ...
-    of the same list, so that the union over parts is exactly the list of a single part.
+    alike: a block ends early where histories become much longer than its first one. The most recent ``max_length`` events of each history are
+    read. With several parts, part p gets the blocks p, p + parts, ... of the same list, so that the union over parts is exactly the list of a
+    single part.
     """
     length = np.minimum(cases.end - cases.start, max_length)
     order = np.argsort(length, kind="stable")
-    for first in range(part * rows, len(order), parts * rows):
-        chosen = order[first : first + rows]
+    blocks = like_lengths(length[order], rows) if alike else [(i, i + rows) for i in range(0, len(order), rows)]
+    for first, end in blocks[part::parts]:
+        chosen = order[first:end]
         kept = length[chosen]
         batch = gather(data, cases.user[chosen], cases.end[chosen] - kept, kept, with_targets=False)
         batch.next_timestamps = _next_timestamps(data, cases, chosen, batch)
         yield chosen, batch
+
+
+def like_lengths(length: np.ndarray, rows: int) -> list[tuple[int, int]]:
+    """(first, end) of blocks of ascending lengths [C]: at most ``rows`` each, and the longest at most half longer than the shortest, and 4 more.
+
+    >>> like_lengths(np.array([1, 2, 5, 6, 6, 50]), rows=3)
+    [(0, 3), (3, 5), (5, 6)]
+    """
+    blocks, first = [], 0
+    while first < len(length):
+        like = int(np.searchsorted(length, 1.5 * length[first] + 4, side="right"))
+        blocks.append((first, min(first + rows, like)))
+        first = blocks[-1][1]
+    return blocks
 
 
 def _next_timestamps(data: PreparedData, cases: Cases, chosen: np.ndarray, batch: Batch) -> Tensor:

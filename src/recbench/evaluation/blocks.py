@@ -67,7 +67,7 @@ def blocks_of(
     asked = np.flatnonzero(cases.n_targets > 0)
     wanted = cases if len(asked) == len(cases) else cases.select(asked)
     rows = rows or block_rows(data.n_items, max_length)
-    for chosen, batch in evaluation_batches(data, wanted, max_length, rows, part, parts):
+    for chosen, batch in evaluation_batches(data, wanted, max_length, rows, part, parts, alike=True):
         case = asked[chosen]
         row, index = cases.targets_of(case)
         # The complete history, not the part of it that the model was shown.

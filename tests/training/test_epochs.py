@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from recbench.experiment import evaluate
 from recbench.experiment.run import run
-from recbench.models.language.llmgr import LLMGR
+from recbench.models.sequential.sasrec import SASRec
 
 SASREC = [
     "model=sasrec",
@@ -109,21 +109,10 @@ def test_less_than_every_epoch_is_refused(cli, tmp_path, value):
     assert "training.validate_every" in answer.err
 
 
-def test_what_a_model_keeps_still_is_still_from_the_first_step_on(run_config, tmp_path, monkeypatch):
-    """Lightning leaves the modes of modules as it finds them, and a module is made in training mode."""
-    modes, loss = [], LLMGR.training_loss
-    monkeypatch.setattr(
-        LLMGR, "training_loss", lambda model, batch: modes.append(model.graph.training) or loss(model, batch)
-    )
-    make = LLMGR.__init__
-
-    def made(model, config, context):
-        make(model, config, context)
-        for part in model.modules():
-            part.training = True
-
-    monkeypatch.setattr(LLMGR, "__init__", made)
-    words = ["model=llmgr", "model.train_graph=false", "training.max_epochs=1", "training.batch_size=200"]
-    run(run_config(tmp_path, *words))
-    assert modes
-    assert not any(modes)
+def test_a_model_is_told_that_it_trains_before_the_first_step(run_config, tmp_path, monkeypatch):
+    """Lightning leaves the modes of modules as it finds them, so what ``train`` of a model keeps still would not be still."""
+    calls, train, loss = [], SASRec.train, SASRec.training_loss
+    monkeypatch.setattr(SASRec, "train", lambda model, mode=True: calls.append(mode) or train(model, mode))
+    monkeypatch.setattr(SASRec, "training_loss", lambda model, batch: calls.append("step") or loss(model, batch))
+    run(run_config(tmp_path, *SASREC, "training.max_epochs=1"))
+    assert calls[: calls.index("step")][-1:] == [True]

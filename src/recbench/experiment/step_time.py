@@ -59,17 +59,13 @@ def time_step(config: RunConfig, stage: RunContext) -> StepTime | None:
     device = device_of(config.hardware)
     if config.training.max_epochs == 0 or config.training.keep_weights:
         return None
-    model = build_model(config, stage, _stand_ins(config, stage)).to(device)
+    model = _fresh(config, stage)
     try:
         dataset = rows_of(model, stage.train, config.training)
     except UserError:  # the run will say so
         return None
     teacher_part = dependency_configs(config).get("teacher")
-    teacher = (
-        None
-        if teacher_part is None
-        else build_model(teacher_part, stage, _stand_ins(teacher_part, stage)).to(device).eval()
-    )
+    teacher = None if teacher_part is None else _fresh(teacher_part, stage).eval()
     how = config.training
     sampler = epoch_sampler(dataset, how.rows, how.batch_size, config.seed, steps=how.epoch_steps)
     sampler.set_epoch(0)
@@ -103,6 +99,11 @@ def _step(
     return time.perf_counter() - started
 
 
+def _fresh(config: RunConfig, stage: RunContext) -> Recommender:
+    """The model of a config with fresh weights, on its device."""
+    return build_model(config, stage, _stand_ins(config, stage)).to(device_of(config.hardware))
+
+
 def _stand_ins(config: RunConfig, stage: RunContext) -> dict[str, Recommender]:
     """What the model needs, without its training: random codes, as many and as large as those that the run's tokenizers will make, fresh weights
     of what learns by gradient, and whatever is computed."""
@@ -116,7 +117,7 @@ def _stand_ins(config: RunConfig, stage: RunContext) -> dict[str, Recommender]:
             sizes = {name: getattr(part.model, name) for name in ("levels", "codebook_size", "collisions")}
             found[role] = RandomIds(RandomIdsConfig(**sizes), ModelContext(stage.data.n_items, stage.data.n_users, 1))
         else:
-            found[role] = build_model(part, stage, _stand_ins(part, stage)).to(device_of(config.hardware))
+            found[role] = _fresh(part, stage)
         if isinstance(made := found[role], ClosedForm):
             made.fit_to(stage.train)
     return found

@@ -77,7 +77,8 @@ def _board(
     audits = {
         json.dumps(view.run.metrics.get("audit"), sort_keys=True): view.run.metrics.get("audit") for view in found
     }
-    named = next((name for name in references if name in {row.name for row in rows}), None)
+    names = {row.name for row in rows}
+    named = next((name for name in references if name in names), None)
     notes = [] if len(audits) == 1 else ["The audits of these runs differ: they were made by different versions."]
     stopped = [row.name for row in rows if any(run.cut_off for run in row.runs)]
     if stopped:

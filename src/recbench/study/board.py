@@ -171,7 +171,11 @@ def _with_printed(found: list[Board], entries: Sequence[Entry]) -> list[Board]:
     made = []
     for board in found:
         own = any(run.key in keys for line in board.measured if line.row for run in line.row.runs)
-        made.append(with_published([board], printed, names.get(study.reference or ""))[0] if own and printed else board)
+        made.append(
+            with_published([board], printed, names.get(next(iter(study.references), "")))[0]
+            if own and printed
+            else board
+        )
     return made
 
 

@@ -115,11 +115,6 @@ class Study:
     latency: Latency = field(default_factory=Latency)
     tune: Budget | None = None
 
-    @property
-    def reference(self) -> str | None:
-        """The first row that others are compared with; None where there is none."""
-        return self.references[0] if self.references else None
-
 
 KEYS = {
     "question", "shared", "base", "seeds", "search", "search_seed", "rows", "reference", "columns", "published", "sampled", "both_rules", "latency",
@@ -264,7 +259,7 @@ def _check_names(study: Study) -> None:
         if name not in study.rows:
             raise UserError(f"{key}: there is no row '{name}'; {nearest(str(name), study.rows)}")
     for printed in study.published:
-        if printed.get("beside", study.reference) not in {None, *study.rows}:
+        if printed.get("beside") not in {None, *study.rows}:
             raise UserError(
                 f"published '{printed['label']}': there is no row '{printed['beside']}'; {nearest(str(printed['beside']), study.rows)}"
             )

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from recbench.core.errors import UserError
+from recbench.models.language.x_cross import XCrossConfig
 from recbench.nn.language.backbone_config import BackboneConfig
+from recbench.nn.language.cross_backbone import CrossBackbone
 from recbench.nn.text import text_reader
 from recbench.nn.text.tails import Tails, who_sees_whom
 from recbench.nn.text.text_reader import TextReader, blocks
@@ -20,6 +22,18 @@ TAILS = [[[1, 2, 3], [4]], [[5, 5]], [[6], [7, 8], [9, 1, 2]]]
 def reader():
     torch.manual_seed(1)
     return TextReader(BackboneConfig(**TINY), 40, learns=True).eval()
+
+
+def cross_reader():
+    """Two streams that differ, mixed behind each layer."""
+    torch.manual_seed(1)
+    config = XCrossConfig(**TINY, lora_targets=["up_proj"], lora_rank=2)
+    reader = TextReader(config, 40, learns=True, kind=CrossBackbone).eval()
+    for part in reader.backbone.integrators():
+        torch.nn.init.normal_(part.mix.weight, std=0.1)
+    for part in reader.backbone.adapted.values():
+        torch.nn.init.normal_(part.up, std=0.5)
+    return reader
 
 
 @torch.no_grad()
@@ -50,6 +64,36 @@ def test_company_and_blocks_change_nothing(reader, monkeypatch):
     torch.testing.assert_close(reader.ends(PROMPTS), ends, atol=1e-5, rtol=1e-5)
     for prompt, end in zip(PROMPTS, ends, strict=True):
         torch.testing.assert_close(states_alone(reader, prompt)[-1], end, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["plain", "several streams"])
+def test_what_all_prompts_begin_with_is_read_once_and_changes_nothing(kind, reader, monkeypatch):
+    if kind == "several streams":
+        reader = cross_reader()
+    prompts = [[9, 8, 7, 6, *prompt] for prompt in PROMPTS]
+    alone = reader.ends(prompts), reader.tail_ends(prompts, TAILS), reader.log_likelihoods(prompts, TAILS)
+    monkeypatch.setattr(text_reader, "WORTH_SHARING", 4)
+    widths = []
+    read = reader.backbone.read
+    monkeypatch.setattr(
+        reader.backbone, "read", lambda vectors, *rest: widths.append(vectors.shape[:2]) or read(vectors, *rest)
+    )
+    shared = reader.ends(prompts), reader.tail_ends(prompts, TAILS), reader.log_likelihoods(prompts, TAILS)
+    assert widths[:2] == [(1, 4), (3, 4)]
+    torch.testing.assert_close(shared, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_is_shared_where_a_gradient_is_wanted(reader, monkeypatch):
+    monkeypatch.setattr(text_reader, "WORTH_SHARING", 1)
+    prompts = [[9, *prompt] for prompt in PROMPTS]
+    reader.ends(prompts).square().sum().backward()
+    learned = reader.backbone.model.layers[0].mlp.up_proj.weight.grad
+    assert learned is not None
+    assert learned.abs().sum() > 0
+    with torch.no_grad():
+        assert reader._read_once(prompts).length == 1
+    assert reader._read_once(prompts).length == 0
 
 
 @torch.no_grad()

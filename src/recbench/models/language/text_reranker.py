@@ -137,13 +137,16 @@ class TextReranker(Reranker):
         if config.answer == "letters" or config.list_candidates:
             n_rotations = min(config.rotations, candidates.shape[1])
         order = self.first_order(batch, candidates)
+        turns = [[turn(row, r * len(row) // n_rotations) for r in range(n_rotations)] for row in order]
+        # All turns of a row are read together, for they have its history in common; without turns, all rows.
+        every = range(len(order))
         total = torch.zeros(candidates.shape, device=candidates.device)
-        for rotation in range(n_rotations):
-            turned = [turn(row, rotation * len(row) // n_rotations) for row in order]
-            items = [[int(candidates[i, place]) for place in row] for i, row in enumerate(turned)]
-            found = getattr(self, f"by_{config.answer}")(histories, items)
-            for i, row in enumerate(turned):
-                total[i, row] += found[i].to(total.dtype) / n_rotations
+        for rows in [every] if n_rotations == 1 else [[i] for i in every]:
+            told = [(i, places) for i in rows for places in turns[i]]
+            items = [[int(candidates[i, place]) for place in places] for i, places in told]
+            found = getattr(self, f"by_{config.answer}")([histories[i] for i, _ in told], items)
+            for (i, places), scores in zip(told, found, strict=True):
+                total[i, places] += scores.to(total.dtype) / n_rotations
         return total
 
     def histories(self, batch: Batch) -> list[list[str]]:

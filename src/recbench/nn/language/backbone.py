@@ -151,7 +151,7 @@ class Backbone(nn.Module):
         return parts[0] if len(parts) == 1 else [torch.cat(states) for states in zip(*parts, strict=True)]
 
     @property
-    def _one_position(self) -> list[nn.Module | None]:
+    def one_position(self) -> list[nn.Module | None]:
         """Parts of the last layer that need compute only what is read."""
         return [*self._last_attention, *self._last_feedforward]
 
@@ -169,7 +169,7 @@ class Backbone(nn.Module):
 
     def _last(self, vectors: Tensor, lengths: Tensor, inner: bool) -> list[Tensor]:
         if self.prompt is None:
-            with read_at(self._one_position, lengths - 1, vectors.shape[1]):
+            with read_at(self.one_position, lengths - 1, vectors.shape[1]):
                 n_suffix, states = 0, self._states(vectors, inner=inner)
         else:
             prefix, suffix = self.prompt.ends(self.model.get_input_embeddings())
@@ -177,7 +177,7 @@ class Backbone(nn.Module):
             body = placed(vectors, lengths, suffix.to(vectors.dtype))
             positions = torch.arange(len(prefix) + body.shape[1], device=body.device)
             kept = 0 if self.reuse_prefix else len(prefix)
-            with read_at(self._one_position, lengths - 1 + n_suffix + kept, body.shape[1] + kept):
+            with read_at(self.one_position, lengths - 1 + n_suffix + kept, body.shape[1] + kept):
                 states = self._behind(prefix, body, None, positions, inner)
         rows = torch.arange(vectors.shape[0], device=vectors.device)
         return [s[rows, lengths - 1 + n_suffix] for s in states]

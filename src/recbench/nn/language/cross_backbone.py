@@ -96,6 +96,11 @@ class CrossBackbone(Backbone):
         """Of the layers, first to last; none where shares are learned in their place."""
         return [part for part in self.model.modules() if isinstance(part, Integrated)]
 
+    @property
+    def one_position(self) -> list[nn.Module | None]:
+        """None: what the adapters are mixed by is told of every position."""
+        return []
+
     def reset(self) -> None:
         """Integrators as at the start: each stream is its own adapter's."""
         for part in self.integrators():

@@ -10,7 +10,10 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 
 class PrefixLayer(DynamicLayer):
-    """One layer's keys and values [1, heads, P, head width]. Nothing is added to them, so one object serves all batches."""
+    """One layer's keys and values [n, heads, P, head width]. Nothing is added to them, so one object serves all batches.
+
+    n is 1, or the number of streams of a backbone that has several; then rows stand stream by stream.
+    """
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
@@ -19,7 +22,11 @@ class PrefixLayer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """[B, heads, Q, width] of the rows -> the same behind the prefix, [B, heads, P + Q, width]."""
-        keys, values = (ready.expand(len(key_states), -1, -1, -1) for ready in self.ready)
+        copies = len(key_states) // len(self.ready[0])
+        keys, values = (
+            ready.expand(copies, -1, -1, -1) if len(ready) == 1 else ready.repeat_interleave(copies, 0)
+            for ready in self.ready
+        )
         return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
 
 

@@ -1,8 +1,10 @@
 """A causal language model that reads prompts: the states at their ends, and how probable each of several continuations is.
 
-Continuations of one prompt share it without a cache: they stand one after another behind it in one row (``tails``).
+Continuations of one prompt share it without a cache: they stand one after another behind it in one row (``tails``). What all prompts begin
+with, as examples, is read once where nothing is learned (``shared_beginning``).
 
-Shapes: B prompts, P tokens of the longest, K tails of a prompt, S tokens of all of these, at most, H width. Token ids count from 0.
+Shapes: B prompts, A tokens that all of them begin with, P tokens of the longest behind these, K tails of a prompt, S tokens of all of these, at
+most, H width. Token ids count from 0.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ from recbench.core.errors import UserError, first_line
 from recbench.nn.language.backbone import Backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.causal_decoder import check_decoder
+from recbench.nn.language.last_position import read_at
+from recbench.nn.language.prefix_cache import empty_cache, read_only
 from recbench.nn.language.pretrained import read_tokenizer
 from recbench.nn.text.item_text import words_of
+from recbench.nn.text.shared_beginning import SharedBeginning, common_length
 from recbench.nn.text.tails import Tails, who_sees_whom
 from recbench.nn.text.word_table import WordTable
 from recbench.nn.transformer.dropout import Dropout
@@ -31,6 +36,8 @@ from recbench.nn.transformer.dropout import Dropout
 CELLS = 1 << 23
 #: Tokens that a CPU reads at once where rows are shorter and nothing is trained: what lies between two products then stays in its cache.
 CPU_TOKENS = 1024
+#: Tokens that prompts must have in common to be read once; for fewer, a mask in every pass costs more than they do.
+WORTH_SHARING = 32
 #: Logits over the vocabulary that exist at the same time.
 LOGITS = 1 << 24
 
@@ -117,9 +124,12 @@ class TextReader(nn.Module):
     def ends(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """[B, H]: the state at the end of each prompt."""
         out: dict[int, Tensor] = {}
-        for chosen in self._blocks([len(prompt) for prompt in prompts]):
-            ids, length = self._padded([prompts[i] for i in chosen])
-            states = self.backbone.read(self._vectors(ids))
+        before = self._read_once(prompts)
+        rests = [prompt[before.length :] for prompt in prompts]
+        for chosen in self._blocks([len(rest) for rest in rests]):
+            ids, length = self._padded([rests[i] for i in chosen])
+            with read_at(self.backbone.one_position, length - 1, ids.shape[1]):
+                states = self.backbone.read(self._vectors(ids), *before.for_plain(*ids.shape))
             out.update(zip(chosen, states[torch.arange(len(chosen)), length - 1], strict=True))
         return torch.stack([out[i] for i in range(len(prompts))])
 
@@ -177,14 +187,27 @@ class TextReader(nn.Module):
         self, prompts: Sequence[Sequence[int]], tails: Sequence[Sequence[Sequence[int]]]
     ) -> Iterator[tuple[list[int], Tails, Tensor, Tensor]]:
         """(rows, their tails, states at the prompts' ends [B, H], states of the tails [B, S, H]) of each block."""
-        sizes = [len(prompt) + sum(map(len, some)) for prompt, some in zip(prompts, tails, strict=True)]
+        before = self._read_once(prompts)
+        rests = [prompt[before.length :] for prompt in prompts]
+        sizes = [len(rest) + sum(map(len, some)) for rest, some in zip(rests, tails, strict=True)]
         for chosen in self._blocks(sizes):
-            ids, length = self._padded([prompts[i] for i in chosen])
+            ids, length = self._padded([rests[i] for i in chosen])
             packed = Tails.of([tails[i] for i in chosen], ids.device)
             mask, positions = who_sees_whom(length, ids.shape[1], packed)
             vectors = self._vectors(torch.cat([ids, packed.ids], 1))
-            states = self.backbone.read(vectors, mask=mask, positions=positions)
+            states = self.backbone.read(vectors, *before.for_masked(mask, positions))
             yield chosen, packed, states[torch.arange(len(chosen)), length - 1], states[:, ids.shape[1] :]
+
+    def _read_once(self, prompts: Sequence[Sequence[int]]) -> SharedBeginning:
+        """What all prompts begin with, if that is worth it and nothing is learned: a gradient would need it again in every row."""
+        if self.training or torch.is_grad_enabled():
+            return SharedBeginning(0, None)
+        n = common_length(prompts)
+        if n < WORTH_SHARING:
+            return SharedBeginning(0, None)
+        cache = empty_cache()
+        self.backbone.read(self._vectors(self._padded([prompts[0][:n]])[0]), cache)
+        return SharedBeginning(n, read_only(cache))
 
     def _blocks(self, sizes: Sequence[int]) -> Iterator[list[int]]:
         return blocks(sizes, CPU_TOKENS if self.words.inputs().device.type == "cpu" and not self.training else None)
@@ -209,8 +232,6 @@ class GrowingTexts:
     """
 
     def __init__(self, reader: TextReader, prompts: Sequence[Sequence[int]]) -> None:
-        from recbench.nn.language.prefix_cache import empty_cache
-
         self._reader, self._cache = reader, empty_cache()
         ids, self._length = reader._padded(prompts)
         self._seen = torch.arange(ids.shape[1], device=ids.device) < self._length[:, None]

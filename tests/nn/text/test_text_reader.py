@@ -84,6 +84,35 @@ def test_what_all_prompts_begin_with_is_read_once_and_changes_nothing(kind, read
     torch.testing.assert_close(shared, alone, atol=1e-5, rtol=1e-5)
 
 
+def test_learning_at_one_position_has_the_gradients_of_the_whole(reader):
+    reader.train()
+    weights = [part for part in reader.parameters() if part.requires_grad]
+    widths = []
+    *_, part = reader.backbone.one_position
+    part.up_proj.register_forward_hook(lambda _, given, out: widths.append(out.shape[1]))
+    found = torch.autograd.grad(reader.ends(PROMPTS).square().sum(), weights, allow_unused=True)
+    assert widths == [1]
+    ids, length = reader._padded(PROMPTS)
+    states = reader.backbone.read(reader._vectors(ids))[torch.arange(len(ids)), length - 1]
+    assert widths == [1, ids.shape[1]]
+    expected = torch.autograd.grad(states.square().sum(), weights, allow_unused=True)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_an_adapter_with_dropout_in_the_last_layer_draws_what_it_drew(copying_model):
+    """Where it stands at one position it would draw fewer numbers, and a seed would train another model."""
+    folder = copying_model(["red", "blue", "A", "B"])
+    config = BackboneConfig(backbone=str(folder), n_layers=1, lora_rank=2, lora_dropout=0.5)
+    reader = TextReader(config, 8, learns=True).train()
+    widths = []
+    *_, part = reader.backbone.one_position
+    part.up_proj.register_forward_hook(lambda _, given, out: widths.append(out.shape[1]))
+    reader.ends([[1, 2, 3], [1, 2, 3, 4]])
+    with torch.no_grad():
+        reader.eval().ends([[1, 2, 3], [1, 2, 3, 4]])
+    assert widths == [4, 1]
+
+
 def test_nothing_is_shared_where_a_gradient_is_wanted(reader, monkeypatch):
     monkeypatch.setattr(text_reader, "WORTH_SHARING", 1)
     prompts = [[9, *prompt] for prompt in PROMPTS]

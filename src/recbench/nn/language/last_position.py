@@ -45,20 +45,26 @@ def _last(model: nn.Module, called: re.Pattern[str]) -> nn.Module | None:
 
 
 @contextmanager
-def read_at(parts: Sequence[nn.Module | None], position: Tensor, length: int) -> Iterator[None]:
+def read_at(parts: Sequence[nn.Module | None], position: Tensor, length: int, learning: bool = False) -> Iterator[None]:
     """While this is open, the parts compute one position of each row only, in a pass of ``length`` positions. position [B].
 
-    Nothing happens where a part is None, in training, where every position is read, and in a program that is traced.
+    Nothing happens where a part is None, in a program that is traced, and where a gradient is wanted, for then every position may be read. With
+    ``learning`` none but ``position`` is; then only parts with dropout are left alone, so that a seed draws what it drew.
     """
-    if torch.is_grad_enabled() or is_traced():
-        yield
-        return
-    handles = [handle for part in parts if part is not None for handle in _cut(part, position, length)]
+    cut = [part for part in parts if part is not None and not (learning and part.training and _draws(part))]
+    if is_traced() or (torch.is_grad_enabled() and not learning):
+        cut = []
+    handles = [handle for part in cut for handle in _cut(part, position, length)]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _draws(part: nn.Module) -> bool:
+    """Whether anything in it is random in training, as the dropout of an adapter."""
+    return any("dropout" in type(inner).__name__.lower() for inner in part.modules())
 
 
 def _cut(part: nn.Module, position: Tensor, length: int) -> list[RemovableHandle]:

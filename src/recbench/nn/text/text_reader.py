@@ -128,7 +128,7 @@ class TextReader(nn.Module):
         rests = [prompt[before.length :] for prompt in prompts]
         for chosen in self._blocks([len(rest) for rest in rests]):
             ids, length = self._padded([rests[i] for i in chosen])
-            with read_at(self.backbone.one_position, length - 1, ids.shape[1]):
+            with read_at(self.backbone.one_position, length - 1, ids.shape[1], learning=True):
                 states = self.backbone.read(self._vectors(ids), *before.for_plain(*ids.shape))
             out.update(zip(chosen, states[torch.arange(len(chosen)), length - 1], strict=True))
         return torch.stack([out[i] for i in range(len(prompts))])

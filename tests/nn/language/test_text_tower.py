@@ -57,6 +57,22 @@ def test_the_table_is_made_again_when_a_weight_or_a_text_changes():
     assert not tower.table()[1].any()
 
 
+@pytest.mark.parametrize("trained", ["frozen", "full"])
+def test_the_same_weights_loaded_again_need_no_second_reading(trained, monkeypatch):
+    tower = build(tower_train=trained).eval()
+    table = tower.table()
+    stored = {name: value.clone() for name, value in tower.state_dict().items()}
+    reads = []
+    monkeypatch.setattr(tower, "read", lambda rows, read=tower.read: reads.append(len(rows)) or read(rows))
+    tower.load_state_dict(stored)
+    assert tower.table() is table
+    assert not reads
+    stored["words.weight"] *= 2.0
+    tower.load_state_dict(stored)
+    assert not torch.equal(tower.table(), table)
+    assert reads
+
+
 def test_a_fused_step_of_training_is_seen_by_the_next_ranking():
     tower = build()
     table = tower.table()

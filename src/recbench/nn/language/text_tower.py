@@ -13,7 +13,8 @@ Shapes: V = n_items + 1 (row 0 is the pad, without text), N items, T tokens of a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -115,7 +116,7 @@ class TextTower(nn.Module):
         if texts is not None:
             self._take(texts)
         self._different: tuple[object, Tensor, Tensor] | None = None
-        self._table: tuple[object, Tensor] | None = None
+        self._table: tuple[object, Tensor, bytes] | None = None
 
     def _take(self, texts: Sequence[str]) -> None:
         if not any(text.strip() for text in texts):
@@ -155,13 +156,20 @@ class TextTower(nn.Module):
         return self.read(rows[wanted])[where]
 
     def table(self) -> Tensor:
-        """[V, H] of the whole catalogue, in blocks and without a gradient; kept until a weight changes or training goes on."""
+        """[V, H] of the whole catalogue, in blocks and without a gradient; kept until a weight changes or training goes on.
+
+        The same weights loaded once more, as for the test and for what an answer costs, are no change.
+        """
         if self._table is not None and torch.compiler.is_compiling():
             return self._table[1]  # a program holds the vectors as they are, and reads no text
         # What is frozen is read in evaluation mode whatever somebody set, as a trainer that does not call ``train``.
         was_training, moves = self.training, self.training and not self.frozen
         version = (moves, *((id(p), p._version, p.dtype) for p in self.parameters()), self.tokens._version)
         if self._table is not None and self._table[0] == version and self._table[1].device == self.tokens.device:
+            return self._table[1]
+        content = b"" if moves else content_of([self.tokens, *self.parameters()])
+        if self._table is not None and content and self._table[2] == content:
+            self._table = (version, self._table[1].to(self.tokens.device), content)
             return self._table[1]
         super().train(False)
         rows, of_item = self.texts()
@@ -172,7 +180,7 @@ class TextTower(nn.Module):
         super().train(was_training)
         table = found[of_item]
         if not moves:
-            self._table = (version, table)
+            self._table = (version, table, content)
         return table
 
     def read(self, rows: Tensor) -> Tensor:
@@ -224,3 +232,11 @@ def _check_positions(config: BackboneConfig, n_tokens: int) -> None:
         raise UserError(
             f"the tower '{config.backbone}' reads {reads} tokens, fewer than model.text_tokens={n_tokens}; lower it"
         )
+
+
+def content_of(tensors: Iterable[Tensor]) -> bytes:
+    """A hash of what they hold."""
+    digest = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.digest()

@@ -18,6 +18,7 @@ from recbench.core.errors import UserError
 from recbench.core.run_folder import RunFolder
 from recbench.data.store import PreparedData
 from recbench.experiment import evaluate
+from recbench.experiment.build import load_model
 from recbench.experiment.context import RunContext
 from recbench.experiment.run import open_run, run
 from tests.fixtures.warm import WarmProcess
@@ -51,6 +52,22 @@ def weights_of(made):
 def same_weights(left, right):
     left, right = weights_of(left), weights_of(right)
     return left.keys() == right.keys() and all(np.array_equal(value, right[name]) for name, value in left.items())
+
+
+def test_the_kept_epoch_is_not_validated_again_and_its_figures_are_those_of_the_stored_weights(
+    run_config, tmp_path, monkeypatch
+):
+    asked, validate = [], evaluate.validate
+    monkeypatch.setattr(evaluate, "validate", lambda *words: asked.append(words) or validate(*words))
+    made = run(run_config(tmp_path, *SASREC, "training.max_epochs=2"))
+    assert len(asked) == 2
+    history = made.folder.history()
+    best = history[int(made.metrics["cost/best_epoch"])]
+    told = {name: value for name, value in made.metrics.items() if name.startswith("validation/")}
+    assert told == {name: value for name, value in best.items() if name.startswith("validation/")}
+    stage = RunContext.of(made.config)
+    again = validate(load_model(made, stage), stage.data, stage.split, made.config)
+    assert told == {f"validation/{name}": value for name, value in again.items()}
 
 
 def test_a_student_is_three_runs(student, runs_dir):

@@ -37,10 +37,10 @@ def test_validation_comes_every_so_many_epochs_and_after_the_last(run_config, tm
 
 @pytest.mark.parametrize(
     ("words", "times"),
-    [([*SASREC, "training.max_epochs=3"], 4), (["model=markov"], 1), (["model=rq_kmeans"], 0)],
+    [([*SASREC, "training.max_epochs=3"], 3), (["model=markov"], 1), (["model=rq_kmeans"], 0)],
     ids=["trained", "computed", "codes"],
 )
-def test_every_epoch_is_validated_and_the_weights_that_are_kept(run_config, tmp_path, monkeypatch, words, times):
+def test_every_epoch_is_validated_once_and_what_is_computed_is_too(run_config, tmp_path, monkeypatch, words, times):
     validate, asked = evaluate.validate, []
     monkeypatch.setattr(evaluate, "validate", lambda *given: asked.append(validate(*given)) or asked[-1])
     made = run(run_config(tmp_path, *words))

@@ -72,8 +72,16 @@ def produce(
         # The validation figures of a run that was trained on validation too are those that chose its epochs.
         figures |= {name: v for name, v in needed[EPOCHS].metrics.items() if name.startswith("validation/")}
     elif lacks_validation(config, model, figures):
-        figures |= {f"validation/{name}": value for name, value in task.validate(model, config).items()}
+        figures |= measured_when_kept(folder.history(), figures) or {
+            f"validation/{name}": value for name, value in task.validate(model, config).items()
+        }
     return {**outcome, **figures, **parameters, **sizes(model, folder), **memory.figures()}
+
+
+def measured_when_kept(history: Sequence[Mapping[str, Any]], figures: Mapping[str, Any]) -> dict[str, float]:
+    """The validation figures of the epoch whose weights were kept; none where these are from before the first epoch, or nothing was trained."""
+    kept = [epoch for epoch in history if epoch["epoch"] == figures.get("cost/best_epoch")]
+    return {name: value for epoch in kept for name, value in epoch.items() if name.startswith("validation/")}
 
 
 def doubt_of_loss(model: Recommender, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

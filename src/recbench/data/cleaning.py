@@ -24,6 +24,7 @@ import numpy as np
 import polars as pl
 
 from recbench.core.errors import UserError
+from recbench.core.splitmix import STEP, splitmix64
 from recbench.data.arrange import Cleaned, arrange
 from recbench.data.events import Events
 from recbench.data.parts import Parts, read_parts
@@ -127,10 +128,7 @@ def _by_user_and_time(events: Events, has_timestamps: bool) -> np.ndarray:
 
 def _drawn(row: np.ndarray, seed: int) -> np.ndarray:
     """A random number [N] for each row of the file, the same however the log is cut into parts: SplitMix64 of the row and the seed."""
-    mixed = row.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed * 0xD1342543DE82EF95 % 2**64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return mixed ^ (mixed >> np.uint64(31))
+    return splitmix64(row.astype(np.uint64) * STEP + np.uint64(seed * 0xD1342543DE82EF95 % 2**64))
 
 
 def _first_of_equal(events: Events) -> np.ndarray:

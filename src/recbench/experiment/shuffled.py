@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from recbench.config.run import RunConfig
+from recbench.core.splitmix import STEP, splitmix64
 from recbench.data.batches import Batch
 from recbench.data.split import Split
 from recbench.data.store import PreparedData
@@ -24,16 +26,24 @@ from recbench.models.base import Recommender
 
 #: What the figures of shuffled histories begin with.
 PREFIX = "shuffled_"
-#: The order is the same for every model, so that two of them can be compared user by user.
+#: Which of the random orders it is, where nothing else is said.
 SEED = 0
 
 
-def shuffled(batch: Batch, generator: torch.Generator) -> Batch:
-    """The batch with the real events of each row in random order, by their items and behaviours; pads and times stay where they are."""
-    real = batch.mask.cpu()
-    # Random numbers in (0, 1) at events and 2 at pads: sorting them shuffles the events and leaves the pads at the end.
-    order = torch.rand(real.shape, generator=generator).masked_fill(~real, 2.0).argsort(dim=1, stable=True)
-    order = order.to(batch.items.device)
+def shuffled(batch: Batch, seed: int = SEED) -> Batch:
+    """The batch with the real events of each row in random order, by their items and behaviours; pads and times stay where they are.
+
+    The order is a matter of the user and of the seed alone, not of what stands in the same batch: models that read as many events are asked with
+    the same histories, so that two of them can be compared user by user.
+    """
+    real = batch.mask.cpu().numpy()
+    place = batch.user.cpu().numpy().astype(np.uint64)[:, None] * np.uint64(1 << 32) + np.arange(
+        real.shape[1], dtype=np.uint64
+    )
+    drawn = splitmix64(splitmix64(place * STEP) + np.uint64(seed))
+    # Pads come last, in their order.
+    places = np.where(real, drawn, np.iinfo(np.uint64).max).argsort(axis=1, kind="stable")
+    order = torch.from_numpy(places).to(batch.items.device)
     behaviours = None if batch.behaviours is None else batch.behaviours.gather(1, order)
     return replace(batch, items=batch.items.gather(1, order), behaviours=behaviours)
 
@@ -59,8 +69,7 @@ def rank_changed(
 
 def shuffled_figures(model: Recommender, data: PreparedData, split: Split, config: RunConfig) -> dict[str, float]:
     """Test metrics with shuffled histories, by name as in ``test/shuffled_ndcg@10``."""
-    generator = torch.Generator().manual_seed(SEED)
-    found = rank_changed(model, data, split, config, lambda batch: shuffled(batch, generator))
+    found = rank_changed(model, data, split, config, shuffled)
     return {
         f"test/{split.metric_prefix}{PREFIX}{name}": value
         for name, value in found.metrics(config.evaluation.cutoffs).items()

@@ -15,10 +15,9 @@ def test_only_real_events_change_places_and_times_stay():
     items = torch.tensor([[5, 6, 7, 8, 9], [3, 4, 0, 0, 0]])
     times = torch.tensor([[1, 2, 3, 4, 5], [1, 2, 0, 0, 0]])
     batch = Batch(items, times, torch.tensor([5, 2]), torch.tensor([0, 1]), behaviours=10 * items)
-    generator = torch.Generator().manual_seed(1)
     seen = set()
-    for _ in range(20):
-        found = shuffled(batch, generator)
+    for seed in range(20):
+        found = shuffled(batch, seed)
         assert sorted(found.items[0].tolist()) == [5, 6, 7, 8, 9]
         assert sorted(found.items[1, :2].tolist()) == [3, 4]
         assert found.items[1, 2:].tolist() == [0, 0, 0]
@@ -27,6 +26,25 @@ def test_only_real_events_change_places_and_times_stay():
         seen.add(tuple(found.items[0].tolist()))
     assert len(seen) > 15
     assert batch.items.tolist() == items.tolist()
+
+
+def test_the_order_of_a_history_depends_on_nothing_beside_it():
+    generator = torch.Generator().manual_seed(1)
+    items = torch.randint(1, 99, (50, 12), generator=generator)
+    batch = Batch(items, items, torch.full((50,), 12), torch.arange(50))
+    together = shuffled(batch).items
+    for rows in (torch.arange(50).flip(0), torch.tensor([7]), torch.tensor([3, 40])):
+        some = Batch(items[rows], items[rows], batch.lengths[rows], batch.user[rows])
+        assert torch.equal(shuffled(some).items, together[rows])
+    assert not torch.equal(shuffled(batch, 1).items, together)
+    # Each event comes to each place equally often.
+    many = torch.arange(1, 13).expand(144 * 12, -1)
+    order = shuffled(Batch(many, many, torch.full((len(many),), 12), torch.arange(len(many)))).items
+    counts = torch.stack([(order == item).sum(0) for item in range(1, 13)])
+    expected = len(many) / 12
+    assert (
+        (counts - expected) ** 2 / expected
+    ).sum() < 200  # chi-squared with 121 degrees of freedom; its 1 - 1e-5 quantile is about 196
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from recbench.evaluation.statistics.bootstrap import bootstrap
 from recbench.evaluation.statistics.per_user import user_values
 from recbench.experiment.build import load_model
@@ -31,9 +29,8 @@ def order_probe(probe: Run, stage: RunContext, seed: int = 0) -> dict[str, Any]:
     """
     prepare_device(probe.config.hardware, probe.config.seed)
     model = load_model(probe, stage).to(device_of(probe.config.hardware))
-    generator = torch.Generator().manual_seed(seed)
     straight = rank_changed(model, stage.data, stage.split, probe.config, lambda batch: batch)
-    mixed = rank_changed(model, stage.data, stage.split, probe.config, lambda batch: shuffled(batch, generator))
+    mixed = rank_changed(model, stage.data, stage.split, probe.config, lambda batch: shuffled(batch, seed))
     before, after = (user_values(METRIC, found.rank, found.case, found.user) for found in (straight, mixed))
     cases = before.cases.sum()
     lost = bootstrap(after.totals, before.totals, RESAMPLES) if before.totals.any() else None

@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from recbench.core.errors import UserError
+from recbench.core.splitmix import STEP, splitmix64
 
 
 def code_pieces(codes: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, int]:
@@ -41,18 +42,10 @@ def ngram_pieces(codes: np.ndarray, sizes: Sequence[int], n: int, rows: int) -> 
         for level, size in enumerate(of_group):
             place = place * np.uint64(size) + group[:, level].astype(np.uint64)
         if combinations > share:
-            place = _mixed(place + np.uint64(number + 1) * np.uint64(0x9E3779B97F4A7C15)) % np.uint64(share)
+            place = splitmix64(place + np.uint64(number + 1) * STEP) % np.uint64(share)
         columns.append(1 + used + place.astype(np.int64))
         used += min(combinations, share)
     return np.column_stack(columns), used
-
-
-def _mixed(x: np.ndarray) -> np.ndarray:
-    """splitmix64: near numbers far apart."""
-    with np.errstate(over="ignore"):
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def merged_pieces(codes: np.ndarray, sizes: Sequence[int], weights: np.ndarray, rows: int) -> tuple[np.ndarray, int]:

@@ -73,6 +73,19 @@ def test_validation_and_test_ask_about_different_events(models, tiny_data, tiny_
     assert (ranked["test"]["target"] != ranked["validation"]["target"]).any()
 
 
+def test_a_slow_model_is_asked_in_small_blocks_with_the_same_answers(
+    models, tiny_data, tiny_split, run_config, tmp_path, monkeypatch
+):
+    config, (scored, _) = run_config(tmp_path, "model=itemknn"), models
+    at_once = asking.rank_cases(scored, tiny_data, tiny_split, tiny_split.test, config)
+    sizes, score = [], scored.score
+    monkeypatch.setattr(scored, "score", lambda batch: sizes.append(len(batch)) or score(batch))
+    monkeypatch.setattr(type(scored), "rows_at_once", 3)
+    in_pieces = asking.rank_cases(scored, tiny_data, tiny_split, tiny_split.test, config)
+    assert max(sizes) == 3
+    assert (in_pieces.table()["rank"] == at_once.table()["rank"]).all()
+
+
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"accelerator=gpu.*no CUDA device.*hardware=cpu"):

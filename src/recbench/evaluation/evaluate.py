@@ -21,6 +21,7 @@ from recbench.data.split import Split
 from recbench.data.store import PreparedData
 from recbench.evaluation.blocks import Block, blocks_of
 from recbench.evaluation.outcome import Evaluation
+from recbench.evaluation.pace import Pace
 from recbench.evaluation.ranked_items import RankedItems
 from recbench.evaluation.ranking import check_lists, check_scores, drop_seen, rank_from_lists, rank_targets
 
@@ -66,7 +67,7 @@ def evaluate(
         return _Ranks(rank, n_equal, never, never.new_zeros(len(never), 0), lists)
 
     blocks = blocks_of(data, cases, split, max_length, device, part, parts, rows)
-    return _collect(blocks, rank_block, cases, wanted, 0, kept.n_items(data.n_items))
+    return _collect(blocks, rank_block, cases, wanted, 0, kept.n_items(data.n_items), parts)
 
 
 def evaluate_lists(
@@ -107,7 +108,7 @@ def evaluate_lists(
 
     blocks = blocks_of(data, cases, split, max_length, device, part, parts, rows)
     n_ranked = ranked.n_items(data.n_items)
-    return _collect(blocks, rank_block, cases, kept, min(list_length, data.n_items), n_ranked)
+    return _collect(blocks, rank_block, cases, kept, min(list_length, data.n_items), n_ranked, parts)
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,10 @@ def _collect(
     k: int,
     listed_places: int,
     n_ranked: int,
+    parts: int,
 ) -> Evaluation:
     """Rank every block and put the findings in order of case."""
+    n_cases = -(-int((cases.n_targets > 0).sum()) // parts)  # of this process, or one block more
     case_of_target = np.repeat(np.arange(len(cases)), cases.n_targets)
     empty = np.empty(0, dtype=np.int64)
     index, rank, n_equal, truncated, invalid, list_case = (
@@ -152,8 +155,11 @@ def _collect(
         [empty],
     )
     lists = [np.empty((0, k), dtype=np.int32)]
+    n_done, pace = 0, Pace(n_cases)
     for block in blocks:
         found = rank_block(block)
+        n_done += len(block.case)
+        pace.to(n_done)
         index.append(block.index)
         rank.append(found.rank.cpu().numpy())
         n_equal.append(found.n_equal.cpu().numpy())

@@ -32,7 +32,7 @@ def rank_cases(
     device, ranks = device_of(config.hardware), processes.here()
     model = model.to(device).eval()
     length = read_length(model, split, config)
-    share = {"part": ranks.rank, "parts": ranks.world}
+    share: dict[str, Any] = {"part": ranks.rank, "parts": ranks.world, "rows": model.rows_at_once}
     if gives_lists(model):
         wanted = list_length(split, config)
         own = evaluate_lists(model.recommend, data, cases, split, length, wanted, top_k=top_k, device=device, **share)

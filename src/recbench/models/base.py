@@ -110,6 +110,8 @@ class Recommender(nn.Module):
     reads_histories: ClassVar[bool] = False
     #: False for a run that only serves others, such as an item tokenizer: in place of ranks it leaves the figures of its ``report``.
     ranks: ClassVar[bool] = True
+    #: Histories that are ranked between two words about how far it is, for models that take seconds for each; None: what fits into memory.
+    rows_at_once: ClassVar[int | None] = None
     #: Whether a fresh model has learned weights already: then they are validated before the first epoch, and kept if no epoch beats them.
     starts_trained: ClassVar[bool] = False
     #: Whether a loss of the model's own reads ``Batch.target_weights``. That of SequenceModel does.

@@ -66,6 +66,7 @@ class TextReranker(Reranker):
     requires: ClassVar[frozenset[str]] = frozenset({"text"})
     #: Whether weights of the reader are trained.
     learns: ClassVar[bool] = False
+    rows_at_once: ClassVar[int | None] = 64
 
     @classmethod
     def dependencies(cls, config: Any) -> dict[str, dict[str, Any]]:

@@ -37,14 +37,12 @@ def test_the_order_of_a_history_depends_on_nothing_beside_it():
         some = Batch(items[rows], items[rows], batch.lengths[rows], batch.user[rows])
         assert torch.equal(shuffled(some).items, together[rows])
     assert not torch.equal(shuffled(batch, 1).items, together)
-    # Each event comes to each place equally often.
+    # Each event comes to each place equally often: chi-squared with 121 degrees of freedom, whose 1 - 1e-5 quantile is about 196.
     many = torch.arange(1, 13).expand(144 * 12, -1)
     order = shuffled(Batch(many, many, torch.full((len(many),), 12), torch.arange(len(many)))).items
     counts = torch.stack([(order == item).sum(0) for item in range(1, 13)])
     expected = len(many) / 12
-    assert (
-        (counts - expected) ** 2 / expected
-    ).sum() < 200  # chi-squared with 121 degrees of freedom; its 1 - 1e-5 quantile is about 196
+    assert ((counts - expected) ** 2 / expected).sum() < 200
 
 
 @pytest.fixture(scope="module")

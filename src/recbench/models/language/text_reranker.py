@@ -33,6 +33,7 @@ from recbench.models.reranker import Reranker, RerankerConfig
 from recbench.nn.language.backbone import check_backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.text import item_prompts as say
+from recbench.nn.text.shared_beginning import common_length
 from recbench.nn.text.text_reader import TextReader
 
 ANSWERS = ("likelihood", "yes_no", "letters")
@@ -259,11 +260,7 @@ def shared_start(whole: list[list[int]], prompt: list[int] | None = None) -> tup
     >>> shared_start([[1, 2, 3], [1, 2, 4, 5]], [1, 2])
     ([1, 2], [[3], [4, 5]])
     """
-    others = whole if prompt is None else [*whole, prompt]
-    most = min(min(map(len, whole)) - 1, *(len(ids) for ids in others))
-    same = 0
-    while same < most and len({ids[same] for ids in others}) == 1:
-        same += 1
+    same = min(common_length(whole if prompt is None else [*whole, prompt]), min(map(len, whole)) - 1)
     if not same:
         raise UserError("the prompt has no token in common with its continuations; use another tokenizer")
     return whole[0][:same], [ids[same:] for ids in whole]

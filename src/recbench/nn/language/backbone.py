@@ -35,7 +35,7 @@ from recbench.nn.language.pretrained import (
     read_config,
     without_token_table,
 )
-from recbench.nn.language.prompt import build_prompt, check_prompt, masked_positions, placed
+from recbench.nn.language.prompt import build_prompt, check_prompt, masked_positions, placed, sees_before
 from recbench.nn.language.tiny import tiny_model
 
 #: Positions of histories that are read at once on a CPU where nothing is learned.
@@ -200,8 +200,7 @@ class Backbone(nn.Module):
         """
         n_prefix, n_body = len(prefix), body.shape[1]
         if n_prefix and self.reuse_prefix:
-            causal = body.new_ones(n_body, n_prefix + n_body, dtype=torch.bool).tril(n_prefix)
-            seen = causal if mask is None else mask[n_prefix:]
+            seen = sees_before(n_prefix, n_body, body.device) if mask is None else mask[n_prefix:]
             return self._states(body, seen, positions[n_prefix:], self._prefix_cache(prefix), inner)
         whole = torch.cat([prefix.to(body.dtype).expand(body.shape[0], -1, -1), body], 1) if n_prefix else body
         return [s[:, n_prefix:] for s in self._states(whole, mask, positions, None, inner)]
@@ -246,16 +245,16 @@ class Backbone(nn.Module):
 
     def _prefix_cache(self, prefix: Tensor) -> Any:
         """Keys and values of the prefix in every layer, computed for one row. Kept while nothing is trained and no weight changes."""
-        from recbench.nn.language.prefix_cache import empty_cache, read_only
+        from recbench.nn.language.prefix_cache import cache_of
 
         keep = not self.training and not torch.is_grad_enabled()
         version = self._state_of_weights() if keep else None
         if keep and self._kept is not None and self._kept[0] == version:
             return self._kept[1]
-        cache = empty_cache()
         positions = torch.arange(len(prefix), device=prefix.device)
-        self._states(prefix[None], None, positions, cache, inner=False)
-        cache = read_only(cache)
+        cache = cache_of(
+            lambda vectors, empty: self._states(vectors, None, positions, empty, inner=False), prefix[None]
+        )
         self._kept = (version, cache) if keep else None
         return cache
 

@@ -51,9 +51,10 @@ def read_at(parts: Sequence[nn.Module | None], position: Tensor, length: int, le
     Nothing happens where a part is None, in a program that is traced, and where a gradient is wanted, for then every position may be read. With
     ``learning`` none but ``position`` is; then only parts with dropout are left alone, so that a seed draws what it drew.
     """
-    cut = [part for part in parts if part is not None and not (learning and part.training and _draws(part))]
     if is_traced() or (torch.is_grad_enabled() and not learning):
-        cut = []
+        yield
+        return
+    cut = [part for part in parts if part is not None and not (learning and part.training and _draws(part))]
     handles = [handle for part in cut for handle in _cut(part, position, length)]
     try:
         yield

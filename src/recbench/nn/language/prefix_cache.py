@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,3 +40,10 @@ def read_only(filled: Cache) -> Cache:
     """What a pass left in an ``empty_cache``, to be read by others."""
     layers: list[Any] = filled.layers
     return Cache(layers=[PrefixLayer(layer.keys, layer.values) for layer in layers])
+
+
+def cache_of(read: Callable[[Tensor, Any], Any], vectors: Tensor) -> Cache:
+    """Keys and values of ``vectors`` in every layer, to be read by others. read: takes vectors, and a cache that it fills."""
+    cache = empty_cache()
+    read(vectors, cache)
+    return read_only(cache)

@@ -136,6 +136,11 @@ def masked_positions(n_prefix: int, n_items: int, n_suffix: int, device: torch.d
     return torch.cat([sees_trunk, sees_suffix], 1), positions
 
 
+def sees_before(n_before: int, n: int, device: torch.device) -> Tensor:
+    """[n, n_before + n] bool: each of n positions sees all that stand before them, itself, and the ones between."""
+    return torch.ones(n, n_before + n, dtype=torch.bool, device=device).tril(n_before)
+
+
 def placed(vectors: Tensor, lengths: Tensor, suffix: Tensor) -> Tensor:
     """vectors [B, L, H] with the suffix [S, H] put right behind each row's last item -> [B, L + S, H]; what follows it is never read."""
     rows, n_suffix = vectors.shape[0], len(suffix)

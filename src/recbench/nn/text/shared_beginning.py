@@ -7,12 +7,15 @@ Shapes: B rows, A tokens that all begin with, Q tokens behind them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from recbench.nn.language.prompt import sees_before
 
 
 class SharedBeginning(NamedTuple):
@@ -26,7 +29,7 @@ class SharedBeginning(NamedTuple):
         if not self.length:
             return None, None, None
         device = self.cache.layers[0].keys.device
-        mask = torch.ones(n, self.length + n, dtype=torch.bool, device=device).tril(self.length)
+        mask = sees_before(self.length, n, device)
         positions = torch.arange(self.length, self.length + n, device=device)
         return self.cache, mask.expand(rows, -1, -1), positions.expand(rows, -1)
 
@@ -37,16 +40,10 @@ class SharedBeginning(NamedTuple):
         return self.cache, F.pad(mask, (self.length, 0), value=True), positions + self.length
 
 
-def common_length(prompts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all prompts begin with, at least one of each left; 0 for a single prompt.
+def common_length(rows: Iterable[Sequence[int]]) -> int:
+    """Tokens that all rows begin with.
 
-    >>> common_length([[1, 2, 3], [1, 2, 4, 5], [1, 2]]), common_length([[1, 2]])
-    (1, 0)
+    >>> common_length([[1, 2, 3], [1, 2, 4, 5], [1, 2]])
+    2
     """
-    if len(prompts) < 2:
-        return 0
-    # The first and the last in alphabetical order differ the earliest.
-    rows = [list(prompt) for prompt in prompts]
-    first, last = min(rows), max(rows)
-    most = min(map(len, prompts)) - 1
-    return next((i for i in range(most) if first[i] != last[i]), most)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))

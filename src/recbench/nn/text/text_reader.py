@@ -24,7 +24,6 @@ from recbench.nn.language.backbone import Backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.causal_decoder import check_decoder
 from recbench.nn.language.last_position import read_at
-from recbench.nn.language.prefix_cache import empty_cache, read_only
 from recbench.nn.language.pretrained import read_tokenizer
 from recbench.nn.text.item_text import words_of
 from recbench.nn.text.shared_beginning import SharedBeginning, common_length
@@ -200,14 +199,14 @@ class TextReader(nn.Module):
 
     def _read_once(self, prompts: Sequence[Sequence[int]]) -> SharedBeginning:
         """What all prompts begin with, if that is worth it and nothing is learned: a gradient would need it again in every row."""
-        if self.training or torch.is_grad_enabled():
-            return SharedBeginning(0, None)
-        n = common_length(prompts)
+        n = 0
+        if len(prompts) > 1 and not self.training and not torch.is_grad_enabled():
+            n = min(common_length(prompts), min(map(len, prompts)) - 1)  # at least one of each is left
         if n < WORTH_SHARING:
             return SharedBeginning(0, None)
-        cache = empty_cache()
-        self.backbone.read(self._vectors(self._padded([prompts[0][:n]])[0]), cache)
-        return SharedBeginning(n, read_only(cache))
+        from recbench.nn.language.prefix_cache import cache_of
+
+        return SharedBeginning(n, cache_of(self.backbone.read, self._vectors(self._padded([prompts[0][:n]])[0])))
 
     def _blocks(self, sizes: Sequence[int]) -> Iterator[list[int]]:
         return blocks(sizes, CPU_TOKENS if self.words.inputs().device.type == "cpu" and not self.training else None)
@@ -232,6 +231,8 @@ class GrowingTexts:
     """
 
     def __init__(self, reader: TextReader, prompts: Sequence[Sequence[int]]) -> None:
+        from recbench.nn.language.prefix_cache import empty_cache
+
         self._reader, self._cache = reader, empty_cache()
         ids, self._length = reader._padded(prompts)
         self._seen = torch.arange(ids.shape[1], device=ids.device) < self._length[:, None]

@@ -10,6 +10,5 @@ with without_accessories():
         "recbench.experiment.run",
         "recbench.models.sequence_model",
         "recbench.training.fit",
-        "torch._dynamo",  # by the first step of an optimizer
     ):
         import_module(module)

@@ -10,15 +10,15 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 
 from recbench.config.settings import TrainingConfig
 from recbench.core.errors import UserError
 from recbench.data.batches import Batch
 from recbench.models.base import Recommender
+from recbench.nn.optimizers import uncompiled
 from recbench.training.processes import ranks as processes
 from recbench.training.row_adam import RowAdam
-from recbench.training.strategies import shard
+from recbench.training.strategies import is_cut, shard
 
 if TYPE_CHECKING:
     from recbench.objectives.distillation.teacher import Lessons
@@ -128,7 +128,7 @@ class Learner(pl.LightningModule):
         self.steps += 1
 
     def configure_model(self) -> None:
-        if isinstance(self.trainer.strategy, ModelParallelStrategy) and not isinstance(self, FSDPModule):
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and not is_cut(self):
             shard(self, self.trainer.strategy.device_mesh["data_parallel"])
 
     def take_means(self) -> dict[str, float]:
@@ -155,7 +155,9 @@ class Learner(pl.LightningModule):
         sparse = self.config.embedding_gradients == "sparse"
         if self.config.optimizer == "adagrad":
             fused = devices == {"cpu"} and not sparse  # all that torch has of it
-            return torch.optim.Adagrad(parameters, lr=self.config.lr, weight_decay=self.config.l2, fused=fused)
+            return uncompiled(torch.optim.Adagrad)(
+                parameters, lr=self.config.lr, weight_decay=self.config.l2, fused=fused
+            )
         # Without a penalty Adam and AdamW are the same.
         kind: type[torch.optim.Adam] = torch.optim.AdamW
         penalty = self.config.weight_decay
@@ -163,7 +165,7 @@ class Learner(pl.LightningModule):
             kind, penalty = torch.optim.Adam, self.config.l2
         elif sparse:
             kind = RowAdam
-        return kind(parameters, lr=self.config.lr, weight_decay=penalty, fused=devices <= {"cpu", "cuda"})
+        return uncompiled(kind)(parameters, lr=self.config.lr, weight_decay=penalty, fused=devices <= {"cpu", "cuda"})
 
     def _lr_factor(self, step: int) -> float:
         if self.config.schedule == "inverse_sqrt":

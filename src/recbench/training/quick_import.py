@@ -1,19 +1,22 @@
-"""Lightning imported without what only torchmetrics' plots and text metrics need.
+"""Lightning imported without what nothing here calls: torch's compiler, and what torchmetrics' plots and text metrics need.
 
-Lightning imports the whole of torchmetrics, and that, where they are installed, matplotlib, transformers' automatic classes and
-``scipy.signal``: two of the five CPU seconds before a training begins. Nothing here calls them. torchmetrics leaves out what it does not find, so for
-the moment of its import it does not find these; in this process its plots and its text metrics then say that they are not installed.
+- Lightning imports torch's compiler for the name of a class. It takes as long as torch itself.
+- It imports the whole of torchmetrics, and that, where they are installed, matplotlib, transformers' automatic classes and ``scipy.signal``: two of
+  five CPU seconds. torchmetrics leaves out what it does not find, so for the moment of its import it does not find these; in this process its
+  plots and its text metrics then say that they are not installed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 #: What torchmetrics shall not find.
 ACCESSORIES = ("matplotlib", "transformers", "scipy")
+COMPILER = "torch._dynamo"
 
 
 @contextlib.contextmanager
@@ -40,8 +43,41 @@ def without_accessories() -> Iterator[None]:
 
     imports.package_available, imports._version = there, version_of  # type: ignore[assignment]
     try:
+        _without_compiler()
         yield
     finally:
         imports.package_available, imports._version = package_available, version
         # What others ask later is answered anew.
         imports.module_available.cache_clear()
+
+
+class _Compiled(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        """No module is compiled as long as the compiler was not imported."""
+        compiler = sys.modules.get(COMPILER)
+        return compiler is not None and isinstance(instance, compiler.OptimizedModule)
+
+
+class _OptimizedModule(metaclass=_Compiled):
+    """The compiler's class of modules, for ``isinstance`` alone."""
+
+
+def _as_it_is(function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:
+    return function
+
+
+def _without_compiler() -> None:
+    """Import Lightning with a stand-in for the compiler, which is gone afterwards. Lightning asks it for a class, and to leave its results alone if
+    it should ever compile the whole module; we compile layers of models (``hardware.compile``)."""
+    if COMPILER in sys.modules or "pytorch_lightning" in sys.modules:
+        return
+    stand_in: Any = ModuleType(COMPILER)
+    stand_in.OptimizedModule, stand_in.disable = _OptimizedModule, _as_it_is
+    sys.modules[COMPILER] = stand_in
+    try:
+        import pytorch_lightning  # noqa: F401
+    except (ImportError, AttributeError):
+        pass  # it wants more of the compiler: who asked for Lightning imports both
+    finally:
+        if sys.modules.get(COMPILER) is stand_in:
+            del sys.modules[COMPILER]

@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recbench.nn.optimizers import uncompiled
 
-class RowAdam(torch.optim.AdamW):
+
+class RowAdam(uncompiled(torch.optim.AdamW)):  # type: ignore[misc]
     """AdamW that takes sparse gradients too: of a table [V, D] only the rows of the gradient move.
 
     Weight decay acts on the rows that move. A dense gradient is treated as AdamW treats it, so a parameter may have one kind at one step and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -97,13 +98,17 @@ def shard(learner: nn.Module, mesh: Any) -> None:
     register_fsdp_forward_method(learner, "training_step")
 
 
+def is_cut(learner: nn.Module) -> bool:
+    """Whether each process has a part of it. Only what cuts imports the library, which takes half a second."""
+    library = sys.modules.get("torch.distributed.fsdp")
+    return library is not None and isinstance(learner, library.FSDPModule)
+
+
 class Whole:
     """A learner whose parameters are whole within the block, for validation. Does nothing for one that was not cut."""
 
     def __init__(self, learner: nn.Module) -> None:
-        from torch.distributed.fsdp import FSDPModule
-
-        self.parts = learner if isinstance(learner, FSDPModule) else None
+        self.parts: Any = learner if is_cut(learner) else None
 
     def __enter__(self) -> None:
         if self.parts is not None:
@@ -116,10 +121,8 @@ class Whole:
 
 def whole_state(model: Recommender) -> dict[str, Tensor]:
     """What the model stores, each tensor whole. To be called by all processes."""
-    from torch.distributed.tensor import DTensor
-
     state = model.stored_state()
-    return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in state.items()}
+    return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in state.items()}
 
 
 class SameBuffers(Callback):

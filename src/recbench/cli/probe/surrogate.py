@@ -22,6 +22,7 @@ from recbench.data.batches import Batch, WindowDataset, Windows
 from recbench.data.epoch_sampler import EpochSampler
 from recbench.data.prepared import PreparedData
 from recbench.models.sequence_model import SequenceModel
+from recbench.nn.optimizers import uncompiled
 from recbench.objectives.distillation.configs import RankingDistillation
 from recbench.objectives.distillation.offline import flat_positions
 from recbench.objectives.distillation.ranking import RankingObjective
@@ -67,7 +68,7 @@ def teach(
     chosen = np.flatnonzero(~lessons.kept_back())
     windows = Windows(chosen, sequences.offsets[chosen], sequences.lengths[chosen])
     dataset, sampler = WindowDataset(data, windows), EpochSampler(windows, how.batch_size, how.seed)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=how.lr)
+    optimizer = uncompiled(torch.optim.AdamW)([p for p in model.parameters() if p.requires_grad], lr=how.lr)
     torch.manual_seed(how.seed)
     best, state = -1.0, copy.deepcopy(model.state_dict())
     for epoch in range(how.epochs):

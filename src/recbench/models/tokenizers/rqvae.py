@@ -48,6 +48,7 @@ from recbench.models.tokenizers.tokenizer import (
 )
 from recbench.nn.codes.learned_codebooks import LearnedCodebooks, train_codes
 from recbench.nn.codes.quantization import relative_error
+from recbench.nn.optimizers import uncompiled
 
 
 @dataclass
@@ -128,7 +129,7 @@ class RQVAE(ItemTokenizer):
             torch.manual_seed(self.seed)
             network = Autoencoder(x.shape[1], config)
         network.codebooks.seed_on(network.latents(x), self.seed)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        optimizer = uncompiled(torch.optim.AdamW)(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
 
         def step(rows: Tensor) -> Tensor:
             optimizer.zero_grad()

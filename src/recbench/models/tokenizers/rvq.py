@@ -35,6 +35,7 @@ from recbench.models.tokenizers.tokenizer import (
 )
 from recbench.nn.codes.learned_codebooks import LearnedCodebooks, MovingAverages, train_codes
 from recbench.nn.codes.quantization import relative_error
+from recbench.nn.optimizers import uncompiled
 
 UPDATES = ("gradient", "ema")
 
@@ -81,7 +82,7 @@ class RVQ(ItemTokenizer):
         return codes, [config.codebook_size] * config.levels
 
     def _by_gradient(self, books: LearnedCodebooks) -> Callable[[Tensor], Tensor]:
-        optimizer = torch.optim.Adam(books.parameters(), lr=self.config.lr)
+        optimizer = uncompiled(torch.optim.Adam)(books.parameters(), lr=self.config.lr)
 
         def step(rows: Tensor) -> Tensor:
             optimizer.zero_grad()

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbench.nn.graph.strongest import strongest_first
+from recbench.nn.optimizers import uncompiled
 
 #: Width of the vector of a step's number.
 TIME_WIDTH = 10
@@ -104,7 +105,7 @@ def edge_scores(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         network = RowDenoiser(n_entities, width).to(device)
-        optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+        optimizer = uncompiled(torch.optim.Adam)(network.parameters(), lr=lr)
 
         def rows_of(chosen: Tensor) -> Tensor:
             count = start[chosen + 1] - start[chosen]

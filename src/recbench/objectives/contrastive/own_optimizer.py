@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recbench.nn.optimizers import uncompiled
 from recbench.objectives.contrastive.base import Auxiliary
 
 
@@ -42,7 +43,7 @@ class OwnOptimizer(Auxiliary):
         """Made when it is first asked for: by then the module is on its device."""
         if self._optimizer is None:
             part, lr = self.own()
-            self._optimizer = torch.optim.Adam(part.parameters(), lr=lr)
+            self._optimizer = uncompiled(torch.optim.Adam)(part.parameters(), lr=lr)
             if self._stored:
                 self._optimizer.load_state_dict(deepcopy(self._stored))  # torch would move on in the given tensors
         return self._optimizer

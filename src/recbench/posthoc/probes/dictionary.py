@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbench.nn.optimizers import uncompiled
+
 BATCH = 256
 DEAD_SHARE = 1 / 32
 
@@ -79,7 +81,7 @@ def learn_dictionary(
     encode, bias, decode, centre = (
         torch.nn.Parameter(part.clone()) for part in (start.encode, start.bias, start.decode, start.centre)
     )
-    optimizer = torch.optim.Adam([encode, bias, decode, centre], lr=lr)
+    optimizer = uncompiled(torch.optim.Adam)([encode, bias, decode, centre], lr=lr)
     fired = torch.ones(m, dtype=torch.bool)
     generator = np.random.default_rng(seed)
     for _ in range(epochs):

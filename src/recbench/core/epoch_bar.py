@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: a bar in a terminal, a line an epoch elsewhere."""
+"""What a person sees while a model trains: a bar in a terminal, a line an epoch elsewhere, and lines within an epoch that takes long."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from recbench.core.console import console
+from recbench.core.pace import Pace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,7 @@ class Progress:
         self.validation = "-"
 
     def epoch_starts(self, epoch: int, steps: int) -> None:
-        self.done, self.steps, self.epoch = 0, steps, epoch
+        self.done, self.steps, self.epoch, self.pace = 0, steps, epoch, Pace(steps)
         if self.terminal and self.bar is None:
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
@@ -52,14 +53,22 @@ class Progress:
 
     def step(self, sums: Mapping[str, Tensor], steps: int) -> None:
         self.done += 1
+        if self.bar is None:
+            if not self.terminal and self.pace.due(self.done):
+                self._say(float(sums["loss"]) / max(steps, 1))
+            return
         now = time.monotonic()
-        if self.bar is None or now - self.shown < REFRESH_SECONDS:
+        if now - self.shown < REFRESH_SECONDS:
             return
         self.shown = now
         loss = float(sums["loss"]) / max(steps, 1)
         self._draw(
             f"epoch {self.epoch + 1}/{self.max_epochs}  loss {loss:.4f}  validation {self.monitor} {self.validation}"
         )
+
+    def _say(self, loss: float) -> None:
+        where = f"epoch {self.epoch + 1}/{self.max_epochs}  step {self.done:,} of {self.steps:,}  loss {loss:.4f}"
+        logger.info("%s  %s  about %s left of the epoch", self.title, where, self.pace.left(self.done))
 
     def _draw(self, figures: str) -> None:
         self.bar.update(self.task, completed=self.epoch * self.steps + self.done, figures=figures)

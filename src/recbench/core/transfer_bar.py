@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from types import TracebackType
 from typing import Any
 
 from recbench.core.console import console
+from recbench.core.pace import Pace
 
 log = logging.getLogger(__name__)
 
-#: Without a terminal, say something every tenth of the way but not more often than this, in seconds.
+#: Without a terminal: seconds from one line to the next, at least.
 LINE_INTERVAL = 5.0
 
 
@@ -23,7 +23,7 @@ class Progress:
     def __init__(self, title: str, total: int | None, done: int = 0, unit: str = "") -> None:
         self.title, self.total, self.done, self.unit = title, total, done, unit
         self._bar = _bar(title, total, done, unit) if sys.stderr.isatty() else None
-        self._said_at, self._said_done = time.monotonic(), done
+        self._pace = Pace(total or 0, LINE_INTERVAL, done)
 
     def to(self, done: int) -> None:
         """Report how much is done so far."""
@@ -31,12 +31,10 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done)
             return
-        step = (self.total or 0) / 10
-        if time.monotonic() - self._said_at >= LINE_INTERVAL and done - self._said_done >= step:
+        if self._pace.due(done):
             scale, unit = (1, self.unit) if self.unit else (1e6, "MB")
             share = f" of {self.total / scale:,.0f} {unit} ({done / self.total:.0%})" if self.total else f" {unit}"
             log.info("%s: %s%s", self.title, f"{done / scale:,.0f}", share)
-            self._said_at, self._said_done = time.monotonic(), done
 
     def __enter__(self) -> Progress:
         if self._bar is not None:

@@ -7,6 +7,7 @@ a list.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,15 +16,17 @@ import torch
 from torch import Tensor
 
 from recbench.core.errors import UserError
+from recbench.core.pace import Pace
 from recbench.data.batches import Batch
 from recbench.data.cases import Cases
 from recbench.data.split import Split
 from recbench.data.store import PreparedData
 from recbench.evaluation.blocks import Block, blocks_of
 from recbench.evaluation.outcome import Evaluation
-from recbench.evaluation.pace import Pace
 from recbench.evaluation.ranked_items import RankedItems
 from recbench.evaluation.ranking import check_lists, check_scores, drop_seen, rank_from_lists, rank_targets
+
+logger = logging.getLogger(__name__)
 
 ScoreFunction = Callable[[Batch], Tensor]
 CandidateFunction = Callable[[Batch, Tensor], Tensor]
@@ -159,7 +162,8 @@ def _collect(
     for block in blocks:
         found = rank_block(block)
         n_done += len(block.case)
-        pace.to(n_done)
+        if pace.due(n_done):
+            logger.info("%s of %s histories ranked, about %s left", f"{n_done:,}", f"{n_cases:,}", pace.left(n_done))
         index.append(block.index)
         rank.append(found.rank.cpu().numpy())
         n_equal.append(found.n_equal.cpu().numpy())

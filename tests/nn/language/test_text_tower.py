@@ -29,7 +29,7 @@ def test_the_table_holds_what_encoding_one_item_gives(pool, monkeypatch):
         for item in range(1, len(TEXTS)):
             torch.testing.assert_close(tower.encode(torch.tensor([item]))[0], table[item], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(tower.encode(torch.arange(1, 7)), table[1:], atol=1e-5, rtol=1e-5)
-    monkeypatch.setattr(text_tower, "TOKENS_AT_ONCE", 1)
+    monkeypatch.setattr(text_tower, "tokens_at_once", lambda device: 1)
     torch.testing.assert_close(build(pool=pool).table(), table, atol=1e-5, rtol=1e-5)
     # Equal texts have one vector, and no text has none.
     assert torch.equal(table[1], table[3])

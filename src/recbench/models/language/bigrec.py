@@ -61,7 +61,7 @@ from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.causal_decoder import check_decoder, check_reads
 from recbench.nn.text.grounding import METRICS, grounded_scores
 from recbench.nn.text.item_prompts import short_title
-from recbench.nn.text.length_buckets import TOKENS_AT_ONCE, by_length
+from recbench.nn.text.length_buckets import by_length, tokens_at_once
 from recbench.nn.text.real_first import real_first
 from recbench.nn.text.title_words import TitleWords, widely_drawn
 from recbench.nn.transformer.dropout import Dropout
@@ -237,7 +237,7 @@ class BIGRec(CodeGenerator):
         if self.config.grounding == "base":
             base = self.backbone.model.disable_adapter()
         with torch.no_grad(), base:
-            for chosen in by_length(length, TOKENS_AT_ONCE):
+            for chosen in by_length(length, tokens_at_once(words.device)):
                 some = words[chosen, : int(length[chosen].max())]
                 states = self.backbone.read(self.embed(some.clamp(min=1)))
                 out[chosen] = states[torch.arange(len(some), device=words.device), length[chosen] - 1]

@@ -43,7 +43,7 @@ from recbench.models.language.frozen_part import learned_state, load_learned
 from recbench.models.registry import register
 from recbench.nn.language.backbone import Backbone, check_backbone
 from recbench.nn.language.backbone_config import BackboneConfig
-from recbench.nn.text.length_buckets import TOKENS_AT_ONCE, by_length
+from recbench.nn.text.length_buckets import by_length, tokens_at_once
 from recbench.nn.text.real_first import real_first
 from recbench.nn.text.title_words import widely_drawn
 from recbench.nn.text.word_table import WordTable
@@ -135,7 +135,7 @@ class Recformer(Recommender):
         shown[of_item] = torch.arange(len(of_item), device=rows.device)
         found = torch.zeros(len(rows), self.width, device=rows.device)
         with torch.no_grad():
-            for chosen in by_length((rows > 0).sum(1) + 1, TOKENS_AT_ONCE):
+            for chosen in by_length((rows > 0).sum(1) + 1, tokens_at_once(rows.device)):
                 found[chosen] = self.read(shown[chosen, None])
         super().train(was_training)
         return found[of_item]

@@ -26,7 +26,7 @@ from recbench.nn.language.backbone import Backbone, backbone_width, check_backbo
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.pretrained import read_config
 from recbench.nn.text.item_text import hashed_words, tokens_of
-from recbench.nn.text.length_buckets import TOKENS_AT_ONCE, by_length
+from recbench.nn.text.length_buckets import by_length, tokens_at_once
 
 POOLS = ("mean", "cls", "last", "slot")
 TRAINS = ("frozen", "lora", "full")
@@ -175,7 +175,7 @@ class TextTower(nn.Module):
         rows, of_item = self.texts()
         found = torch.zeros(len(rows), self.width, device=rows.device)
         with torch.no_grad():
-            for chosen in by_length((rows > 0).sum(1), TOKENS_AT_ONCE):
+            for chosen in by_length((rows > 0).sum(1), tokens_at_once(rows.device)):
                 found[chosen] = self.read(rows[chosen])
         super().train(was_training)
         table = found[of_item]

@@ -19,7 +19,7 @@ from recbench.core.errors import UserError, first_line
 from recbench.nn.language.backbone import Backbone
 from recbench.nn.language.backbone_config import BackboneConfig
 from recbench.nn.language.pretrained import read_tokenizer
-from recbench.nn.text.length_buckets import TOKENS_AT_ONCE, by_length
+from recbench.nn.text.length_buckets import by_length, tokens_at_once
 
 #: Up to so many cells a matrix is decomposed as a dense one, which is exact; above, the leading vectors alone are sought.
 DENSE_CELLS = 4_000_000
@@ -130,7 +130,7 @@ def encoded_texts(texts: Sequence[str], config: BackboneConfig, n_tokens: int) -
     rows, of_text = tokens.long().unique(dim=0, return_inverse=True)
     length = (rows > 0).sum(1)
     found = torch.zeros(len(rows), backbone.width)
-    for chosen in by_length(length, TOKENS_AT_ONCE):
+    for chosen in by_length(length, tokens_at_once(rows.device)):
         ids = rows[chosen, : int(length[chosen].max())]
         if ids.numel():
             real = ids > 0

@@ -19,7 +19,7 @@ from recbench.core.errors import UserError, first_line
 from recbench.data.text_config import TextConfig
 from recbench.nn.bfloat16 import as_float32, is_emulated
 from recbench.nn.language.pretrained import few_words, files_of, first_position, hub_folder
-from recbench.nn.text.length_buckets import by_length
+from recbench.nn.text.length_buckets import by_length, tokens_at_once
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,8 @@ def encoded(texts: Sequence[str], config: TextConfig, device: torch.device) -> n
     vectors = np.zeros((len(different), model.config.hidden_size), dtype=np.float32)
     done, said = 0, 0
     lengths = torch.tensor([len(ids) for ids in taken], dtype=torch.int64)
-    for chosen in by_length(lengths, config.batch_size * config.max_tokens):
+    at_once = min(config.batch_size * config.max_tokens, tokens_at_once(device))
+    for chosen in by_length(lengths, at_once):
         ids = pad_sequence([torch.tensor(taken[i]) for i in chosen.tolist()], batch_first=True)
         real = (torch.arange(ids.shape[1]) < lengths[chosen, None]).to(device)
         ids = ids.to(device).masked_fill(~real, tokenizer.pad_token_id or 0)

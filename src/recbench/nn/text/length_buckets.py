@@ -7,8 +7,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-#: Tokens, with their pads, that are encoded at once when nothing is trained.
-TOKENS_AT_ONCE = 1 << 13
+#: Tokens, with their pads, that are encoded at once when nothing is trained: on a CPU so few that what lies between two products stays in its cache.
+CPU_TOKENS, TOKENS = 1 << 10, 1 << 13
+
+
+def tokens_at_once(device: torch.device) -> int:
+    return CPU_TOKENS if device.type == "cpu" else TOKENS
 
 
 def by_length(length: Tensor, tokens: int) -> Iterator[Tensor]:

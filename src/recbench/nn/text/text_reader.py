@@ -26,6 +26,7 @@ from recbench.nn.language.causal_decoder import check_decoder
 from recbench.nn.language.last_position import read_at
 from recbench.nn.language.pretrained import read_tokenizer
 from recbench.nn.text.item_text import words_of
+from recbench.nn.text.length_buckets import CPU_TOKENS
 from recbench.nn.text.shared_beginning import SharedBeginning, common_length
 from recbench.nn.text.tails import Tails, who_sees_whom
 from recbench.nn.text.word_table import WordTable
@@ -33,8 +34,6 @@ from recbench.nn.transformer.dropout import Dropout
 
 #: Rows times the square of their tokens that are read at once: bounds masks and attention.
 CELLS = 1 << 23
-#: Tokens that a CPU reads at once where rows are shorter and nothing is trained: what lies between two products then stays in its cache.
-CPU_TOKENS = 1024
 #: Tokens that prompts must have in common to be read once; for fewer, a mask in every pass costs more than they do.
 WORTH_SHARING = 32
 #: Logits over the vocabulary that exist at the same time.

@@ -53,21 +53,16 @@ class Progress:
 
     def step(self, sums: Mapping[str, Tensor], steps: int) -> None:
         self.done += 1
-        if self.bar is None:
-            if not self.terminal and self.pace.due(self.done):
-                self._say(float(sums["loss"]) / max(steps, 1))
-            return
         now = time.monotonic()
-        if now - self.shown < REFRESH_SECONDS:
+        due = self.pace.due(self.done) if self.bar is None else now - self.shown >= REFRESH_SECONDS
+        if not due:
             return
         self.shown = now
-        loss = float(sums["loss"]) / max(steps, 1)
-        self._draw(
-            f"epoch {self.epoch + 1}/{self.max_epochs}  loss {loss:.4f}  validation {self.monitor} {self.validation}"
-        )
-
-    def _say(self, loss: float) -> None:
-        where = f"epoch {self.epoch + 1}/{self.max_epochs}  step {self.done:,} of {self.steps:,}  loss {loss:.4f}"
+        epoch, loss = f"epoch {self.epoch + 1}/{self.max_epochs}", f"loss {float(sums['loss']) / max(steps, 1):.4f}"
+        if self.bar is not None:
+            self._draw(f"{epoch}  {loss}  validation {self.monitor} {self.validation}")
+            return
+        where = f"{epoch}  step {self.done:,} of {self.steps:,}  {loss}"
         logger.info("%s  %s  about %s left of the epoch", self.title, where, self.pace.left(self.done))
 
     def _draw(self, figures: str) -> None:

@@ -24,6 +24,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 pytest_plugins = [
     "tests.fixtures.language_models",
     "tests.fixtures.cheap",
+    "tests.fixtures.dear",
     "tests.fixtures.garbage",
     "tests.fixtures.plug_ins",
     "tests.fixtures.quick_logging",

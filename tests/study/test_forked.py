@@ -84,6 +84,18 @@ def test_it_is_stopped_as_ctrl_c_would_and_holds_its_log_until_then(begun, tmp_p
     process.send_signal(signal.SIGINT)  # to nobody
 
 
+def test_it_can_be_stopped_though_the_study_runs_in_the_background_of_a_script(tmp_path):
+    """There a shell has its commands ignore SIGINT, and children inherit that."""
+    with (tmp_path / "log").open("wb") as log:
+        child = os.fork()
+        if not child:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            stands = lambda *_, **__: os._exit(signal.getsignal(signal.SIGINT) is signal.default_int_handler)  # noqa: E731
+            forked.runpy.run_module = stands
+            forked._run([], dict(os.environ), str(tmp_path), forked.Inherited(log.fileno()))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
 def test_one_that_is_killed_says_by_what(begun):
     process = begun("d", "model=sasrec", "training.max_epochs=5000")
     process.kill()

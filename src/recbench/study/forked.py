@@ -12,6 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -95,6 +96,8 @@ def _received(sent: Any) -> Inherited:
 def _run(words: list[str], environment: dict[str, str], folder: str, log: Inherited) -> None:
     """Be what a fresh interpreter would be with these words."""
     os.setsid()
+    # Ignored where a script runs the study in its background; what is in a session of its own gets it from the study alone.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for given, number in ((nothing, 0), (log.number, 1), (log.number, 2)):
         os.dup2(given, number)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from recbench.core import pace
 from recbench.core.errors import UserError
 from recbench.data.text_config import TextConfig
 from recbench.nn.text.language_model import decisive_files, encoded, model_folder
@@ -44,6 +46,18 @@ def test_batches_and_cuts_do_what_they_say(encoder):
     short = encoded(TEXTS, replace(settings(folder), max_tokens=2), CPU)
     np.testing.assert_allclose(short[0], together[0], atol=1e-5)
     np.testing.assert_allclose(short[2], encoded(["blue brush"], settings(folder), CPU)[0], atol=1e-5)
+
+
+def test_a_long_read_says_how_far_it_is(encoder, monkeypatch, caplog):
+    seconds = itertools.count(0, 40)  # each text takes longer than the half minute between two words
+    monkeypatch.setattr(pace.time, "monotonic", lambda: next(seconds))
+    caplog.set_level("INFO", "recbench")
+    config = replace(settings(encoder("bert"), batch_size=1), max_tokens=4)
+    encoded([*TEXTS, "red"], config, CPU)
+    words = [record.message for record in caplog.records if "encoded" in record.message]
+    assert words[0].startswith("2 of 4 different texts encoded, about ")
+    assert words[0].endswith(" left")
+    assert not any(word.startswith("4 of 4") for word in words)  # told by what follows
 
 
 def test_bfloat16_is_near_float32(encoder):

@@ -16,6 +16,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from recbench.core.errors import UserError, first_line
+from recbench.core.pace import Pace
 from recbench.data.text_config import TextConfig
 from recbench.nn.bfloat16 import as_float32, is_emulated
 from recbench.nn.language.pretrained import few_words, files_of, first_position, hub_folder
@@ -67,8 +68,8 @@ def encoded(texts: Sequence[str], config: TextConfig, device: torch.device) -> n
     different = sorted({text for text in texts if text.strip()})
     taken = _tokens(tokenizer, different, config.max_tokens)
     vectors = np.zeros((len(different), model.config.hidden_size), dtype=np.float32)
-    done, said = 0, 0
     lengths = torch.tensor([len(ids) for ids in taken], dtype=torch.int64)
+    done, read, pace = 0, 0, Pace(int(lengths.sum()))
     at_once = min(config.batch_size * config.max_tokens, tokens_at_once(device))
     for chosen in by_length(lengths, at_once):
         ids = pad_sequence([torch.tensor(taken[i]) for i in chosen.tolist()], batch_first=True)
@@ -77,10 +78,10 @@ def encoded(texts: Sequence[str], config: TextConfig, device: torch.device) -> n
         states = model(input_ids=ids, attention_mask=real.long()).last_hidden_state.float()
         mean = (states * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp_min(1)
         vectors[chosen.numpy()] = mean.cpu().numpy()
-        done += len(chosen)
-        if 10 * done // len(different) > said:
-            said = 10 * done // len(different)
-            logger.info("text: %d of %d different texts encoded", done, len(different))
+        done, read = done + len(chosen), read + int(lengths[chosen].sum())
+        if pace.due(read):
+            left = pace.left(read)
+            logger.info("%s of %s different texts encoded, about %s left", f"{done:,}", f"{len(different):,}", left)
     place = {text: row for row, text in enumerate(different)}
     out = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
     named = [row for row, text in enumerate(texts) if text in place]

@@ -89,10 +89,12 @@ def test_it_can_be_stopped_though_the_study_runs_in_the_background_of_a_script(t
     with (tmp_path / "log").open("wb") as log:
         child = os.fork()
         if not child:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            stands = lambda *_, **__: os._exit(signal.getsignal(signal.SIGINT) is signal.default_int_handler)  # noqa: E731
-            forked.runpy.run_module = stands
-            forked._run([], dict(os.environ), str(tmp_path), forked.Inherited(log.fileno()))
+            try:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                forked.runpy.run_module = lambda *_, **__: None
+                forked._run([], dict(os.environ), str(tmp_path), forked.Inherited(log.fileno()))
+            finally:  # whatever happens, no second pytest
+                os._exit(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 
 

@@ -46,12 +46,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             import pytorch_lightning  # noqa: F401
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are processors for `-n auto`: a tenth of the suite's time waits for servers, browsers and what has been killed."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone
-    return (len(affinity(0)) if affinity else os.cpu_count() or 1) + 1
-
-
 class Finished(NamedTuple):
     """What a command left behind."""
 
